@@ -1,0 +1,60 @@
+"""neuroprobe: an electrophysiology rig for neural networks.
+
+The public names are loaded when they are first used: importing the package loads neither torch nor holoviews.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuroprobe import plot
+    from neuroprobe.analysis.sensitivity import sobol
+    from neuroprobe.errors import NeuroprobeError
+    from neuroprobe.protocol.reader import load_protocol
+    from neuroprobe.protocol.schema import Protocol
+    from neuroprobe.runner import plan, run
+    from neuroprobe.stimuli.alterations import Parameter, alteration, check_alteration
+    from neuroprobe.store import open_recording, open_result
+
+_HOMES = {
+    "NeuroprobeError": "neuroprobe.errors",
+    "Parameter": "neuroprobe.stimuli.alterations",
+    "Protocol": "neuroprobe.protocol.schema",
+    "alteration": "neuroprobe.stimuli.alterations",
+    "check_alteration": "neuroprobe.stimuli.alterations",
+    "load_protocol": "neuroprobe.protocol.reader",
+    "open_recording": "neuroprobe.store",
+    "open_result": "neuroprobe.store",
+    "plan": "neuroprobe.runner",
+    "plot": "neuroprobe.plot",
+    "run": "neuroprobe.runner",
+    "sobol": "neuroprobe.analysis.sensitivity",
+}
+
+__all__ = [
+    "NeuroprobeError",
+    "Parameter",
+    "Protocol",
+    "alteration",
+    "check_alteration",
+    "load_protocol",
+    "open_recording",
+    "open_result",
+    "plan",
+    "plot",
+    "run",
+    "sobol",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neuroprobe' has no attribute {name!r}")
+    module = import_module(_HOMES[name])
+    return module if _HOMES[name] == f"{__name__}.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

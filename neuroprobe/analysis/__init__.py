@@ -1,0 +1,1 @@
+"""Labelled analyses of recordings and results."""

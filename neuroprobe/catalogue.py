@@ -1,0 +1,72 @@
+"""Lists of what a protocol can name."""
+
+from __future__ import annotations
+
+import inspect
+
+from neuroprobe.protocol.schema import ANALYSES, IMAGE_SOURCES, SobolSpec
+
+
+def alterations() -> list[dict[str, str]]:
+    """Alterations with their parameters and default laws."""
+    from neuroprobe.stimuli.alterations import ALTERATIONS
+
+    rows = []
+    for name in ALTERATIONS:
+        laws = (
+            f"{key}: {{{parameter.law.kind}: {list(parameter.law.arguments)}}}"
+            for key, parameter in ALTERATIONS[name].parameters.items()
+        )
+        rows.append({"name": name, "summary": ALTERATIONS[name].summary, "parameters": ", ".join(laws)})
+    return rows
+
+
+def networks() -> list[dict[str, str]]:
+    """Networks that can be named."""
+    from neuroprobe.subjects.networks import find_network, network_names
+
+    return [{"name": name, "summary": find_network(name).summary} for name in network_names()]
+
+
+def analyses() -> list[dict[str, str]]:
+    """Analyses with their options."""
+    models = {"sobol": SobolSpec.model_fields["sobol"].annotation}
+    rows = []
+    for name in ANALYSES:
+        model = models[name]
+        assert model is not None
+        options = ", ".join(f"{key}: {field.default}" for key, field in model.model_fields.items())
+        rows.append({"name": name, "summary": inspect.getdoc(model) or "", "options": options})
+    return rows
+
+
+def images() -> list[dict[str, str]]:
+    """Sources of images with their keys."""
+    return [
+        {"name": name, "summary": inspect.getdoc(model) or "", "keys": ", ".join(model.model_fields)}
+        for name, model in IMAGE_SOURCES.items()
+    ]
+
+
+def layers(network: str, size: int | None = None) -> list[dict[str, str]]:
+    """Layers of a network with the shape of their response to one image of a side of `size` px."""
+    import torch
+
+    from neuroprobe.probe.capture import list_layers
+    from neuroprobe.subjects.networks import find_network
+
+    source = find_network(network)
+    declared = source.preprocessing.framing.size or (224, 224)
+    height, width = (size, size) if size else declared
+    # nothing is computed and no weights take memory on the meta device
+    with torch.device("meta"):
+        built = source.build().eval()
+        found = list_layers(built, torch.empty(1, 3, height, width))
+    return [
+        {
+            "layer": layer.address,
+            "module": layer.kind,
+            "shape": "no tensor" if layer.shape is None else " × ".join(map(str, layer.shape)),
+        }
+        for layer in found
+    ]

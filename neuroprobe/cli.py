@@ -1,0 +1,166 @@
+"""The command line: it parses and calls. stdout is for results, stderr for progress; imports are in the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neuroprobe.errors import NeuroprobeError, ProtocolError
+
+PROTOCOL_EXIT = 2
+LISTS = ("alterations", "networks", "analyses", "images", "layers")
+
+
+def _readable(function: Callable[..., None]) -> Callable[..., None]:
+    """Show our own errors as sentences and our warnings as lines, without a traceback."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                function(*args, **kwargs)
+            except ProtocolError as error:
+                click.echo(str(error), err=True)
+                sys.exit(PROTOCOL_EXIT)
+            except NeuroprobeError as error:
+                click.echo(f"error: {error}", err=True)
+                sys.exit(1)
+            except KeyboardInterrupt:
+                click.echo("\ninterrupted: run the same command again to go on", err=True)
+                sys.exit(130)
+
+    return call
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, UserWarning):
+        click.echo(f"warning: {message}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="neuroprobe")
+def main() -> None:
+    """Record neural networks as an electrophysiologist records neurons."""
+
+
+@main.command()
+@click.argument("protocol", type=click.Path(path_type=Path))
+@_readable
+def check(protocol: Path) -> None:
+    """Check a PROTOCOL and say every error with its line and column."""
+    from neuroprobe.protocol.digest import protocol_hash
+    from neuroprobe.protocol.reader import load_protocol
+
+    click.echo(f"{protocol}: valid, hash {protocol_hash(load_protocol(protocol))[:16]}")
+
+
+@main.command()
+@click.argument("protocol", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Zarr store of the result.")
+@click.option("--dry-run", is_flag=True, help="Print the plan (rows, units, memory, disk, time) and stop.")
+@click.option("--device", help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
+@click.option("--limit", type=int, help="Base samples, where fewer than the protocol's are wanted.")
+@click.option("--overwrite", is_flag=True, help="Delete a result that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@_readable
+def run(
+    protocol: Path,
+    output: Path | None,
+    dry_run: bool,
+    device: str | None,
+    limit: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Run a PROTOCOL; the same command again resumes an interrupted run, or extends one to more samples."""
+    from neuroprobe import runner
+    from neuroprobe.protocol.reader import load_protocol
+
+    if output is None and not dry_run:
+        raise click.UsageError("give the store of the result by -o OUT.zarr, or --dry-run")
+    loaded = load_protocol(protocol)
+    if device is not None:
+        values = loaded.model_dump(by_alias=True)
+        values["record"]["device"] = device
+        loaded = load_protocol(values)
+    if dry_run:
+        made = runner.plan(loaded, limit=limit)
+        click.echo(json.dumps(made.as_dict()) if as_json else str(made))
+        return
+    assert output is not None
+    runner.run(loaded, output, overwrite=overwrite, limit=limit)
+    click.echo(str(output))
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_readable
+def status(store: Path, as_json: bool) -> None:
+    """Say what a STORE holds: how far the run is, stored responses, and the indices of each layer."""
+    from neuroprobe import summary
+
+    click.echo(json.dumps(summary.status(store).as_dict()) if as_json else str(summary.status(store)))
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML page.")
+@_readable
+def report(store: Path, output: Path) -> None:
+    """Write one self-contained HTML page about the result in a STORE."""
+    from neuroprobe.report import write_report
+
+    write_report(store, output)
+    click.echo(str(output))
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="netCDF4 file.")
+@_readable
+def export(store: Path, output: Path) -> None:
+    """Write the result in a STORE as one netCDF4 file, with a group per analysis and layer."""
+    from neuroprobe.export import export_netcdf
+
+    export_netcdf(store, output)
+    click.echo(str(output))
+
+
+@main.command(name="list")
+@click.argument("what", type=click.Choice(LISTS))
+@click.option("--network", help="Network whose layers are listed.")
+@click.option("--size", type=int, help="Side of the image that the layers are listed for, in px.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_readable
+def list_(what: str, network: str | None, size: int | None, as_json: bool) -> None:
+    """List what protocols can name: alterations, networks, analyses, images, or the layers of a network."""
+    from neuroprobe import catalogue
+
+    if what == "layers" and network is None:
+        raise click.UsageError("list layers --network NAME")
+    rows = catalogue.layers(network, size) if what == "layers" and network else getattr(catalogue, what)()
+    click.echo(json.dumps(rows) if as_json else _table(rows))
+
+
+@main.command()
+@_readable
+def schema() -> None:
+    """Print the JSON schema of protocols, for editors."""
+    from neuroprobe.protocol.schema import Protocol
+
+    click.echo(json.dumps(Protocol.model_json_schema(), indent=1))
+
+
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    """Columns separated by at least two spaces."""
+    widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+    return "\n".join("  ".join(row[key].ljust(widths[key]) for key in row).rstrip() for row in rows)

@@ -1,0 +1,1 @@
+"""Which rows are presented: laws, factors, pick-freeze designs; numpy only."""

@@ -1,0 +1,89 @@
+"""Every error that neuroprobe raises on purpose: each says where, what was received, what was expected, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class NeuroprobeError(Exception):
+    """Base of all errors of neuroprobe."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One defect of a protocol file, at a line and column (both from 1; 0 where there is no file)."""
+
+    message: str
+    line: int = 0
+    column: int = 0
+
+
+class ProtocolError(NeuroprobeError):
+    """A protocol that cannot be run, with every problem that was found.
+
+    Attributes
+    ----------
+    file : str
+        Name of the protocol file, or ``<protocol>`` for one that was given as a mapping.
+    problems : tuple of Problem
+        In the order of the file.
+    """
+
+    def __init__(self, problems: Sequence[Problem], file: str = "<protocol>") -> None:
+        self.file = file
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+        super().__init__("\n".join(self._line(problem) for problem in self.problems))
+
+    def _line(self, problem: Problem) -> str:
+        place = f"{self.file}:{problem.line}:{problem.column}" if problem.line else self.file
+        return f"{place}: {problem.message}"
+
+    @property
+    def line(self) -> int:
+        """Line of the first problem."""
+        return self.problems[0].line
+
+    @property
+    def column(self) -> int:
+        """Column of the first problem."""
+        return self.problems[0].column
+
+
+class PlanError(NeuroprobeError):
+    """A protocol that is well formed, and that cannot be run on this machine or with these files."""
+
+
+class StoreError(NeuroprobeError):
+    """A result or recording on disk that cannot be read, written, resumed or extended."""
+
+
+class ReaderError(NeuroprobeError):
+    """Images, weights or a recording that cannot be read."""
+
+
+class SubjectError(NeuroprobeError):
+    """A network that cannot be recorded as it is."""
+
+
+class ResponseError(NeuroprobeError):
+    """A network that gave responses from which nothing can be computed (NaN, infinities)."""
+
+
+class RegistryError(NeuroprobeError):
+    """An unknown name, or a registration that breaks the contract of its registry."""
+
+
+def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
+    """Sentence for a name that does not exist: what was given, the closest match, what exists."""
+    names = list(known)
+    hint = closest(given, names)
+    listed = ", ".join(names) if names else "none"
+    return f"unknown {kind} {given!r}{hint}; known: {listed}"
+
+
+def closest(given: object, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"``, or an empty string where nothing is close."""
+    matches = get_close_matches(str(given), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

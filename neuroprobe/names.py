@@ -1,0 +1,69 @@
+"""The one place where dimension, coordinate, variable and attribute names are spelled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# dimensions
+PRESENTATION: Final = "presentation"
+CHANNEL: Final = "channel"
+Y: Final = "y"
+X: Final = "x"
+TOKEN: Final = "token"
+FACTOR: Final = "factor"
+FACTOR_2: Final = "factor_2"
+LAYER: Final = "layer"
+SAMPLES: Final = "samples"
+QUANTILE: Final = "quantile"
+
+# coordinates of the presentation table
+DESIGN: Final = "design"
+SAMPLE: Final = "sample"
+ROLE: Final = "role"
+IMAGE_ID: Final = "image_id"
+CLASS_LABEL: Final = "class_label"
+STIMULUS_ID: Final = "stimulus_id"
+
+# factors that are not alterations
+IMAGE: Final = "image"
+ORDER: Final = "order"
+
+# groups of a store
+RESPONSES: Final = "responses"
+CONVERGENCE: Final = "convergence"
+
+# variables
+RESPONSE: Final = "response"
+FIRST_ORDER: Final = "first_order"
+TOTAL_ORDER: Final = "total_order"
+SECOND_ORDER: Final = "second_order"
+TOTAL_INTERACTION: Final = "total_interaction"
+VARIANCE: Final = "variance"
+MEAN: Final = "mean"
+ACTIVITY_RATE: Final = "activity_rate"
+DEFINED: Final = "defined"
+N_DROPPED: Final = "n_dropped"
+
+# attributes
+PROVENANCE: Final = "neuroprobe_provenance"
+CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
+
+
+def se(name: str) -> str:
+    """Name of the standard error of a variable."""
+    return f"{name}_se"
+
+
+def switch(alteration: str) -> str:
+    """Name of the coordinate that says whether an alteration was applied."""
+    return f"{alteration}_on"
+
+
+def parameter(alteration: str, name: str) -> str:
+    """Name of the coordinate of an alteration's parameter."""
+    return f"{alteration}_{name}"
+
+
+def altered_by_b(role: str, factor: str) -> str:
+    """Role of a pick-freeze row: point A (or B) with one factor taken from the other point."""
+    return f"{role}_{factor}"

@@ -1,0 +1,1 @@
+"""The probe: what is recorded where."""

@@ -1,0 +1,216 @@
+"""Capture: forward hooks that hand each layer's response to a consumer, and drop it.
+
+A layer is addressed by the name of its module; a module that is called several times in one forward pass, by name and
+call index (``layer1.0.relu#1`` is its second call).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuroprobe.errors import SubjectError
+from neuroprobe.probe.sites import Site, keep, make_site
+from neuroprobe.protocol.schema import LayerSpec
+
+Consumer = Callable[[Site, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A call of a module: its address, its type, and the shape of its response to one image (None if no tensor)."""
+
+    address: str
+    kind: str
+    shape: tuple[int, ...] | None
+
+
+class _AllCaptured(Exception):  # noqa: N818 - it ends a forward pass, as StopIteration ends a loop
+    """Raised in the hook of the last site, to leave the forward pass."""
+
+
+@contextmanager
+def _hooks(network: nn.Module, hook: Callable[[str, nn.Module, int, Any], None]) -> Iterator[Counter[str]]:
+    """Call `hook(name, module, call index, output)` at every module, and always take the hooks off again."""
+    calls: Counter[str] = Counter()
+
+    def on_call(name: str, module: nn.Module, args: object, output: Any) -> None:
+        calls[name] += 1
+        hook(name, module, calls[name] - 1, output)
+
+    handles = [module.register_forward_hook(partial(on_call, name)) for name, module in network.named_modules() if name]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def list_layers(network: nn.Module, image: Tensor) -> list[Layer]:
+    """List every call of every module in the order of the forward pass.
+
+    Parameters
+    ----------
+    image : tensor (1, 3, height, width)
+        On the network's device; the meta device costs nothing.
+    """
+    found: list[tuple[str, int, str, tuple[int, ...] | None]] = []
+
+    def note(name: str, module: nn.Module, call: int, output: Any) -> None:
+        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
+        found.append((name, call, type(module).__name__, shape))
+
+    with _hooks(network, note) as calls, torch.inference_mode():
+        network(image)
+    return [Layer(f"{name}#{call}" if calls[name] > 1 else name, kind, shape) for name, call, kind, shape in found]
+
+
+def find_sites(network: nn.Module, specs: Sequence[LayerSpec], image: Tensor) -> tuple[Site, ...]:
+    """Find the layers of a protocol in a network.
+
+    Raises
+    ------
+    SubjectError
+        For a name that is unknown (with the nearest), ambiguous, or of a module that gives no tensor.
+    """
+    layers = {layer.address: layer for layer in list_layers(network, image)}
+    sites = []
+    for spec in specs:
+        if spec.name not in layers:
+            raise SubjectError(_no_such_layer(spec.name, layers, network))
+        shape = layers[spec.name].shape
+        if shape is None:
+            inside = [address for address in layers if address.startswith(f"{spec.name}.")]
+            raise SubjectError(
+                f"layer {spec.name!r} ({layers[spec.name].kind}) does not return one tensor: record a module inside it"
+                + (f" ({', '.join(inside[:6])})" if inside else "")
+                + ", or wrap the network so that it returns one"
+            )
+        sites.append(make_site(spec, shape))
+    return tuple(sites)
+
+
+def _no_such_layer(name: str, layers: dict[str, Layer], network: nn.Module) -> str:
+    calls = [address for address in layers if address.startswith(f"{name}#")]
+    if calls:
+        return f"layer {name!r} is called {len(calls)} times per image: say which, as {' or '.join(calls)}"
+    if name in dict(network.named_modules()):
+        return f"layer {name!r} exists and is not called when an image is shown: record another"
+    near = get_close_matches(name, layers, n=3, cutoff=0.4)
+    hint = f"nearest: {', '.join(near)}" if near else f"the network has: {', '.join(list(layers)[:12])}"
+    return f"unknown layer {name!r}; {hint}; `neuroprobe list layers --network …` prints all"
+
+
+class Probe:
+    """A probe at some sites of a network; a context that takes its hooks off at the end.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    sites : sequence of Site
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(inplace=True)).eval()
+    >>> image = torch.rand(1, 3, 8, 8)
+    >>> sites = find_sites(network, [LayerSpec(name="0")], image)
+    >>> with Probe(network, sites) as probe:
+    ...     probe.record(image, lambda site, response: print(site.name, tuple(response.shape)))
+    0 (1, 4, 6, 6)
+    """
+
+    def __init__(self, network: nn.Module, sites: Sequence[Site]) -> None:
+        self.network = network
+        self.sites = {site.name: site for site in sites}
+        self._consume: Consumer | None = None
+        self._calls: Counter[str] = Counter()
+        self._left = 0
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> Probe:
+        modules = dict(self.network.named_modules())
+        for name in dict.fromkeys(address.split("#")[0] for address in self.sites):
+            self._handles.append(modules[name].register_forward_hook(partial(self._on_call, name)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _on_call(self, name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        if self._consume is None:
+            return
+        call = self._calls[name]
+        self._calls[name] += 1
+        site = self.sites.get(name) or self.sites.get(f"{name}#{call}")
+        if site is None:
+            return
+        self._consume(site, keep(output, site.spec))
+        self._left -= 1
+        if not self._left:
+            raise _AllCaptured
+
+    def record(self, images: Tensor, consume: Consumer) -> None:
+        """Show images (n, 3, height, width); `consume` gets each site's response (n, …) while it is intact.
+
+        The response may be overwritten by the network as soon as `consume` returns. The forward pass ends at the
+        last site.
+        """
+        self._consume, self._left = consume, len(self.sites)
+        self._calls.clear()
+        try:
+            with torch.inference_mode():
+                self.network(images)
+        except _AllCaptured:
+            pass
+        finally:
+            self._consume = None
+        if self._left:
+            raise SubjectError(
+                f"{self._left} of the layers {list(self.sites)} did not respond: the network took another path"
+            )
+
+
+def check_network(network: nn.Module, sites: Sequence[Site], images: Tensor, name: str) -> None:
+    """Show a few images and turn each way in which a network cannot be recorded into a sentence.
+
+    Raises
+    ------
+    SubjectError
+        If the same images give other responses the second time, or an image's response depends on the others.
+    """
+
+    def responses(batch: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        with Probe(network, sites) as probe:
+            probe.record(batch, lambda site, response: found.update({site.name: response.clone()}))
+        return found
+
+    first, second, alone = responses(images), responses(images), responses(images[:1])
+    for layer, response in first.items():
+        if len(response) != len(images):
+            raise SubjectError(
+                f"network {name!r}: layer {layer!r} gives {len(response)} responses to {len(images)} images; "
+                "its first axis has to be the image"
+            )
+        if not torch.equal(torch.nan_to_num(response), torch.nan_to_num(second[layer])):
+            raise SubjectError(
+                f"network {name!r}: layer {layer!r} responds otherwise when the same images are shown again: "
+                "take the randomness out of its forward pass (dropout, noise), or seed it there"
+            )
+        scale = float(torch.nan_to_num(response).abs().max()) + 1e-12
+        if float(torch.nan_to_num(response[:1] - alone[layer]).abs().max()) > 1e-2 * scale:
+            raise SubjectError(
+                f"network {name!r}: at layer {layer!r} the response to an image depends on the other images of the "
+                "batch: put batch normalisation in eval mode"
+            )

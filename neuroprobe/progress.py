@@ -1,0 +1,86 @@
+"""What a run tells while it goes on: typed events, and a progress bar that listens to them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from neuroprobe.planner import Plan
+    from neuroprobe.statistics.tree import Span
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins, or goes on after blocks that are done."""
+
+    plan: Plan
+    n_blocks_done: int
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """Base samples were presented and analysed."""
+
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """A span of blocks is in the store."""
+
+    span: Span
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All blocks are in the store."""
+
+
+Event = RunStarted | BatchDone | ShardDone | Finished
+Listener = Callable[[Event], None]
+
+
+class ProgressBar:
+    """Draws a bar of the base samples, with rate and time left.
+
+    Parameters
+    ----------
+    file : text stream
+        Where to; by default stderr.
+    """
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file or sys.stderr
+        self._bar: tqdm[Any] | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        from tqdm import tqdm
+
+        match event:
+            case RunStarted(plan=plan, n_blocks_done=done):
+                self._bar = tqdm(
+                    total=plan.samples,
+                    initial=done * plan.layout.block,
+                    unit="sample",
+                    desc="recording",
+                    file=self._file,
+                )
+            case BatchDone(n_samples=n) if self._bar is not None:
+                self._bar.update(n)
+            case Finished() if self._bar is not None:
+                self._bar.close()
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
+
+
+def default_listener() -> Listener:
+    """Return a progress bar where stderr is a terminal, and silence elsewhere."""
+    return ProgressBar() if sys.stderr.isatty() else ignore

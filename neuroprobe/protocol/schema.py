@@ -1,0 +1,303 @@
+"""The schema of a recording protocol: frozen pydantic models; nothing that is not named here is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from neuroprobe import names
+from neuroprobe.design.pick_freeze import is_power_of_two
+from neuroprobe.protocol.alteration import AlterationSpec
+
+WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
+MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
+
+
+class Model(BaseModel):
+    """A block of a protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+def problem(message: str) -> PydanticCustomError:
+    """Error of a value, with a message of our own; braces need no escape."""
+    return PydanticCustomError("protocol", "{message}", {"message": message})
+
+
+def _resolve(path: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    return str(Path(base, path)) if base is not None else path
+
+
+RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_resolve)]
+
+
+def _weights(value: str, info: ValidationInfo) -> str:
+    if value in {"DEFAULT", "none"}:
+        return value
+    if not value.endswith(WEIGHT_SUFFIXES):
+        raise problem(f"given {value!r}, expected DEFAULT, none, or a path that ends in {', '.join(WEIGHT_SUFFIXES)}")
+    return _resolve(value, info)
+
+
+class Preprocess(Model):
+    """Standardisation of the channels, and the size that is shown."""
+
+    mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
+    std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+
+
+class LayerSpec(Model):
+    """Where to record: a layer, and what is kept of it."""
+
+    name: str
+    reduce: Literal["none", "mean", "max", "centre"] = "none"
+    channels: list[NonNegativeInt] | None = Field(default=None, min_length=1)
+    transform: Literal["none", "softmax"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if self.channels is not None and len(set(self.channels)) < len(self.channels):
+            raise problem(f"channels of {self.name!r} are listed twice: {self.channels}")
+        return self
+
+
+class SubjectSpec(Model):
+    """The network that is recorded."""
+
+    network: str
+    weights: Annotated[str, AfterValidator(_weights)] = "DEFAULT"
+    layers: list[LayerSpec] = Field(min_length=1)
+    preprocess: Preprocess | None = None
+    random_twin: bool = False
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        listed = [layer.name for layer in self.layers]
+        twice = sorted({name for name in listed if listed.count(name) > 1})
+        if twice:
+            raise problem(f"layers listed twice: {', '.join(twice)}")
+        return self
+
+
+def _size(value: Any) -> Any:
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ImageSource(Model):
+    """What all sources of images share."""
+
+    limit: PositiveInt | None = None
+    size: Annotated[list[PositiveInt] | None, BeforeValidator(_size), Field(min_length=2, max_length=2)] = None
+
+
+class Folder(ImageSource):
+    """A folder of images, or of one folder per class."""
+
+    folder: RelativePath
+    shuffle: bool = False
+
+
+class PhotographsSpec(Model):
+    """How crops are cut out of the photographs that ship with scikit-image."""
+
+    crop: PositiveInt = 64
+    per_image: PositiveInt = 20
+
+
+class Photographs(ImageSource):
+    """Crops of photographs that need no download."""
+
+    photographs: PhotographsSpec
+
+
+IMAGE_SOURCES: dict[str, type[ImageSource]] = {"folder": Folder, "photographs": Photographs}
+
+
+def _image_source(value: Any) -> str | None:
+    if isinstance(value, ImageSource):
+        return next(key for key, model in IMAGE_SOURCES.items() if isinstance(value, model))
+    if isinstance(value, dict):
+        return next((key for key in IMAGE_SOURCES if key in value), None)
+    return None
+
+
+AnyImages = Annotated[
+    Annotated[Folder, Tag("folder")] | Annotated[Photographs, Tag("photographs")],
+    Discriminator(
+        _image_source,
+        custom_error_type="protocol",
+        custom_error_message=f"expected a source of images with one of the keys: {', '.join(IMAGE_SOURCES)}",
+    ),
+]
+
+
+class StimuliSpec(Model):
+    """Which images are shown, and what the image is in the design."""
+
+    images: AnyImages
+    image: Literal["frozen", "factor", "redrawn"] = "frozen"
+
+
+class TreatmentSpec(Model):
+    """How the images are altered, all alterations at once."""
+
+    alterations: list[AlterationSpec] = Field(min_length=1)
+    order: Literal["fixed", "factor"] | list[str] = "fixed"
+    reference_side: PositiveInt | Literal["image"] = 224
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        listed = [item.label for item in self.alterations]
+        twice = sorted({name for name in listed if listed.count(name) > 1})
+        if twice:
+            raise problem(f"alterations listed twice: {', '.join(twice)}; tell them apart by `as: NAME`")
+        if isinstance(self.order, list) and sorted(self.order) != sorted(listed):
+            raise problem(f"order: given {self.order}, expected each of {listed} once")
+        if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
+            raise problem(f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}")
+        return self
+
+    @property
+    def in_order(self) -> tuple[AlterationSpec, ...]:
+        """The alterations as they are applied."""
+        if not isinstance(self.order, list):
+            return tuple(self.alterations)
+        return tuple(sorted(self.alterations, key=lambda item: self.order.index(item.label)))
+
+
+class ControlSpec(Model):
+    """A control that is itself altered."""
+
+    alterations: list[AlterationSpec] = Field(min_length=1)
+
+
+def _scramble(value: Any) -> Any:
+    if value in {"auto", "whole"} or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and (value < 64 or not is_power_of_two(value)):
+        raise problem(f"given {value}, expected auto, whole, or a power of two from 64")
+    return value
+
+
+class DesignSpec(Model):
+    """Sizes of the design."""
+
+    samples: Annotated[int, Field(ge=4)] = 1024
+    second_order: bool = True
+    scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if isinstance(self.scramble, int) and self.samples < 2 * self.scramble:
+            raise problem(
+                f"samples: {self.samples} is under two scrambles of {self.scramble}; "
+                f"raise samples to {2 * self.scramble} or lower scramble"
+            )
+        return self
+
+
+class SobolOptions(Model):
+    """Options of the Sobol analysis."""
+
+    total_interaction: bool = False
+
+
+class SobolSpec(Model):
+    """Sobol indices of every recorded unit."""
+
+    sobol: SobolOptions
+
+
+ANALYSES = ("sobol",)
+
+
+def _analysis(value: Any) -> Any:
+    if isinstance(value, str) and value in ANALYSES:
+        return {value: {}}
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ANALYSES:
+        return value
+    if isinstance(value, str | dict):
+        from neuroprobe.errors import unknown_name
+
+        given = value if isinstance(value, str) else ", ".join(map(str, value))
+        raise problem(unknown_name("analysis", given, ANALYSES))
+    return value
+
+
+AnalysisSpec = Annotated[SobolSpec, BeforeValidator(_analysis)]
+
+
+class Responses(Model):
+    """Which responses are written to disk."""
+
+    responses: list[str] | None = None
+
+
+def _store(value: Any) -> Any:
+    return {"responses": None} if value == "responses" else value
+
+
+class RecordSpec(Model):
+    """How the recording is made."""
+
+    batch: PositiveInt = 128
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    store: Annotated[Literal["none"] | Responses, BeforeValidator(_store)] = "none"
+    nan: Literal["error", "drop"] = "error"
+
+
+class Protocol(Model):
+    """A recording protocol, version 1."""
+
+    neuroprobe: Literal[1]
+    title: str = ""
+    seed: NonNegativeInt = 0
+    subject: SubjectSpec
+    stimuli: StimuliSpec
+    treatment: TreatmentSpec
+    control: Literal["original"] | ControlSpec = "original"
+    design: DesignSpec = DesignSpec()
+    analyses: list[AnalysisSpec] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
+    record: RecordSpec = RecordSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        stored = self.record.store
+        if stored != "none" and stored.responses is not None:
+            recorded = [layer.name for layer in self.subject.layers]
+            unknown = [name for name in stored.responses if name not in recorded]
+            if unknown:
+                raise problem(f"record.store.responses: {unknown} not among the recorded layers {recorded}")
+        taken = {names.IMAGE, names.ORDER} & {item.label for item in self.treatment.alterations}
+        if taken:
+            raise problem(f"an alteration cannot be called {', '.join(sorted(taken))}: that names another factor")
+        if len(self.analyses) > 1:
+            raise problem("analyses: sobol is listed twice")
+        return self
+
+    @property
+    def sobol(self) -> SobolOptions:
+        """Options of the Sobol analysis."""
+        return self.analyses[0].sobol

@@ -1,0 +1,54 @@
+"""Where a result comes from: protocol, hashes, versions, device."""
+
+from __future__ import annotations
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from neuroprobe import names
+from neuroprobe.protocol.digest import canonical, protocol_hash
+
+if TYPE_CHECKING:
+    from neuroprobe.planner import Plan
+    from neuroprobe.rig import Rig
+
+PACKAGES: Final = ("neuroprobe", "torch", "torchvision", "numpy", "scipy", "xarray", "zarr")
+
+
+def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
+    """Return the attributes of the root of a result."""
+    layout = plan.layout
+    details = {
+        "protocol": canonical(rig.protocol),
+        "protocol_hash": protocol_hash(rig.protocol),
+        "weights_hash": rig.subject.digest,
+        "stimulus_hash": rig.images.digest,
+        "n_images": len(rig.images),
+        "image_shape": list(rig.images.shape),
+        "device": str(rig.device),
+        "dtype": "float32",
+        "batch": layout.batch,
+        "compiled": layout.compiled,
+        "warnings": list(plan.warnings),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "Conventions": names.CONVENTIONS,
+        "title": rig.protocol.title,
+        "history": f"{now} neuroprobe {version('neuroprobe')}: recorded and analysed",
+        "seed": rig.protocol.seed,
+        "samples": plan.samples,
+        "rows": plan.n_rows,
+        "block": layout.block,
+        # 0: one scrambled sequence
+        "scramble": layout.scramble or 0,
+        "image": rig.protocol.stimuli.image,
+        "second_order": int(rig.protocol.design.second_order),
+        names.PROVENANCE: json.dumps(details, sort_keys=True),
+    }

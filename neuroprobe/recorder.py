@@ -1,0 +1,159 @@
+"""The engine's inner loop: build the stimuli of a block, show them, hand the responses to the statistics, drop them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuroprobe.design.pick_freeze import Presentations
+from neuroprobe.errors import ResponseError
+from neuroprobe.planner import Pack, Plan, packs
+from neuroprobe.probe.capture import Probe
+from neuroprobe.probe.sites import Site
+from neuroprobe.progress import BatchDone, Listener, ignore
+from neuroprobe.responses import ResponseWriter
+from neuroprobe.rig import Rig
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
+from neuroprobe.statistics.tree import MergeTree, Span
+
+N_TIMED = 3  # forward passes, the first of which warms up
+
+
+class States(dict[str, PickFreezeSums]):
+    """States of a span, by analysis and layer (``sobol/layer1``); merged together."""
+
+    def merge(self, right: Mapping[str, PickFreezeSums]) -> None:
+        """Add the states of the blocks to the right, in place."""
+        for key, sums in self.items():
+            sums.merge(right[key])
+
+
+class Recorder:
+    """Presents blocks and gives out their states.
+
+    Parameters
+    ----------
+    rig : Rig
+    plan : Plan
+    writer : ResponseWriter, optional
+        Where responses are stored.
+    """
+
+    def __init__(self, rig: Rig, plan: Plan, writer: ResponseWriter | None = None) -> None:
+        self.rig, self.plan, self.writer = rig, plan, writer
+        self.design = rig.design(plan.layout.scramble)
+        self.accumulators: dict[str, PickFreezeAccumulator] = {}
+        self._waiting: dict[str, list[Tensor]] = {}
+
+    def _start(self) -> None:
+        """Make the accumulators when they are first needed: planning alone takes no memory for them."""
+        layout = self.plan.layout
+        self.accumulators = self.accumulators or {
+            state_key(analysis.name, site.name): analysis.accumulator(
+                site.n_units, layout.block, device=self.rig.device, compiled=layout.compiled
+            )
+            for analysis in self.rig.analyses
+            for site in self.plan.sites
+        }
+
+    def time_batches(self) -> float:
+        """Present a few batches and return the seconds that one takes; their responses are not kept."""
+        recorder = Recorder(self.rig, self.plan)
+        recorder._start()
+        presentations = self.design.presentations(0, self.plan.layout.block)
+        seconds = []
+        with Probe(self.rig.subject.network, self.rig.sites) as probe:
+            for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
+                started = time.perf_counter()
+                recorder._present(probe, presentations, pack)
+                seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
+    def record_span(self, span: Span, probe: Probe, listener: Listener = ignore) -> States:
+        """Present the blocks of an aligned span and return its states."""
+        self._start()
+        tree: MergeTree[States] = MergeTree()
+        for block in range(span.start, span.stop):
+            tree.add(Span(block, block + 1), self._record_block(block, probe, listener))
+        ((_, states),) = tree.nodes()
+        return states
+
+    def _record_block(self, block: int, probe: Probe, listener: Listener) -> States:
+        length = self.plan.layout.block
+        start = block * length
+        presentations = self.design.presentations(start, start + length)
+        if self.writer is not None:
+            first_row = start * self.plan.n_rows
+            self.writer.begin_block(first_row)
+            self.writer.write_table(first_row, presentations, self.rig.images.ids, self.rig.images.labels)
+        for pack in packs(presentations, self.plan.layout.batch):
+            self._present(probe, presentations, pack)
+            listener(BatchDone(pack.stop - pack.start))
+        if self.writer is not None:
+            self.writer.end_block()
+        return States({key: accumulator.end_block() for key, accumulator in self.accumulators.items()})
+
+    def _present(self, probe: Probe, presentations: Presentations, pack: Pack) -> None:
+        """Show the rows of a pack, in as many forward passes of one fixed size as it takes."""
+        size = self.plan.layout.batch
+        n_run = len(pack.row)
+        index = torch.from_numpy(pack.index).to(self.rig.device)
+        first = int(presentations.sample[pack.start])
+        self._waiting = {site.name: [] for site in self.plan.sites}
+        for start in range(0, n_run, size):
+            part = slice(start, start + size)
+            stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, pack.sample[part], pack.row[part])
+            n = len(stimuli)
+            if n < size:
+                # responses depend on the size of the batch in their last bits: the last one is filled up
+                stimuli = torch.cat([stimuli, stimuli[-1:].expand(size - n, -1, -1, -1)])
+            is_last = start + size >= n_run
+            probe.record(
+                self.rig.subject.prepare(stimuli.to(self.rig.device)),
+                self._consumer(n, n_run > size, is_last, index, first),
+            )
+
+    def _consumer(
+        self, n: int, several: bool, is_last: bool, index: Tensor, first: int
+    ) -> Callable[[Site, Tensor], None]:
+        def consume(site: Site, response: Tensor) -> None:
+            y = response[:n].flatten(1).float()
+            if several:
+                # the network may overwrite its response as soon as the hook returns
+                self._waiting[site.name].append(y.clone())
+                if not is_last:
+                    return
+                y = torch.cat(self._waiting.pop(site.name))
+            for analysis in self.rig.analyses:
+                if not self.accumulators[state_key(analysis.name, site.name)].update(y, index):
+                    raise non_finite(site, y, index, first)
+            if self.writer is not None and site.name in self.writer.layers:
+                self.writer.add(site.name, y[index.flatten()].cpu().numpy())
+
+        return consume
+
+
+def state_key(analysis: str, layer: str) -> str:
+    """Key of a state: the path of its node in the result."""
+    return f"{analysis}/{layer}"
+
+
+def non_finite(site: Site, y: Tensor, index: Tensor, first: int) -> ResponseError:
+    """Say which layer gave responses that are not finite, in how many units, and at which base sample."""
+    bad = ~torch.isfinite(y)
+    n_units = int(bad.any(0).sum())
+    if not n_units:
+        return ResponseError(
+            f"layer {site.name!r}: responses up to {float(y.abs().max()):.3g} are too large for sums of their squares; "
+            "record a layer behind a normalisation, or scale the network's output"
+        )
+    of_sample = bad.any(1)[index].any(1).cpu().numpy()
+    return ResponseError(
+        f"layer {site.name!r}: {n_units} of {site.n_units} units gave NaN or infinity at base sample "
+        f"{first + int(np.argmax(of_sample))}; mend the network, or leave such base samples out by "
+        "`record: {nan: drop}`"
+    )

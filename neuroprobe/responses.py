@@ -1,0 +1,159 @@
+"""Stored responses: written in whole chunks of whole base samples, with the presentation table beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroprobe import names
+from neuroprobe.design.pick_freeze import Presentations
+from neuroprobe.errors import StoreError
+from neuroprobe.store import quiet_zarr
+
+DESIGN_NAME: Final = "pick-freeze"
+
+
+class ResponseWriter:
+    """Writes the responses of a run block by block.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store.
+    layers : dict
+        Layer → (dims, shape, coords) of one response.
+    n_presentations : int
+        Rows of the whole run.
+    chunk : int
+        Rows of a chunk; whole base samples.
+    block : int
+        Rows of a block, a multiple of `chunk`; the presentation table is written in these.
+    units : dict of str
+        Units of the columns of the presentation table.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        layers: Mapping[str, tuple[Sequence[str], Sequence[int], Mapping[str, Any]]],
+        n_presentations: int,
+        chunk: int,
+        block: int,
+        units: Mapping[str, str],
+    ) -> None:
+        self.path, self.layers, self.units = path, layers, units
+        self.n, self.chunk, self.block = n_presentations, chunk, block
+        if block % chunk:
+            raise StoreError(f"chunks of {chunk} rows do not fill a block of {block}: they could not be written whole")
+        self._waiting: dict[str, list[NDArray[np.float32]]] = {}
+        self._written: dict[str, int] = {}
+        self._arrays: dict[str, Any] = {}
+
+    def write_table(
+        self, start: int, presentations: Presentations, image_ids: Sequence[str], labels: Sequence[str] | None
+    ) -> None:
+        """Write the presentation table of a block that starts at row `start`."""
+        for name, column in table_columns(presentations, image_ids, labels).items():
+            dtype = str if column.dtype == object else column.dtype.type
+            array = self._array(name, (self.n,), (self.block,), (names.PRESENTATION,), dtype)
+            array[start : start + len(column)] = column
+
+    def begin_block(self, start: int) -> None:
+        """Start a block at row `start`."""
+        self._waiting = {layer: [] for layer in self.layers}
+        self._written = dict.fromkeys(self.layers, start)
+
+    def add(self, layer: str, responses: NDArray[np.float32]) -> None:
+        """Add the responses of whole base samples (rows, …), in order; chunks are written as they fill."""
+        waiting = self._waiting[layer]
+        waiting.append(responses)
+        if sum(map(len, waiting)) < self.chunk:
+            return
+        rows = np.concatenate(waiting)
+        n_whole = len(rows) // self.chunk * self.chunk
+        dims, shape, _ = self.layers[layer]
+        name = f"{names.RESPONSES}/{layer}/{names.RESPONSE}"
+        self._write_coords(layer)
+        array = self._array(name, (self.n, *shape), (self.chunk, *shape), (names.PRESENTATION, *dims), np.float32)
+        start = self._written[layer]
+        array[start : start + n_whole] = rows[:n_whole].reshape(n_whole, *shape)
+        self._written[layer] = start + n_whole
+        self._waiting[layer] = [rows[n_whole:]]
+
+    def end_block(self) -> None:
+        """Check that every chunk of the block is on disk."""
+        left = {layer: sum(map(len, rows)) for layer, rows in self._waiting.items() if sum(map(len, rows))}
+        if left:
+            raise StoreError(f"rows that do not fill a chunk are left over: {left}")
+
+    def _array(
+        self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dims: tuple[str, ...], dtype: Any
+    ) -> Any:
+        """Open, lengthen or create an array."""
+        if name in self._arrays:
+            return self._arrays[name]
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        with quiet_zarr():
+            root = zarr.open_group(self.path, mode="a", zarr_format=3)
+            if name in root:
+                array: Any = root[name]
+                if array.shape[0] < shape[0]:
+                    array.resize(shape)
+            else:
+                options: dict[str, Any] = {}
+                if dtype is np.float32:
+                    options["compressors"] = BloscCodec(cname="lz4", shuffle="bitshuffle")
+                if dtype in {np.float32, np.float64}:
+                    options["fill_value"] = np.nan
+                array = root.create_array(
+                    name,
+                    shape=shape,
+                    chunks=chunks,
+                    dtype=dtype,
+                    dimension_names=dims,
+                    attributes=self._attrs(name.rpartition("/")[2]),
+                    **options,
+                )
+        self._arrays[name] = array
+        return array
+
+    def _attrs(self, column: str) -> dict[str, Any]:
+        if column == names.RESPONSE:
+            return {"long_name": "response of the unit", "units": "response units"}
+        return {"units": self.units[column]} if column in self.units else {}
+
+    def _write_coords(self, layer: str) -> None:
+        for dim, values in self.layers[layer][2].items():
+            array = self._array(f"{names.RESPONSES}/{layer}/{dim}", (len(values),), (len(values),), (dim,), np.int64)
+            array[:] = np.asarray(values)
+
+
+def table_columns(
+    presentations: Presentations, image_ids: Sequence[str], labels: Sequence[str] | None
+) -> dict[str, NDArray[Any]]:
+    """Columns of the presentation table, one value per row of the design, in order."""
+    n, n_rows = presentations.image.shape
+    image = presentations.image.ravel()
+    sample = np.repeat(presentations.sample, n_rows)
+    role = np.array(presentations.roles, dtype=object)
+    shown_as = role[presentations.source.ravel()]
+    columns: dict[str, NDArray[Any]] = {
+        names.SAMPLE: sample.astype(np.int64),
+        names.ROLE: np.tile(role, n),
+        names.DESIGN: np.full(n * n_rows, DESIGN_NAME, dtype=object),
+        names.IMAGE_ID: np.array(image_ids, dtype=object)[image],
+        names.STIMULUS_ID: np.array([f"{s}_{r}" for s, r in zip(sample, shown_as, strict=True)], dtype=object),
+    }
+    if labels is not None:
+        columns[names.CLASS_LABEL] = np.array(labels, dtype=object)[image]
+    for name, value in presentations.values.items():
+        if name != names.IMAGE:
+            is_whole = name == names.ORDER or name.endswith(names.switch(""))
+            columns[name] = value.ravel().astype(np.int64 if is_whole else np.float64)
+    return columns

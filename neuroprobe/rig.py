@@ -1,0 +1,147 @@
+"""The rig: everything that a protocol names, opened and checked, ready to be planned and run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neuroprobe import names
+from neuroprobe.analysis.sensitivity import SobolAnalysis
+from neuroprobe.design.factors import Factor, Input
+from neuroprobe.design.laws import Law
+from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.errors import PlanError
+from neuroprobe.probe.capture import check_network, find_sites
+from neuroprobe.probe.sites import Site
+from neuroprobe.protocol.schema import AlterationSpec, Folder, Photographs, Protocol, StimuliSpec, TreatmentSpec
+from neuroprobe.stimuli.images import Framing, ImageSet, folder_images, photograph_images
+from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders
+from neuroprobe.subjects.subject import Subject, load_subject
+
+N_CHECKED = 2  # images that a network is tried on
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A network, images and a probe, set up as a protocol says.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    device : torch.device
+    subject : Subject
+    images : ImageSet
+    treatment : Treatment
+    sites : tuple of Site
+    """
+
+    protocol: Protocol
+    device: torch.device
+    subject: Subject
+    images: ImageSet
+    treatment: Treatment
+    sites: tuple[Site, ...]
+
+    @cached_property
+    def factors(self) -> tuple[Factor, ...]:
+        """What varies: the alterations and, where the protocol says so, the image and the order."""
+        spec = self.protocol.treatment
+        factors = [alteration_factor(item) for item in spec.in_order]
+        if spec.order == "factor":
+            last = n_orders(len(spec.alterations)) - 1
+            factors.append(Factor(names.ORDER, (Input(names.ORDER, Law("integers", (0, last))),)))
+        if self.protocol.stimuli.image == "factor":
+            law = Law("integers", (0, len(self.images) - 1))
+            factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
+        return tuple(factors)
+
+    def design(self, scramble: int | None) -> PickFreeze:
+        """Return the design of the protocol."""
+        return PickFreeze(
+            factors=self.factors,
+            seed=self.protocol.seed,
+            n_images=len(self.images),
+            second_order=self.protocol.design.second_order,
+            scramble=scramble,
+            redrawn=self.protocol.stimuli.image == "redrawn",
+        )
+
+    @cached_property
+    def analyses(self) -> tuple[SobolAnalysis, ...]:
+        """The analyses that share this recording."""
+        sobol = SobolAnalysis(
+            factors=tuple(factor.name for factor in self.factors),
+            second_order=self.protocol.design.second_order,
+            total_interaction=self.protocol.sobol.total_interaction,
+            drop=self.protocol.record.nan == "drop",
+            image=self.protocol.stimuli.image,
+        )
+        return (sobol,)
+
+
+def alteration_factor(spec: AlterationSpec) -> Factor:
+    """Make one factor of an alteration: its switch with all its parameters."""
+    inputs = tuple(Input(names.parameter(spec.label, name), law) for name, law in spec.laws.items())
+    if spec.switch == "always":
+        return Factor(spec.label, inputs)
+    switch = Input(names.switch(spec.label), Law("bernoulli", (spec.switch,)))
+    return Factor(spec.label, (switch, *inputs), switched=True)
+
+
+def make_treatment(spec: TreatmentSpec) -> Treatment:
+    """Make the treatment of a protocol."""
+    applied = tuple(Applied(item.label, item.name) for item in spec.in_order)
+    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side))
+
+
+def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:
+    """Open the images of a protocol at its size, or else at the size that the network declares."""
+    size = spec.images.size
+    framing = declared if size is None else Framing((size[0], size[1]))
+    match spec.images:
+        case Folder(folder=folder, limit=limit, shuffle=shuffle):
+            return folder_images(Path(folder), framing, limit=limit, shuffle=shuffle, seed=seed)
+        case Photographs(photographs=how, limit=limit):
+            return photograph_images(framing, crop=how.crop, per_image=how.per_image, limit=limit, seed=seed)
+        case other:
+            raise PlanError(f"no reader for images of {type(other).__name__}")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a protocol; `auto` is the GPU where there is one.
+
+    Raises
+    ------
+    PlanError
+        If the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise PlanError(f"device {name!r}: torch {torch.__version__} sees no CUDA device; use `device: auto` or cpu")
+    if name == "mps":
+        raise PlanError("device 'mps' has no float64, which the sums need: use `device: cpu`")
+    return torch.device(name)
+
+
+def open_rig(protocol: Protocol) -> Rig:
+    """Open everything that a protocol names, and try the network on two images.
+
+    Raises
+    ------
+    SubjectError, ReaderError, PlanError
+        If something is missing, broken, or cannot be recorded.
+    """
+    device = choose_device(protocol.record.device)
+    subject = load_subject(protocol.subject, protocol.seed, device)
+    images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
+    tried = subject.prepare(images.load(np.arange(min(N_CHECKED, len(images)))).to(device))
+    sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
+    check_network(subject.network, sites, tried, subject.name)
+    if protocol.stimuli.image == "factor" and len(images) < 2:
+        raise PlanError("image: factor takes at least two images, received one")
+    return Rig(protocol, device, subject, images, make_treatment(protocol.treatment), sites)

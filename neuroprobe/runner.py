@@ -1,0 +1,238 @@
+"""Run a protocol: plan it, record shard by shard, resume and extend, write the result."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+
+from neuroprobe import names
+from neuroprobe.analysis.sensitivity import label_convergence
+from neuroprobe.errors import StoreError
+from neuroprobe.planner import Plan, make_plan, require_memory, samples_per_chunk, stored_sites, timed
+from neuroprobe.probe.capture import Probe
+from neuroprobe.probe.sites import Site
+from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
+from neuroprobe.protocol.digest import guard_hash
+from neuroprobe.protocol.reader import load_protocol
+from neuroprobe.protocol.schema import Protocol
+from neuroprobe.provenance import root_attrs
+from neuroprobe.recorder import Recorder, States, state_key
+from neuroprobe.responses import ResponseWriter
+from neuroprobe.rig import Rig, open_rig
+from neuroprobe.statistics.pick_freeze import compiles
+from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.store import Header, RunStore, delete, is_finished, open_result, read_header, write_result
+
+Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
+CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
+
+
+def plan(protocol: Source, *, limit: int | None = None, measure: bool = True) -> Plan:
+    """Say what a protocol will cost: rows, units, memory, disk and time.
+
+    Parameters
+    ----------
+    protocol : path, mapping or Protocol
+    limit : int, optional
+        Base samples, where fewer than the protocol's are wanted.
+    measure : bool
+        Whether a few batches are presented, to estimate the time.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    NeuroprobeError
+        For everything that would stop the run.
+    """
+    rig = open_rig(load_protocol(protocol))
+    made = make_plan(rig, limit=limit, compiles=compiles)
+    require_memory(made)
+    return timed(made, rig, Recorder(rig, made).time_batches()) if measure else made
+
+
+def run(
+    protocol: Source,
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    limit: int | None = None,
+    listener: Listener | None = None,
+) -> xr.DataTree:
+    """Run a recording protocol, go on with a run that was interrupted, or extend one to more samples.
+
+    Parameters
+    ----------
+    protocol : path, mapping or Protocol
+    out : path
+        Zarr store of the result. One that the same protocol wrote is gone on with.
+    overwrite : bool
+        Whether a result at `out` is deleted first.
+    limit : int, optional
+        Base samples, where fewer than the protocol's are wanted.
+    listener : callable, optional
+        Gets the events of `neuroprobe.progress`; by default a progress bar where stderr is a terminal.
+
+    Returns
+    -------
+    xarray.DataTree
+        As `neuroprobe.open_result` opens it.
+
+    Raises
+    ------
+    NeuroprobeError
+        Before any work, if anything is wrong with the protocol, its files, or the output.
+    ResponseError
+        As soon as a response is not finite, unless the protocol says ``nan: drop``.
+
+    Notes
+    -----
+    Interrupting loses at most one shard. Numbers do not depend on where a run was interrupted or extended.
+    """
+    checked = load_protocol(protocol)
+    path = Path(out)
+    found = read_header(path)
+    rig = open_rig(checked)
+    guard = guard_hash(checked, weights=rig.subject.digest, images=rig.images.digest)
+    if overwrite:
+        delete(path)
+        found = None
+    if found is not None:
+        _require_same(path, found, guard)
+    recorded = None if found is None else found.layout
+    made = make_plan(rig, recorded=recorded, limit=limit, compiles=compiles)
+    if found is not None and found.samples > made.samples:
+        raise StoreError(
+            f"{str(path)!r} holds or began {found.samples:,} base samples, more than the {made.samples:,} asked for: "
+            "raise `samples`, choose another path, or delete it by --overwrite"
+        )
+    require_memory(made)
+    recorder = Recorder(rig, made, _writer(path, rig, made))
+    store = RunStore(path, Header(guard, made.layout, made.samples, checked.title))
+    with store.locked():
+        if any(not store.is_done(span) for span in aligned_spans(0, made.n_blocks, 1)):
+            made = recorder.plan = timed(made, rig, recorder.time_batches())
+            for warning in made.warnings:
+                warnings.warn(warning, stacklevel=2)
+            _record(recorder, store, listener or default_listener())
+        elif is_finished(path):
+            return open_result(path)
+        write_result(path, _groups(rig, made, store), root_attrs(rig, made))
+    return open_result(path)
+
+
+def _require_same(path: Path, found: Header, guard: str) -> None:
+    if found.guard != guard:
+        raise StoreError(
+            f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}), other weights or other "
+            "images: choose another path, or delete it by --overwrite"
+        )
+
+
+def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
+    sites = stored_sites(rig)
+    if not sites:
+        return None
+    per_row = 4 * sum(site.n_units for site in sites)
+    units = {
+        names.parameter(one.name, name): parameter.units
+        for one in rig.treatment.applied
+        for name, parameter in one.alteration.parameters.items()
+    }
+    return ResponseWriter(
+        path,
+        {site.name: (site.dims, site.shape, site_coords(site)) for site in sites},
+        n_presentations=plan.samples * plan.n_rows,
+        chunk=samples_per_chunk(plan, per_row) * plan.n_rows,
+        block=plan.layout.block * plan.n_rows,
+        units=units,
+    )
+
+
+def site_coords(site: Site) -> dict[str, Any]:
+    """Coordinates of a layer: the channels' own numbers, where only some were recorded."""
+    return {} if site.spec.channels is None else {names.CHANNEL: site.spec.channels}
+
+
+def _record(recorder: Recorder, store: RunStore, listener: Listener) -> None:
+    plan = recorder.plan
+    parts = [part for span in aligned_spans(0, plan.n_blocks, plan.shard) for part in _undone(span, store)]
+    listener(RunStarted(plan, plan.n_blocks - sum(map(len, parts))))
+    with Probe(recorder.rig.subject.network, recorder.rig.sites) as probe:
+        for span in parts:
+            states = recorder.record_span(span, probe, listener)
+            _keep(span, states, recorder, store)
+            listener(ShardDone(span))
+    listener(Finished())
+
+
+def _undone(span: Span, store: RunStore) -> Iterator[Span]:
+    """Parts of a shard that are not in the store; an earlier run may have had smaller shards."""
+    if store.is_done(span):
+        return
+    if not any(span.holds(done) for done in store.spans):
+        yield span
+        return
+    half = len(span) // 2
+    for child in (Span(span.start, span.start + half), Span(span.start + half, span.stop)):
+        yield from _undone(child, store)
+
+
+def _keep(span: Span, states: States, recorder: Recorder, store: RunStore) -> None:
+    """Merge a span with the siblings that are in the store, and store it in their place."""
+    convergence = _convergence(span, states, recorder)
+    while span.sibling in store.spans:
+        sibling = States(store.load(span.sibling, recorder.rig.device))
+        left, right = (states, sibling) if span.is_left else (sibling, states)
+        left.merge(right)
+        span, states = span.parent, left
+        convergence |= _convergence(span, states, recorder)
+    store.add(span, states, convergence)
+
+
+def _convergence(span: Span, states: States, recorder: Recorder) -> dict[int, Any]:
+    """Summarise the result of the first samples, where a span is such a start."""
+    plan = recorder.plan
+    if span.start or len(span) * CONVERGENCE_STEPS < plan.n_blocks or len(span) < 2:
+        return {}
+    table = {
+        site.name: analysis.convergence(states[state_key(analysis.name, site.name)])
+        for analysis in recorder.rig.analyses
+        for site in plan.sites
+    }
+    return {len(span) * plan.layout.block: table}
+
+
+def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
+    """Datasets of the result: group → (node, dataset) one after the other."""
+    first, *others = (States(store.load(span, torch.device("cpu"))) for span in sorted(store.spans))
+    for right in others:
+        first.merge(right)
+    groups: dict[str, Iterator[tuple[str, xr.Dataset]]] = {
+        analysis.name: (
+            (
+                site.name,
+                analysis.label(
+                    first[state_key(analysis.name, site.name)],
+                    site.dims,
+                    site.shape,
+                    site_coords(site),
+                    plan.layout.scramble,
+                ),
+            )
+            for site in plan.sites
+        )
+        for analysis in rig.analyses
+    }
+    table = {n: entry for n, entry in store.convergence.items() if n * CONVERGENCE_STEPS >= plan.samples}
+    factors = [factor.name for factor in rig.factors]
+    groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
+    return groups

@@ -1,0 +1,360 @@
+"""Streaming Sobol indices: sums of products of differences over the rows of pick-freeze designs.
+
+With p_i = A_i − A and q_i = B_i − B (rows of `neuroprobe.design.pick_freeze`), and d factors:
+
+    first-order variance   −½ E[p_i q_i]            total variance      ¼ E[p_i² + q_i²]
+    second-order variance   ½ E[p_i q_j + p_j q_i]  total interaction   ½ E[p_i p_j + q_i q_j]
+    variance                E[(A − B)² + Σ_i (A_i − B_i)²] / (2 (d + 1))
+
+Without the rows B_i: E[(B − ½(A + A_i))(A_i − A)], ½ E[p_i²], E[p_i p_j] and ½ E[(A − B)²]. All are unbiased, and
+differences, so that a shift of the response changes nothing and a factor without effect gives exactly 0.
+
+Standard errors are those of ratios of block sums by the delta method.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuroprobe import names
+
+FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
+TILE_BYTES = 1 << 20  # of responses at a time in the eager kernel, so that temporaries stay in the cache
+NOISE_STEPS = 8  # a variance under (8 rounding steps of the largest response)² is noise
+
+
+@dataclass(frozen=True)
+class PickFreezeTerms:
+    """Which sums are kept.
+
+    Parameters
+    ----------
+    n_factors : int
+        d.
+    second_order : bool
+        Whether the design has the rows B_i, and so second-order indices.
+    total_interaction : bool
+        Whether total interactions (superset importance; Liu & Owen 2006) are wanted.
+    drop : bool
+        Whether base samples with a non-finite response are left out, per unit, and counted.
+    """
+
+    n_factors: int
+    second_order: bool = True
+    total_interaction: bool = False
+    drop: bool = False
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of factors, in the order of their sums."""
+        return tuple(itertools.combinations(range(self.n_factors), 2))
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each quantity lies among the sums."""
+        d, n_pairs = self.n_factors, len(self.pairs)
+        counts = {names.VARIANCE: 1, names.FIRST_ORDER: d, names.TOTAL_ORDER: d}
+        if self.second_order:
+            counts[names.SECOND_ORDER] = n_pairs
+        if self.total_interaction:
+            counts[names.TOTAL_INTERACTION] = n_pairs
+        counts |= {names.MEAN: 1, names.ACTIVITY_RATE: 1}
+        if self.drop:
+            counts[names.N_DROPPED] = 1
+        stops = itertools.accumulate(counts.values())
+        return {name: slice(stop - counts[name], stop) for name, stop in zip(counts, stops, strict=True)}
+
+    @property
+    def n_sums(self) -> int:
+        """K, the number of sums per unit."""
+        return max(part.stop for part in self.slices.values())
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of a base sample."""
+        return 2 + self.n_factors * (2 if self.second_order else 1)
+
+
+def sample_terms(rows: Sequence[Tensor], terms: PickFreezeTerms) -> list[Tensor]:
+    """Compute the K terms of each base sample.
+
+    Parameters
+    ----------
+    rows : sequence of tensors (samples, units)
+        Responses to A, B, A_1 … A_d and, with second order, B_1 … B_d.
+
+    Returns
+    -------
+    list of K tensors (samples, units), in the order of ``terms.slices``.
+    """
+    d, rows, dropped = terms.n_factors, list(rows), []
+    if terms.drop:
+        finite = torch.stack([torch.isfinite(row) for row in rows]).all(0)
+        rows = [torch.where(finite, row, 0.0) for row in rows]
+        dropped = [(~finite).to(rows[0].dtype)]
+    a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
+    p = [row - a for row in a_i]
+    q = [row - b for row in b_i]
+    result: list[Tensor]
+    if terms.second_order:
+        squares = (a - b) ** 2
+        for one, other in zip(a_i, b_i, strict=True):
+            squares = squares + (one - other) ** 2
+        result = [squares / (2 * (d + 1))]
+        result += [-0.5 * x * y for x, y in zip(p, q, strict=True)]
+        result += [0.25 * (x * x + y * y) for x, y in zip(p, q, strict=True)]
+        result += [0.5 * (p[i] * q[j] + p[j] * q[i]) for i, j in terms.pairs]
+        if terms.total_interaction:
+            result += [0.5 * (p[i] * p[j] + q[i] * q[j]) for i, j in terms.pairs]
+    else:
+        result = [0.5 * (a - b) ** 2]
+        result += [(b - 0.5 * (a + row)) * x for row, x in zip(a_i, p, strict=True)]
+        result += [0.5 * x * x for x in p]
+        if terms.total_interaction:
+            result += [p[i] * p[j] for i, j in terms.pairs]
+    total, active = rows[0], (rows[0] > 0).to(a.dtype)
+    for row in rows[1:]:
+        total = total + row
+        active = active + (row > 0).to(a.dtype)
+    return [*result, total / len(rows), active / len(rows), *dropped]
+
+
+def _accumulate(rows: list[Tensor], sums: Tensor, peak: Tensor, terms: PickFreezeTerms) -> None:
+    for index, term in enumerate(sample_terms(rows, terms)):
+        sums[index] += term.sum(0)
+    largest = rows[0].abs()
+    for row in rows[1:]:
+        largest = torch.maximum(largest, row.abs())
+    if terms.drop:
+        largest = torch.where(torch.isfinite(largest), largest, 0.0)
+    peak.copy_(torch.maximum(peak, largest.amax(0)))
+
+
+def _update_eagerly(y: Tensor, index: Tensor, sums: Tensor, peak: Tensor, terms: PickFreezeTerms) -> None:
+    n_samples, n_rows = index.shape
+    flat = index.flatten()
+    width = max(256, TILE_BYTES // (flat.numel() * y.element_size())) if y.device.type == "cpu" else y.shape[1]
+    for start in range(0, y.shape[1], width):
+        tile = slice(start, start + width)
+        gathered = y[:, tile].index_select(0, flat).view(n_samples, n_rows, -1)
+        _accumulate(list(gathered.unbind(1)), sums[:, tile], peak[tile], terms)
+
+
+@cache
+def _compiled_update(terms: PickFreezeTerms) -> Callable[[Tensor, list[Tensor], Tensor, Tensor], None]:
+    def update(y: Tensor, index: list[Tensor], sums: Tensor, peak: Tensor) -> None:
+        _accumulate([y[row] for row in index], sums, peak, terms)
+
+    return torch.compile(update, dynamic=True)
+
+
+@cache
+def compiles() -> bool:
+    """Whether torch.compile finds a compiler here."""
+    try:
+        return bool(torch.compile(torch.sin, dynamic=True)(torch.zeros(2)).sum() == 0)
+    except Exception:  # whatever torch.compile lacks, the eager update does the same
+        return False
+
+
+class PickFreezeSums:
+    """State of a span of blocks: sums, sums of squares of block sums, and their products with the variance's.
+
+    Of a single block the last two follow from the first and are not kept.
+
+    Attributes
+    ----------
+    total, square, cross : float64 tensors (K, units)
+        Block sums, their squares, and their products with the block sums of the variance, summed over blocks.
+    peak : tensor (units,)
+        Largest absolute response.
+    n_blocks, n_samples : int
+        What went in.
+    """
+
+    def __init__(
+        self,
+        total: Tensor,
+        peak: Tensor,
+        n_samples: int,
+        n_blocks: int = 1,
+        square: Tensor | None = None,
+        cross: Tensor | None = None,
+    ) -> None:
+        self.total, self.peak = total, peak
+        self.n_samples, self.n_blocks = n_samples, n_blocks
+        self._square, self._cross = square, cross
+
+    @property
+    def square(self) -> Tensor:
+        """Sum over blocks of the squared block sums (K, units)."""
+        return self.total * self.total if self._square is None else self._square
+
+    @property
+    def cross(self) -> Tensor:
+        """Sum over blocks of block sums times those of the variance (K, units)."""
+        return self.total * self.total[0] if self._cross is None else self._cross
+
+    def merge(self, right: PickFreezeSums) -> None:
+        """Add the state of the blocks to the right, in place."""
+        self._square, self._cross = self.square.add_(right.square), self.cross.add_(right.cross)
+        self.total += right.total
+        torch.maximum(self.peak, right.peak, out=self.peak)
+        self.n_samples += right.n_samples
+        self.n_blocks += right.n_blocks
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the arrays that describe this state, to be saved."""
+        arrays = {
+            "total": self.total,
+            "peak": self.peak,
+            "counts": torch.tensor([self.n_samples, self.n_blocks]),
+        }
+        if self._square is not None and self._cross is not None:
+            arrays |= {"square": self._square, "cross": self._cross}
+        return arrays
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, Tensor]) -> PickFreezeSums:
+        """Make a state of what `state` returned."""
+        n_samples, n_blocks = arrays["counts"].tolist()
+        return cls(arrays["total"], arrays["peak"], n_samples, n_blocks, arrays.get("square"), arrays.get("cross"))
+
+
+class PickFreezeAccumulator:
+    """Takes in responses batch by batch and gives out the sums of each block.
+
+    Parameters
+    ----------
+    terms : PickFreezeTerms
+    n_units : int
+    block : int
+        Base samples of a block.
+    dtype : torch.dtype
+        Of the partial sums: float32, or float64 for responses in float64.
+    compiled : bool
+        Whether the update is compiled by `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        terms: PickFreezeTerms,
+        n_units: int,
+        block: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
+        self.terms, self.block, self.compiled = terms, block, compiled
+        self._part = torch.zeros(terms.n_sums, n_units, dtype=dtype, device=device)
+        self._peak = torch.zeros(n_units, dtype=dtype, device=device)
+        self._sums: Tensor | None = None
+        self._n_part = self._n_samples = 0
+
+    def update(self, y: Tensor, index: Tensor) -> bool:
+        """Add whole base samples.
+
+        Parameters
+        ----------
+        y : tensor (rows of the batch, units)
+        index : int64 tensor (samples, rows of a base sample)
+            Which row of the batch holds the response to each row of each base sample; at most `FOLD` samples.
+
+        Returns
+        -------
+        bool
+            Whether all sums are finite.
+        """
+        if self._n_part + len(index) > FOLD:
+            self._fold()
+        if self.compiled:
+            _compiled_update(self.terms)(y, [row.clone() for row in index.t()], self._part, self._peak)
+        else:
+            _update_eagerly(y, index, self._part, self._peak, self.terms)
+        self._n_part += len(index)
+        return bool(torch.isfinite(self._part[0]).all())
+
+    def _fold(self) -> None:
+        if self._sums is None:
+            self._sums = self._part.double()
+        else:
+            self._sums += self._part
+        self._part.zero_()
+        self._n_samples += self._n_part
+        self._n_part = 0
+
+    def end_block(self) -> PickFreezeSums:
+        """Return the state of the block that ends here, and start the next one."""
+        self._fold()
+        if self._n_samples != self.block or self._sums is None:
+            raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
+        state = PickFreezeSums(self._sums, self._peak.clone(), self._n_samples)
+        self._sums, self._n_samples = None, 0
+        self._peak.zero_()
+        return state
+
+
+def finalize(sums: PickFreezeSums, terms: PickFreezeTerms) -> dict[str, NDArray[np.float64]]:
+    """Turn sums into indices with standard errors.
+
+    Returns
+    -------
+    dict of arrays
+        ``first_order``, ``total_order`` (d, units), ``second_order``, ``total_interaction`` (d, d, units; symmetric,
+        NaN on the diagonal), ``variance``, ``mean``, ``activity_rate`` (units,), each with ``<name>_se``;
+        ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Indices of units whose
+        variance is 0 or under the noise floor are NaN.
+    """
+    total, square, cross = (part.cpu().numpy() for part in (sums.total, sums.square, sums.cross))
+    parts = terms.slices
+    n_dropped = total[parts[names.N_DROPPED]][0] if terms.drop else np.zeros(total.shape[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n_valid = np.where(n_dropped < sums.n_samples, sums.n_samples - n_dropped, np.nan)
+        spread = sums.n_blocks / (sums.n_blocks - 1.0) if sums.n_blocks > 1 else np.nan
+        variance = total[0] / n_valid
+        eps = torch.finfo(sums.peak.dtype).eps
+        floor = (NOISE_STEPS * eps * sums.peak.cpu().double().numpy()) ** 2
+        defined = variance > floor
+        divisor = np.where(defined, total[0], np.nan)
+        result: dict[str, NDArray[np.float64]] = {}
+        for name, part in parts.items():
+            if name == names.N_DROPPED:
+                result[name] = n_dropped
+            elif name in {names.VARIANCE, names.MEAN, names.ACTIVITY_RATE}:
+                result[name] = total[part][0] / n_valid
+                deviation = square[part][0] - total[part][0] ** 2 / sums.n_blocks
+                result[names.se(name)] = np.sqrt(spread * np.maximum(deviation, 0)) / n_valid
+            else:
+                ratio = total[part] / divisor
+                deviation = square[part] - 2 * ratio * cross[part] + ratio**2 * square[0]
+                error = np.sqrt(spread * np.maximum(deviation, 0)) / divisor
+                result[name], result[names.se(name)] = ratio, error
+    for name in {names.SECOND_ORDER, names.TOTAL_INTERACTION} & set(result):
+        for key in (name, names.se(name)):
+            result[key] = _symmetric(result[key], terms)
+    result[names.DEFINED] = defined.astype(np.int8)
+    return result
+
+
+def _symmetric(pairs: NDArray[np.float64], terms: PickFreezeTerms) -> NDArray[np.float64]:
+    matrix = np.full((terms.n_factors, terms.n_factors, pairs.shape[1]), np.nan)
+    for index, (i, j) in enumerate(terms.pairs):
+        matrix[i, j] = matrix[j, i] = pairs[index]
+    return matrix
+
+
+def state_bytes(terms: PickFreezeTerms, n_units: int, block: int, depth: int) -> int:
+    """Bytes of memory of the sums of one layer: partial and block sums, and `depth` unmerged states."""
+    partial = 4 * terms.n_sums + 4
+    block_sums = 8 * terms.n_sums
+    merged = 24 * terms.n_sums + 4
+    return n_units * (partial + block_sums + depth * merged)

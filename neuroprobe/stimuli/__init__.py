@@ -1,0 +1,1 @@
+"""Stimuli: images, and what is done to them."""

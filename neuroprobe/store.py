@@ -1,0 +1,359 @@
+"""Results on disk: a zarr store with a journal beside the data, so that nothing is lost, mixed or half-written.
+
+``out.zarr/`` is a zarr v3 group (root attributes: provenance; one group per analysis; ``responses/`` where stored).
+``out.zarr/.neuroprobe/`` holds what a run needs to go on: ``header.json`` (what the store was begun with),
+``journal.jsonl`` (one line per span of blocks that is done, fsynced after its data), and the states of
+the unmerged spans.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from neuroprobe import names
+from neuroprobe.errors import StoreError
+from neuroprobe.planner import Layout
+from neuroprobe.statistics.tree import Span
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from neuroprobe.statistics.pick_freeze import PickFreezeSums
+
+RUN_FOLDER: Final = ".neuroprobe"
+FORMAT: Final = 1
+States = dict[str, "PickFreezeSums"]
+SEPARATOR: Final = "|"  # between the key of a state and the name of its array
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store was begun with.
+
+    Attributes
+    ----------
+    guard : str
+        Hash of what decides its numbers; another protocol has another.
+    layout : Layout
+    samples : int
+        Base samples of the last run.
+    title : str
+    """
+
+    guard: str
+    layout: Layout
+    samples: int
+    title: str
+    format: int = FORMAT
+
+
+class RunStore:
+    """The part of a store that a run reads and writes; a context that holds the store's lock.
+
+    Parameters
+    ----------
+    path : Path
+        Of the zarr store.
+    header : Header
+        Of this run; a store with another guard is refused.
+    overwrite : bool
+        Whether a result that is there may be deleted.
+
+    Raises
+    ------
+    StoreError
+        If the path holds anything else, or another run writes to it.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path, self.header = path, header
+        self.folder = path / RUN_FOLDER
+        self.spans: dict[Span, dict[str, Any]] = {}
+        self.convergence: dict[int, dict[str, dict[str, list[float]]]] = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[RunStore]:
+        """Hold the store for this process, and read what is done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            _lock(lock.fileno(), self.path)
+            write_text(self.folder / "header.json", json.dumps(asdict(self.header), indent=1))
+            self._read_journal()
+            self._delete_orphans()
+            yield self
+
+    def _read_journal(self) -> None:
+        for entry in journal_entries(self.path):
+            span = Span(*entry["span"])
+            self.spans = {other: e for other, e in self.spans.items() if not span.holds(other)}
+            self.spans[span] = entry
+            for samples, table in entry.get("convergence", {}).items():
+                self.convergence[int(samples)] = table
+
+    def _delete_orphans(self) -> None:
+        kept = {entry["file"] for entry in self.spans.values()}
+        for file in self.folder.glob("*.safetensors*"):
+            if file.name not in kept:
+                file.unlink()
+
+    def is_done(self, span: Span) -> bool:
+        """Whether the blocks of a span are in the store."""
+        return any(done.holds(span) for done in self.spans)
+
+    def add(self, span: Span, states: States, convergence: Mapping[int, Any]) -> None:
+        """Store the states of a span and take the spans that it holds out.
+
+        The states are written first, then one line of the journal; then the files that they replace are deleted.
+        """
+        from safetensors.torch import save_file
+
+        file = f"{span.start}-{span.stop}.safetensors"
+        arrays = {
+            f"{key}{SEPARATOR}{name}": array.contiguous().cpu()
+            for key, sums in states.items()
+            for name, array in sums.state().items()
+        }
+        temporary = self.folder / f"{file}.tmp"
+        save_file(arrays, temporary)
+        _sync(temporary)
+        os.replace(temporary, self.folder / file)
+        entry = {"span": [span.start, span.stop], "file": file, "convergence": dict(convergence)}
+        with (self.folder / "journal.jsonl").open("a") as journal:
+            journal.write(json.dumps(entry) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        for other in [other for other in self.spans if span.holds(other)]:
+            (self.folder / self.spans.pop(other)["file"]).unlink(missing_ok=True)
+        self.spans[span] = entry
+        self.convergence |= convergence
+
+    def load(self, span: Span, device: Any = "cpu") -> States:
+        """Read the states of a span."""
+        from safetensors.torch import load_file
+
+        from neuroprobe.statistics.pick_freeze import PickFreezeSums
+
+        parts: dict[str, dict[str, Any]] = {}
+        for name, array in load_file(self.folder / self.spans[span]["file"], device=str(device)).items():
+            key, _, part = name.rpartition(SEPARATOR)
+            parts.setdefault(key, {})[part] = array
+        return {key: PickFreezeSums.from_state(arrays) for key, arrays in parts.items()}
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: the lock file itself cannot be opened twice for writing by careful users only
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
+
+
+def journal_entries(path: Path) -> list[dict[str, Any]]:
+    """Read the journal; a line that a crash cut off is left out, and cut off the file."""
+    file = path / RUN_FOLDER / "journal.jsonl"
+    if not file.exists():
+        return []
+    data = file.read_bytes()
+    complete = data[: data.rfind(b"\n") + 1]
+    if len(complete) < len(data):
+        with file.open("r+b") as journal:
+            journal.truncate(len(complete))
+    entries = []
+    for number, line in enumerate(complete.splitlines(), 1):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise StoreError(
+                f"{str(file)!r}:{number}: not a line of a journal ({error}); run with --overwrite"
+            ) from error
+    return entries
+
+
+def read_header(path: Path) -> Header | None:
+    """Read what a store was begun with; None where there is nothing yet.
+
+    Raises
+    ------
+    StoreError
+        If the path holds something that is not a result of neuroprobe.
+    """
+    file = path / RUN_FOLDER / "header.json"
+    if not file.exists():
+        if path.exists() and (not path.is_dir() or any(entry.name != RUN_FOLDER for entry in path.iterdir())):
+            kind = "folder that holds other things" if path.is_dir() else "file"
+            raise StoreError(f"output {str(path)!r} exists and is not a result ({kind}); choose another path")
+        return None
+    value = json.loads(file.read_text())
+    if value.get("format") != FORMAT:
+        raise StoreError(f"{str(path)!r}: store format {value.get('format')}, expected {FORMAT}; run with --overwrite")
+    return Header(**{**value, "layout": Layout(**value["layout"])})
+
+
+def delete(path: Path) -> None:
+    """Delete a result, and only a result."""
+    if read_header(path) is not None:
+        shutil.rmtree(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    _sync(temporary)
+    os.replace(temporary, path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset]]], attrs: Mapping[str, Any]) -> None:
+    """Write a result: each group under a temporary name and then renamed, the root's attributes last.
+
+    Parameters
+    ----------
+    groups : dict of iterables of (str, Dataset)
+        Group → its nodes, one after the other.
+    attrs : dict
+        Of the root.
+    """
+    import zarr
+
+    staging = path / RUN_FOLDER / "staging.zarr"
+    shutil.rmtree(staging, ignore_errors=True)
+    with quiet_zarr():
+        for group, nodes in groups.items():
+            for node, dataset in nodes:
+                dataset.to_zarr(staging, group=f"{group}/{node}", mode="a", consolidated=False, zarr_format=3)
+        for group in groups:
+            old = path / RUN_FOLDER / f"old-{group}"
+            if (path / group).exists():
+                os.replace(path / group, old)
+            os.replace(staging / group, path / group)
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(staging)
+        zarr.open_group(path, mode="a", zarr_format=3).attrs.update(attrs)
+        # consolidated metadata keep readers from taking the run's folder for a part of the data
+        zarr.consolidate_metadata(str(path))
+
+
+@contextmanager
+def quiet_zarr() -> Iterator[None]:
+    """Silence what zarr says of parts of its format that may still change: strings, consolidated metadata."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="zarr")
+        warnings.filterwarnings("ignore", message=".*(Zarr format 3|Zarr V3|Zarr hierarchy|zarr v3).*")
+        yield
+
+
+def open_result(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open a result.
+
+    Parameters
+    ----------
+    path : path
+        Of the store that a run wrote.
+
+    Returns
+    -------
+    xarray.DataTree
+        One group per analysis, and in it one node per layer; read when it is used.
+
+    Raises
+    ------
+    StoreError
+        If there is no result, or it is unfinished.
+    """
+    path = Path(path)
+    _require_finished(path)
+    return _open_tree(path)
+
+
+def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open stored responses.
+
+    Parameters
+    ----------
+    path : path
+        Of the store that a run wrote under ``record: {store: responses}``.
+
+    Returns
+    -------
+    xarray.DataTree
+        The presentation table at the root; ``/responses/<layer>`` with ``response(presentation, …)`` as a dask array
+        and the table as its coordinates.
+
+    Raises
+    ------
+    StoreError
+        If there is no recording, or it is unfinished.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    _require_finished(path)
+    if not (path / names.RESPONSES).is_dir():
+        raise StoreError(
+            f"{str(path)!r} holds no responses: record them by `record: {{store: responses}}`, or open its result"
+        )
+    tree = _open_tree(path, chunks={})
+    n_finished = tree.attrs["samples"] * tree.attrs["rows"]
+    table = tree.to_dataset().isel({names.PRESENTATION: slice(n_finished)}).load()
+    table = table.set_coords(list(table.data_vars))
+    nodes = {"/": table}
+    for layer, node in tree[names.RESPONSES].children.items():
+        responses = node.to_dataset(inherit=False).isel({names.PRESENTATION: slice(n_finished)})
+        nodes[f"/{names.RESPONSES}/{layer}"] = responses.assign_coords(table.coords)
+    return xr.DataTree.from_dict(nodes)
+
+
+def _open_tree(path: Path, **options: Any) -> xr.DataTree:
+    import xarray as xr
+
+    with quiet_zarr():
+        return xr.open_datatree(path, engine="zarr", **options)
+
+
+def _require_finished(path: Path) -> None:
+    if not path.exists():
+        raise StoreError(f"{str(path)!r}: no such result")
+    header = read_header(path)
+    if header is None:
+        raise StoreError(f"{str(path)!r} is not a result of neuroprobe")
+    if not is_finished(path):
+        done = sum(len(Span(*span)) for span in live_spans(path))
+        total = header.samples // header.layout.block
+        raise StoreError(
+            f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
+            "run the same protocol into it again to go on"
+        )
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a store holds a whole result; the attributes of its root are written last."""
+    import zarr
+
+    if not (path / "zarr.json").exists():
+        return False
+    return names.PROVENANCE in zarr.open_group(path, mode="r").attrs
+
+
+def live_spans(path: Path) -> list[tuple[int, int]]:
+    """Spans of blocks that a store holds, as its journal tells."""
+    spans: list[Span] = []
+    for entry in journal_entries(path):
+        span = Span(*entry["span"])
+        spans = [other for other in spans if not span.holds(other)] + [span]
+    return sorted((span.start, span.stop) for span in spans)

@@ -1,0 +1,1 @@
+"""Networks as subjects: load, check, name layers; the embedded network; random-weight twins."""

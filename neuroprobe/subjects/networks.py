@@ -1,0 +1,166 @@
+"""Networks by name: ours, torchvision's, and callables by import path."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from neuroprobe.errors import SubjectError, unknown_name
+from neuroprobe.registry import Registry
+from neuroprobe.stimuli.images import Framing
+from neuroprobe.subjects import cifar_resnet, embedded
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects: channel means and standard deviations of images in [0, 1], and their size."""
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    framing: Framing = field(default_factory=Framing)
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """A network that can be built by name.
+
+    Attributes
+    ----------
+    build : callable
+        Makes the network with random weights.
+    pretrained : callable, optional
+        Returns a state dict of the weights that ``weights: DEFAULT`` stands for.
+    preprocessing : Preprocessing
+        What those weights declare.
+    summary : str
+        One line for lists.
+    """
+
+    build: Callable[[], nn.Module]
+    pretrained: Callable[[], dict[str, torch.Tensor]] | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    summary: str = ""
+
+
+NETWORKS: Final[Registry[NetworkSource]] = Registry("network")
+
+NETWORKS.add(
+    "embedded",
+    NetworkSource(
+        embedded.EmbeddedNetwork,
+        embedded.load_embedded_weights,
+        Preprocessing(embedded.MEAN, embedded.STD, Framing((embedded.INPUT_SIDE, embedded.INPUT_SIDE))),
+        "small CIFAR-10 classifier; its weights ship with neuroprobe",
+    ),
+)
+for _depth in (20, 32, 44, 56):
+    NETWORKS.add(
+        f"cifar_resnet{_depth}",
+        NetworkSource(
+            partial(cifar_resnet.CifarResNet, (_depth - 2) // 6),
+            preprocessing=Preprocessing(
+                cifar_resnet.MEAN,
+                cifar_resnet.STD,
+                Framing((cifar_resnet.INPUT_SIDE, cifar_resnet.INPUT_SIDE)),
+            ),
+            summary=f"ResNet-{_depth} for CIFAR-10 (He et al. 2016); give its weights by a path",
+        ),
+    )
+
+
+def network_names() -> list[str]:
+    """All names that ``subject.network`` takes, but for import paths."""
+    from torchvision import models
+
+    return [*NETWORKS.names(), *(name for name in models.list_models(models) if name not in NETWORKS)]
+
+
+def find_network(name: str) -> NetworkSource:
+    """Find a network by name or import path.
+
+    Raises
+    ------
+    SubjectError
+        If there is none, with the closest name.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if ":" in name:
+        return NetworkSource(partial(_call_by_path, name, _import_callable(name)), summary="a callable of yours")
+    from torchvision import models
+
+    if name in models.list_models(models):
+        return _torchvision_source(name)
+    known = network_names()
+    raise SubjectError(
+        unknown_name("network", name, known).split("; known")[0]
+        + "; `neuroprobe list networks` prints them; a network of your own is given as package.module:callable"
+    )
+
+
+def _torchvision_source(name: str) -> NetworkSource:
+    from torchvision import models
+
+    weights: Any = models.get_model_weights(name).DEFAULT
+    declared: Any = weights.transforms()
+    crop, resize = declared.crop_size[0], declared.resize_size[0]
+
+    def pretrained() -> dict[str, torch.Tensor]:
+        try:
+            state: dict[str, torch.Tensor] = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
+        except Exception as error:
+            raise SubjectError(
+                f"weights of {name!r} could not be downloaded from {weights.url}: {error}; "
+                "get the file elsewhere and give it as `weights: path`, or take random ones by `weights: none`"
+            ) from error
+        return state
+
+    # init_weights=True: the constructors that take a slow or absent initialisation by default are spelled out
+    extra = {"init_weights": True} if name in {"googlenet", "inception_v3"} else {}
+    return NetworkSource(
+        partial(models.get_model, name, weights=None, **extra),
+        pretrained,
+        Preprocessing(tuple(declared.mean), tuple(declared.std), Framing((crop, crop), resize)),
+        f"torchvision, {weights.meta['num_params'] / 1e6:.1f} million parameters",
+    )
+
+
+def _import_callable(path: str) -> Callable[[], object]:
+    module_name, _, attribute = path.partition(":")
+    where = f"network {path!r}"
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SubjectError(
+            f"{where}: module {module_name!r} does not import: {error}; install it, or run where it lies"
+        ) from error
+    if not hasattr(module, attribute):
+        raise SubjectError(f"{where}: " + unknown_name("name", attribute, [n for n in vars(module) if n[0] != "_"]))
+    found: Callable[[], object] = getattr(module, attribute)
+    if not callable(found):
+        raise SubjectError(
+            f"{where}: {attribute!r} is {type(found).__name__}, expected a callable that returns a network"
+        )
+    return found
+
+
+def _call_by_path(path: str, build: Callable[[], object]) -> nn.Module:
+    try:
+        network = build()
+    except TypeError as error:
+        raise SubjectError(
+            f"network {path!r}: calling it without arguments failed: {error}; wrap it in a function"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise SubjectError(f"network {path!r}: it returned {type(network).__name__}, expected a torch.nn.Module")
+    return network

@@ -1,0 +1,117 @@
+"""A network ready to be recorded: built, weighted, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuroprobe.design.randomness import keys
+from neuroprobe.errors import SubjectError
+from neuroprobe.protocol.schema import SubjectSpec
+from neuroprobe.subjects.networks import NetworkSource, Preprocessing, find_network
+from neuroprobe.subjects.weights import fit_state_dict, read_state_dict, weights_hash
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in eval mode on its device.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+    preprocessing : Preprocessing
+    name : str
+        As the protocol names it.
+    digest : str
+        Hash of the weights.
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    name: str
+    digest: str
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Standardise images in [0, 1] as the network expects them."""
+        mean, std = (
+            torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        return (images - mean) / std
+
+
+def build_network(source: NetworkSource, seed: int) -> nn.Module:
+    """Build a network with random weights that are a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(keys(seed, "random weights", 0)))
+        return source.build()
+
+
+def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu") -> Subject:
+    """Load the network of a protocol.
+
+    Parameters
+    ----------
+    spec : SubjectSpec
+    seed : int
+        Of random weights.
+
+    Raises
+    ------
+    SubjectError, ReaderError
+        If the network or its weights cannot be had, or it is not in eval mode.
+    """
+    source = find_network(spec.network)
+    network = build_network(source, seed)
+    mine = ":" not in spec.network
+    if spec.random_twin and not mine:
+        _redraw(network, spec.network, seed)
+    elif spec.weights == "DEFAULT" and not spec.random_twin and mine:
+        if source.pretrained is None:
+            raise SubjectError(
+                f"network {spec.network!r} has no default weights: give a file by `weights: path`, "
+                "or take random ones by `weights: none`"
+            )
+        fit_state_dict(network, source.pretrained(), f"default weights of {spec.network!r}")
+    elif spec.weights not in {"DEFAULT", "none"} and not spec.random_twin:
+        fit_state_dict(network, read_state_dict(spec.weights), f"weights {spec.weights!r}")
+    if mine:
+        network.eval()
+    check_mode(network, spec.network)
+    preprocessing = source.preprocessing
+    if spec.preprocess is not None:
+        mean, std = spec.preprocess.mean, spec.preprocess.std
+        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), preprocessing.framing)
+    digest = weights_hash(network)
+    return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest)
+
+
+def _redraw(network: nn.Module, name: str, seed: int) -> None:
+    """Give a user's network random weights by its modules' own initialisation."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(keys(seed, "random weights", 0)))
+        for path, module in network.named_modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            elif next(module.parameters(recurse=False), None) is not None:
+                raise SubjectError(
+                    f"network {name!r}: module {path!r} ({type(module).__name__}) has weights and no "
+                    "`reset_parameters`: add one, so that a random twin can be made"
+                )
+
+
+def check_mode(network: nn.Module, name: str) -> None:
+    """Refuse a network of which a module that behaves otherwise in training is in train mode."""
+    for path, module in network.named_modules():
+        if module.training and _depends_on_mode(module):
+            raise SubjectError(
+                f"network {name!r}: {path or 'it'} ({type(module).__name__}) is in train mode: "
+                "call `.eval()` before returning the network"
+            )
+
+
+def _depends_on_mode(module: nn.Module) -> bool:
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.AlphaDropout, nn.RReLU)
+    return isinstance(module, kinds)
