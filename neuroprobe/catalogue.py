@@ -14,7 +14,7 @@ def alterations() -> list[dict[str, str]]:
     rows = []
     for name in ALTERATIONS:
         laws = (
-            f"{key}: {{{parameter.law.kind}: {list(parameter.law.arguments)}}}"
+            f"{key}: {{{parameter.law.kind}: [{', '.join(f'{number:g}' for number in parameter.law.arguments)}]}}"
             for key, parameter in ALTERATIONS[name].parameters.items()
         )
         rows.append({"name": name, "summary": ALTERATIONS[name].summary, "parameters": ", ".join(laws)})

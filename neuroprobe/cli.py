@@ -24,7 +24,8 @@ def _readable(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> None:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             try:
                 function(*args, **kwargs)
             except ProtocolError as error:

@@ -77,6 +77,8 @@ class Plan:
     title : str
     samples, n_rows : int
         Base samples, and rows of each.
+    n_passes : int
+        Forward passes; an estimate from the first block.
     n_presented : int
         Rows that are run (the others repeat a stimulus of their base sample); an estimate from the first blocks.
     layout : Layout
@@ -86,6 +88,8 @@ class Plan:
     factors : tuple of str
     memory, disk : dict
         Bytes by purpose.
+    layer_bytes : dict
+        Bytes of the sums of each layer.
     seconds : float or None
         Expected time, from timed batches; None if none were timed.
     warnings : tuple of str
@@ -95,12 +99,14 @@ class Plan:
     samples: int
     n_rows: int
     n_presented: int
+    n_passes: int
     layout: Layout
     shard: int
     sites: tuple[Site, ...]
     factors: tuple[str, ...]
     memory: Mapping[str, int]
     disk: Mapping[str, int]
+    layer_bytes: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
     warnings: tuple[str, ...] = field(default=())
 
@@ -121,11 +127,13 @@ class Plan:
             "samples": self.samples,
             "rows": self.samples * self.n_rows,
             "presented": self.n_presented,
+            "passes": self.n_passes,
             "factors": list(self.factors),
             "layout": asdict(self.layout),
             "shard": self.shard,
             "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
             "units": self.n_units,
+            "layer_bytes": dict(self.layer_bytes),
             "memory": dict(self.memory),
             "disk": dict(self.disk),
             "seconds": self.seconds,
@@ -139,13 +147,15 @@ class Plan:
             f"{self.title or 'untitled protocol'}",
             f"  factors     {', '.join(self.factors)}",
             f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} base samples × {self.n_rows}; "
-            f"about {self.n_presented:,} to present, {layout.batch} per forward pass",
+            f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
             f"  blocks      {self.n_blocks} of {layout.block} base samples ({each}); shards of {self.shard}",
             f"  units       {self.n_units:,}",
         ]
         for site in self.sites:
             shape = " × ".join(f"{dim} {n}" for dim, n in zip(site.dims, site.shape, strict=True))
-            lines.append(f"    {site.name:<20} {shape} = {site.n_units:,}")
+            lines.append(
+                f"    {site.name:<20} {shape} = {site.n_units:,} ({_bytes(self.layer_bytes[site.name])} of sums)"
+            )
         lines.append(f"  memory      {_bytes(sum(self.memory.values()))} ({_parts(self.memory)})")
         lines.append(f"  disk        {_bytes(sum(self.disk.values()))} ({_parts(self.disk)})")
         if self.seconds is not None:
@@ -176,11 +186,13 @@ def human_time(seconds: float) -> str:
     >>> human_time(42), human_time(3700)
     ('42 s', '1 h 2 min')
     """
-    if seconds < 100:
+    if seconds < 99.5:
         return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 / 60:.0f} min"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest} min"
 
 
 def make_plan(
@@ -223,6 +235,7 @@ def make_plan(
         title=rig.protocol.title,
         samples=samples,
         n_rows=design.n_rows,
+        n_passes=_n_packs(first.is_run[: layout.block].sum(1), layout.batch) * n_blocks,
         n_presented=round(first.is_run.sum() / (2 * layout.block) * samples),
         layout=layout,
         shard=_shard(n_blocks, None),
@@ -237,8 +250,7 @@ def make_plan(
 
 def timed(plan: Plan, rig: Rig, seconds_per_batch: float) -> Plan:
     """Add the expected time, from the measured time of a forward pass with its statistics."""
-    n_run = rig.design(plan.layout.scramble).presentations(0, plan.layout.block).is_run.sum(1)
-    per_block = seconds_per_batch * _n_packs(n_run, plan.layout.batch)
+    per_block = seconds_per_batch * plan.n_passes / plan.n_blocks
     shard = _shard(plan.n_blocks, per_block)
     return with_costs(replace(plan, seconds=per_block * plan.n_blocks, shard=shard), rig)
 
@@ -255,8 +267,9 @@ def with_costs(plan: Plan, rig: Rig) -> Plan:
     weights = sum(p.numel() * p.element_size() for p in rig.subject.network.parameters())
     stored = stored_sites(rig)
     per_row = 4 * sum(site.n_units for site in stored)
+    layer_bytes = {site.name: state_bytes(terms, site.n_units, plan.layout.block, depth) for site in plan.sites}
     memory = {
-        "sums": sum(state_bytes(terms, site.n_units, plan.layout.block, depth) for site in plan.sites),
+        "sums": sum(layer_bytes.values()),
         "network": weights,
         "images": rig.images.bytes_kept + 3 * plan.layout.batch * image_bytes,
         "forward pass": 3 * plan.layout.batch * max(4 * largest, 8 * image_bytes),
@@ -269,7 +282,7 @@ def with_costs(plan: Plan, rig: Rig) -> Plan:
     if stored:
         memory["stored responses"] = 2 * per_row * plan.n_rows * samples_per_chunk(plan, per_row)
         disk["stored responses"] = plan.samples * plan.n_rows * per_row
-    return replace(plan, memory=memory, disk=disk)
+    return replace(plan, memory=memory, disk=disk, layer_bytes=layer_bytes)
 
 
 def require_memory(plan: Plan) -> None:

@@ -106,14 +106,16 @@ class Recorder:
         self._waiting = {site.name: [] for site in self.plan.sites}
         for start in range(0, n_run, size):
             part = slice(start, start + size)
-            stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, pack.sample[part], pack.row[part])
+            stimuli = self.rig.treatment.stimuli(
+                self.rig.images, presentations, pack.sample[part], pack.row[part], self.rig.device
+            )
             n = len(stimuli)
             if n < size:
                 # responses depend on the size of the batch in their last bits: the last one is filled up
                 stimuli = torch.cat([stimuli, stimuli[-1:].expand(size - n, -1, -1, -1)])
             is_last = start + size >= n_run
             probe.record(
-                self.rig.subject.prepare(stimuli.to(self.rig.device)),
+                self.rig.subject.prepare(stimuli),
                 self._consumer(n, n_run > size, is_last, index, first),
             )
 

@@ -226,9 +226,10 @@ def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[s
                     site.shape,
                     site_coords(site),
                     plan.layout.scramble,
+                    depth,
                 ),
             )
-            for site in plan.sites
+            for depth, site in enumerate(plan.sites)
         )
         for analysis in rig.analyses
     }

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import depth_profile
+from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
 from neuroprobe.errors import StoreError
 from neuroprobe.store import is_finished, live_spans, open_recording, open_result, read_header
 
@@ -49,7 +49,8 @@ class Status:
     def __str__(self) -> str:
         state = "finished" if self.finished else "unfinished: run the same protocol into it again to go on"
         lines = [
-            f"{self.title or 'untitled'}: {self.blocks_done} of {self.blocks} blocks, {self.samples} base samples, {state}"
+            f"{self.title or 'untitled'}: {self.blocks_done} of {self.blocks} blocks, "
+            f"{self.samples:,} base samples, {state}"
         ]
         if self.stored:
             lines += ["", "stored responses", self.stored]
@@ -84,8 +85,9 @@ def status(store: str | os.PathLike[str]) -> Status:
     rows: list[dict[str, Any]] = []
     if finished:
         result = open_result(path)
-        for layer, node in result["sobol"].children.items():
-            rows += _layer_rows(str(layer), node.to_dataset())
+        nodes = result.children["sobol"]
+        for layer in recorded_order(nodes):
+            rows += _layer_rows(layer, nodes.children[layer].to_dataset())
     stored = ""
     if finished and (path / names.RESPONSES).is_dir():
         stored = "\n".join(str(node.to_dataset()) for node in open_recording(path)[names.RESPONSES].children.values())

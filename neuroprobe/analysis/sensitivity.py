@@ -81,10 +81,11 @@ class SobolAnalysis:
         sums: PickFreezeSums,
         dims: Sequence[str],
         shape: Sequence[int],
-        coords: Mapping[str, Any],
+        coords: Mapping[Any, Any],
         scramble: int | None,
+        depth: int,
     ) -> xr.Dataset:
-        """Turn the sums of one layer into a labelled dataset over the layer's native shape."""
+        """Label the sums of one layer, the `depth`-th that was recorded, over the layer's native shape."""
         arrays = self.finalize(sums)
         error_attrs = {
             "se_scope": SCOPES[self.image],
@@ -107,6 +108,7 @@ class SobolAnalysis:
                 "estimator": "differences",
                 "samples": sums.n_samples,
                 "blocks": sums.n_blocks,
+                "depth": depth,
                 "n_undefined": int((arrays[names.DEFINED] == 0).sum()),
             },
         )
@@ -187,12 +189,12 @@ def sobol(recording: xr.DataTree, *, total_interaction: bool = False) -> xr.Data
         design.factors, design.second_order, total_interaction, image=str(recording.attrs.get("image", "frozen"))
     )
     nodes = {}
-    for layer, node in recording[names.RESPONSES].children.items():
+    for depth, (layer, node) in enumerate(recording[names.RESPONSES].children.items()):
         response = node[names.RESPONSE].transpose(names.PRESENTATION, ...)
         coords = {dim: response.coords[dim].values for dim in response.dims[1:] if dim in response.coords}
         sums = _stream(response, analysis, design)
         dims = [str(dim) for dim in response.dims[1:]]
-        nodes[layer] = analysis.label(sums, dims, response.shape[1:], coords, design.scramble)
+        nodes[layer] = analysis.label(sums, dims, response.shape[1:], coords, design.scramble, depth)
     return xr.DataTree.from_dict(nodes, name=analysis.name)
 
 
@@ -217,7 +219,8 @@ def _recorded_design(recording: xr.DataTree) -> _RecordedDesign:
     table = recording.to_dataset()
     if names.ROLE not in table.variables or names.SAMPLE not in table.variables:
         raise ReaderError(
-            f"the presentation table has no {names.ROLE!r} and {names.SAMPLE!r}: Sobol indices need a pick-freeze design"
+            f"the presentation table has no {names.ROLE!r} and {names.SAMPLE!r}: "
+            "Sobol indices need a pick-freeze design"
         )
     role, sample = table[names.ROLE].values.astype(object), table[names.SAMPLE].values
     n_rows = int((sample == sample[0]).sum())
@@ -288,3 +291,40 @@ def depth_profile(indices: xr.Dataset, quantiles: Sequence[float] = (0.25, 0.5, 
     chosen = [names.FIRST_ORDER, names.se(names.FIRST_ORDER), names.TOTAL_ORDER, names.se(names.TOTAL_ORDER)]
     units = [dim for dim in indices[names.FIRST_ORDER].dims if dim != names.FACTOR]
     return indices[chosen].quantile(list(quantiles), dim=units, skipna=True)
+
+
+def depth_profiles(sobol: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
+    """Depth profiles of all layers of a Sobol result, over (layer, quantile, factor), in the order of recording."""
+    layers = list(recorded_order(sobol))
+    profiles = [depth_profile(sobol[layer].to_dataset(), quantiles) for layer in layers]
+    return xr.concat(profiles, xr.Variable(names.LAYER, np.array(layers, dtype=object)))
+
+
+def recorded_order(sobol: xr.DataTree) -> list[str]:
+    """Layers of a Sobol result in the order of the protocol, where the tree says it; zarr sorts groups by name."""
+    order = {layer: node.attrs.get("depth", 0) for layer, node in sobol.children.items()}
+    return sorted(order, key=lambda layer: order[layer])
+
+
+def strongest_channels(indices: xr.Dataset, index: str, n_channels: int) -> xr.DataArray:
+    """Maps of the channels whose mean index over space is largest, for each factor.
+
+    Returns
+    -------
+    DataArray
+        (factor, rank, y, x), clipped to values from 0 on for display, with the coordinate ``channel`` (factor, rank).
+    """
+    maps = indices[index].transpose(names.FACTOR, names.CHANNEL, names.Y, names.X)
+    strength = maps.mean((names.Y, names.X), skipna=True).fillna(-np.inf).values
+    chosen = np.argsort(-strength, axis=1, kind="stable")[:, :n_channels]
+    values = np.take_along_axis(maps.values, chosen[:, :, None, None], axis=1).clip(min=0)
+    numbers = indices[names.CHANNEL].values if names.CHANNEL in indices.coords else np.arange(maps.sizes[names.CHANNEL])
+    return xr.DataArray(
+        values,
+        dims=(names.FACTOR, "rank", names.Y, names.X),
+        coords={
+            names.FACTOR: indices[names.FACTOR].values,
+            names.CHANNEL: ((names.FACTOR, "rank"), numbers[chosen]),
+        },
+        name=index,
+    )

@@ -46,6 +46,9 @@ class Law:
         problem = _problem(self)
         if problem:
             raise ValueError(problem)
+        # 10 and 10.0 are the same law, and have the same hash in a protocol
+        object.__setattr__(self, "arguments", tuple(map(float, self.arguments)))
+        object.__setattr__(self, "weights", tuple(map(float, self.weights)))
 
     @property
     def constant(self) -> bool:
@@ -69,15 +72,18 @@ class Law:
                 return low, high
             case "bernoulli", (p,):
                 return float(p >= 1), float(p > 0)
+            case "choice", values if self.weights:
+                possible = [value for value, weight in zip(values, self.weights, strict=True) if weight > 0]
+                return min(possible), max(possible)
             case _, values:
                 return min(values), max(values)
 
     def ppf(self, u: ArrayLike) -> Array:
         """Values at the quantiles `u`, of any shape, each in (0, 1)."""
         u = np.asarray(u, dtype=np.float64)
+        if self.constant:
+            return np.full(u.shape, self.support[0], dtype=np.float64)
         match self.kind, self.arguments:
-            case "constant", (value,):
-                return np.full(u.shape, value, dtype=np.float64)
             case "uniform", (low, high):
                 return low + u * (high - low)
             case "loguniform", (low, high):
@@ -156,6 +162,8 @@ def _choice_problem(law: Law) -> str:
         return "choice takes at least one value"
     if law.weights and len(law.weights) != len(law.arguments):
         return f"choice has {len(law.arguments)} values and {len(law.weights)} weights"
+    if not np.all(np.isfinite([*law.arguments, *law.weights])):
+        return f"choice takes finite numbers, received {[*law.arguments, *law.weights]}"
     if law.weights and (min(law.weights) < 0 or sum(law.weights) <= 0):
         return f"weights are not negative and sum to more than 0, received {list(law.weights)}"
     return ""

@@ -132,9 +132,13 @@ class PickFreeze:
         """Points A and B side by side (n, 2p), from one sequence of 2p dimensions."""
         if self.scramble is None:
             engine = self._engine(0)
-            engine.fast_forward(start)
-            return np.asarray(engine.random(stop - start) + HALF_STEP)
-        pieces = []
+            if start:
+                engine.fast_forward(start)
+                return np.asarray(engine.random(stop - start) + HALF_STEP)
+            # scipy warns of a first draw that is no power of two; any range of the sequence may be asked for here
+            balanced = 1 << max(0, stop - 1).bit_length()
+            return np.asarray(engine.random(balanced)[:stop] + HALF_STEP)
+        pieces = [np.empty((0, 2 * self._n_inputs))]
         for run in range(start // self.scramble, -(-stop // self.scramble)):
             first = run * self.scramble
             piece = self._engine(run).random(self.scramble)

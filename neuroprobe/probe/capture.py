@@ -169,7 +169,8 @@ class Probe:
         self._consume, self._left = consume, len(self.sites)
         self._calls.clear()
         try:
-            with torch.inference_mode():
+            # not inference mode: the consumers' own tensors live on after the forward pass
+            with torch.no_grad():
                 self.network(images)
         except _AllCaptured:
             pass

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from neuroprobe.design.laws import SYNTAX, Law
-from neuroprobe.errors import RegistryError, closest
+from neuroprobe.errors import closest, unknown_name
 
 Number = int | float
+FIXED = ("name", "as", "switch")
 
 
 class AlterationSpec(BaseModel):
@@ -35,59 +37,46 @@ class AlterationSpec(BaseModel):
     switch: Annotated[float, Field(ge=0, le=1)] | Literal["always"] = "always"
     laws: dict[str, Law] = {}
 
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        """Write an alteration as a protocol does."""
+        laws = {name: write_law(law) for name, law in self.laws.items()}
+        return {"name": self.name, "as": self.label, "switch": self.switch, **laws}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe what a protocol may write: one form per registered alteration."""
+        from neuroprobe.stimuli.alterations import ALTERATIONS
+
+        return {"oneOf": [_json_schema(name, ALTERATIONS[name].parameters) for name in ALTERATIONS]}
+
     @model_validator(mode="before")
     @classmethod
-    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+    def _read(cls, value: Any) -> Any:
         """Sort the parameters from the fixed keys, and check each at its own place."""
         if isinstance(value, str):
             value = {"name": value}
-        if not isinstance(value, dict) or "laws" in value or not isinstance(value.get("name"), str):
+        if not isinstance(value, dict):
             return value
         from neuroprobe.stimuli.alterations import ALTERATIONS
 
         errors: list[InitErrorDetails] = []
-        try:
-            parameters = ALTERATIONS[value["name"]].parameters
-        except RegistryError as error:
-            _add(errors, ("name",), value["name"], str(error))
-            raise ValidationError.from_exception_data(cls.__name__, errors) from None
-        fixed = {key: item for key, item in value.items() if key in {"name", "as", "switch"}}
-        laws = {name: parameter.law for name, parameter in parameters.items()}
-        for key, item in value.items():
-            if key in fixed:
-                continue
-            if key not in parameters:
-                allowed = ["name", "as", "switch", *parameters]
-                hint = f"unknown key {key!r}{closest(key, allowed)}; {value['name']} takes: {', '.join(allowed)}"
-                _add(errors, (key,), item, hint)
-                continue
-            try:
-                laws[key] = read_law(item)
-            except ValueError as error:
-                _add(errors, (key,), item, str(error))
-                continue
-            low, high = laws[key].support
-            allowed_low, allowed_high = parameters[key].low, parameters[key].high
-            if low < allowed_low or high > allowed_high:
-                span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-                message = f"{key} of {value['name']} lies between {allowed_low:g} and {allowed_high:g}, received {span}"
-                _add(errors, (key,), item, message)
-        switch = fixed.get("switch", "always")
-        if isinstance(switch, bool) or not isinstance(switch, int | float | str):
-            _add(errors, ("switch",), switch, "expected a probability between 0 and 1, or always")
-        elif isinstance(switch, str) and switch != "always":
-            _add(errors, ("switch",), switch, f"given {switch!r}, expected a probability between 0 and 1, or always")
-        elif not isinstance(switch, str) and not 0 <= switch <= 1:
-            _add(errors, ("switch",), switch, f"given {switch}, expected a probability between 0 and 1, or always")
-        elif switch in {"always", 0, 1} and (switch == 0 or all(law.constant for law in laws.values())):
-            message = (
-                f"alteration {value['name']!r} is constant under `switch: {switch}`: it cannot explain any variance; "
-                "give it a switch between 0 and 1, or a law to one of its parameters"
+        name = value.get("name")
+        if not isinstance(name, str):
+            _add(
+                errors,
+                ("name",),
+                value,
+                "missing key 'name'" if name is None else f"name: given {name!r}, expected a word",
             )
-            _add(errors, (), value, message)
+        elif name not in ALTERATIONS:
+            _add(errors, ("name",), name, unknown_name("alteration", name, ALTERATIONS))
+        else:
+            laws = _read_laws(value, ALTERATIONS[name].parameters, errors)
+            _check_switch(value, laws, errors)
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
-        return {**fixed, "laws": laws}
+        return {**{key: item for key, item in value.items() if key in FIXED}, "laws": laws}
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:
@@ -97,6 +86,63 @@ class AlterationSpec(BaseModel):
             message = f"as: given {self.label!r}, expected letters, digits and underscores"
             raise PydanticCustomError("protocol", "{message}", {"message": message})
         return self
+
+
+def _read_laws(value: dict[str, Any], parameters: Mapping[str, Any], errors: list[InitErrorDetails]) -> dict[str, Law]:
+    """Laws of all parameters of an alteration, the given ones in place of its own."""
+    laws = {name: parameter.law for name, parameter in parameters.items()}
+    for key, item in value.items():
+        if key in FIXED:
+            continue
+        if key not in parameters:
+            allowed = [*FIXED, *parameters]
+            hint = f"unknown key {key!r}{closest(key, allowed)}; {value['name']} takes: {', '.join(allowed)}"
+            _add(errors, (key,), item, hint)
+            continue
+        try:
+            laws[key] = read_law(item)
+        except ValueError as error:
+            _add(errors, (key,), item, str(error))
+            continue
+        (low, high), parameter = laws[key].support, parameters[key]
+        if low < parameter.low or high > parameter.high:
+            span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            allowed_span = f"between {parameter.low:g} and {parameter.high:g}"
+            _add(errors, (key,), item, f"{key} of {value['name']} lies {allowed_span}, received {span}")
+    return laws
+
+
+def _check_switch(value: dict[str, Any], laws: Mapping[str, Law], errors: list[InitErrorDetails]) -> None:
+    switch = value.get("switch", "always")
+    if switch != "always" and not (_is_number(switch) and 0 <= switch <= 1):
+        _add(errors, ("switch",), switch, f"given {switch!r}, expected a probability between 0 and 1, or always")
+    elif switch == 0 or (switch in ("always", 1) and all(law.constant for law in laws.values())):
+        message = (
+            f"alteration {value['name']!r} is constant under `switch: {switch}`: it cannot explain any variance; "
+            "give it a switch between 0 and 1, or a law to one of its parameters"
+        )
+        _add(errors, (), value, message)
+
+
+def _json_schema(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON schema of one alteration in a protocol."""
+    numbers = {"type": "array", "items": {"type": "number"}}
+    law = {
+        "type": "object",
+        "properties": {kind: numbers for kind in (*SYNTAX, "weights") if kind != "constant"},
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"const": name},
+            "as": {"type": "string"},
+            "switch": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "always"}]},
+            **{key: {"anyOf": [{"type": "number"}, law]} for key in parameters},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
 
 
 def _add(errors: list[InitErrorDetails], loc: tuple[str, ...], value: Any, message: str) -> None:
@@ -139,6 +185,14 @@ def read_law(value: Any) -> Law:
         if not isinstance(numbers, list) or not all(_is_number(number) for number in numbers):
             raise ValueError(f"{what}: given {numbers!r}, expected a list of numbers: {SYNTAX[kind]}")
     return Law(kind, tuple(map(float, value[kind])), tuple(map(float, weights)))
+
+
+def write_law(law: Law) -> Any:
+    """Write a law as a protocol does; `read_law` reads it back."""
+    if law.kind == "constant":
+        return law.arguments[0]
+    weights = {"weights": list(law.weights)} if law.weights else {}
+    return {law.kind: list(law.arguments), **weights}
 
 
 def _is_number(value: Any) -> bool:

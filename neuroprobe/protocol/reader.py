@@ -66,7 +66,7 @@ def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol)
 class _Loader(yaml.SafeLoader):
     """SafeLoader that resolves plain scalars by the core schema of YAML 1.2."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
 
 
 _Loader.add_implicit_resolver(
@@ -97,12 +97,13 @@ class _Marks:
         self.file = file
         self.places: dict[Path_, tuple[int, int]] = {}
         self.problems: list[Problem] = []
+        self._open: list[yaml.Node] = []
 
     def read(self, text: str) -> Any:
-        loader = _Loader(VARIABLE.sub(rf"${OPEN}\1{CLOSE}", text))
         try:
+            loader = _Loader(VARIABLE.sub(rf"${OPEN}\1{CLOSE}", text))
             node = loader.get_single_node()
-            value = None if node is None else self._value(loader, node, ())
+            return None if node is None else self._value(loader, node, ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -111,25 +112,42 @@ class _Marks:
             ) from None
         except yaml.YAMLError as error:
             raise ProtocolError([Problem(f"not valid YAML: {error}")], self.file) from None
-        finally:
-            loader.dispose()
-        return value
 
     def _value(self, loader: yaml.SafeLoader, node: yaml.Node, path: Path_) -> Any:
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
         self.places.setdefault(path, place)
+        if node in self._open:
+            raise ProtocolError(
+                [*self.problems, Problem("it holds itself, by an anchor and an alias", *place)], self.file
+            )
+        self._open.append(node)
+        try:
+            return self._plain(loader, node, path, place)
+        finally:
+            self._open.pop()
+
+    def _plain(self, loader: yaml.SafeLoader, node: yaml.Node, path: Path_, place: tuple[int, int]) -> Any:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(loader, item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, path)
-        value = loader.construct_object(node, deep=True)
+        value = self._scalar(loader, node, place)
         return self._expand(value, place) if isinstance(value, str) else value
+
+    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node, place: tuple[int, int]) -> Any:
+        try:
+            return loader.construct_object(node, deep=True)
+        except (ValueError, KeyError, AttributeError):  # of an explicit tag that the text does not fit
+            wrong = Problem(f"given {str(node.value)[:40]!r}, which is no {node.tag.split(':')[-1]}", *place)
+            raise ProtocolError([*self.problems, wrong], self.file) from None
 
     def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path_) -> dict[Hashable, Any]:
         result: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
             place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            key = self._scalar(loader, key_node, place)
+            if isinstance(key, str):
+                key = key.replace(OPEN, "{").replace(CLOSE, "}")
             if not isinstance(key, str):
                 self.problems.append(Problem(f"given the key {key!r}, expected a word", *place))
                 continue
@@ -154,11 +172,12 @@ class _Marks:
 
     def place(self, loc: Path_) -> tuple[int, int]:
         """Line and column of a location of pydantic's, which holds labels of unions beside keys and indices."""
-        path: Path_ = ()
+        # a label may have the name of a key: of all paths within the location, the longest that ends as it does
+        paths: list[Path_] = [()]
         for part in loc:
-            if (*path, part) in self.places:
-                path = (*path, part)
-        return self.places.get(path, (0, 0))
+            paths += [(*path, part) for path in paths if (*path, part) in self.places]
+        best = max(paths, key=lambda path: (bool(path) and path[-1] == loc[-1], len(path)))
+        return self.places.get(best, (0, 0))
 
 
 def _validate(value: Any, marks: _Marks, base: Path) -> Protocol:

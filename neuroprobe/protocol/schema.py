@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -63,6 +64,11 @@ class Preprocess(Model):
     std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
 
 
+def short_form(core_schema: Any, handler: GetJsonSchemaHandler, short: dict[str, Any]) -> dict[str, Any]:
+    """JSON schema of a block that can also be written in a short form."""
+    return {"anyOf": [short, handler(core_schema)]}
+
+
 class LayerSpec(Model):
     """Where to record: a layer, and what is kept of it."""
 
@@ -70,6 +76,11 @@ class LayerSpec(Model):
     reduce: Literal["none", "mean", "max", "centre"] = "none"
     channels: list[NonNegativeInt] | None = Field(default=None, min_length=1)
     transform: Literal["none", "softmax"] = "none"
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Allow a bare name."""
+        return short_form(core_schema, handler, {"type": "string"})
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +120,10 @@ class ImageSource(Model):
     """What all sources of images share."""
 
     limit: PositiveInt | None = None
-    size: Annotated[list[PositiveInt] | None, BeforeValidator(_size), Field(min_length=2, max_length=2)] = None
+    size: Annotated[
+        Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None,
+        BeforeValidator(_size, json_schema_input_type=PositiveInt | list[PositiveInt] | None),
+    ] = None
 
 
 class Folder(ImageSource):
@@ -194,9 +208,7 @@ class ControlSpec(Model):
 
 
 def _scramble(value: Any) -> Any:
-    if value in {"auto", "whole"} or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and (value < 64 or not is_power_of_two(value)):
+    if isinstance(value, int) and not isinstance(value, bool) and (value < 64 or not is_power_of_two(value)):
         raise problem(f"given {value}, expected auto, whole, or a power of two from 64")
     return value
 
@@ -229,6 +241,11 @@ class SobolSpec(Model):
 
     sobol: SobolOptions
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Allow the bare name of the analysis."""
+        return short_form(core_schema, handler, {"const": "sobol"})
+
 
 ANALYSES = ("sobol",)
 
@@ -253,6 +270,11 @@ class Responses(Model):
     """Which responses are written to disk."""
 
     responses: list[str] | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Allow the bare word."""
+        return short_form(core_schema, handler, {"const": "responses"})
 
 
 def _store(value: Any) -> Any:

@@ -285,7 +285,7 @@ class PickFreezeAccumulator:
 
     def _fold(self) -> None:
         if self._sums is None:
-            self._sums = self._part.double()
+            self._sums = self._part.to(torch.float64, copy=True)
         else:
             self._sums += self._part
         self._part.zero_()

@@ -47,9 +47,14 @@ class Treatment:
     reference: float | None
 
     def stimuli(
-        self, images: ImageSet, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]
+        self,
+        images: ImageSet,
+        presentations: Presentations,
+        sample: NDArray[np.int64],
+        row: NDArray[np.int64],
+        device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Build stimuli on the CPU.
+        """Build stimuli on a device.
 
         Parameters
         ----------
@@ -60,9 +65,9 @@ class Treatment:
         -------
         float32 tensor (n, 3, height, width) in [0, 1].
         """
-        shown = images.load(presentations.image[sample, row])
-        values = {name: torch.from_numpy(value[sample, row]) for name, value in presentations.values.items()}
-        key = torch.from_numpy(presentations.key[sample])
+        shown = images.load(presentations.image[sample, row]).to(device)
+        values = {name: torch.from_numpy(value[sample, row]).to(device) for name, value in presentations.values.items()}
+        key = torch.from_numpy(presentations.key[sample]).to(device)
         step = SLICE if shown.device.type == "cpu" else len(shown)
         for start in range(0, len(shown), step):
             part = slice(start, start + step)
@@ -75,12 +80,12 @@ class Treatment:
         if names.ORDER in values:
             positions = nth_order(values[names.ORDER].long(), len(self.applied)).t()
         else:
-            positions = torch.arange(len(self.applied))[:, None].expand(-1, n)
+            positions = torch.arange(len(self.applied), device=images.device)[:, None].expand(-1, n)
         images = images.clone()
         for position in positions:
             for number in position.unique().tolist():
                 one = self.applied[number]
-                on = values.get(names.switch(one.name), torch.ones(n)) > 0
+                on = values.get(names.switch(one.name), torch.ones(n, device=images.device)) > 0
                 chosen = torch.nonzero((position == number) & on).squeeze(1)
                 if len(chosen):
                     images[chosen] = self._alter(one, images[chosen], values, key, chosen)
@@ -106,12 +111,12 @@ def nth_order(index: Tensor, n_alterations: int) -> Tensor:
     >>> nth_order(torch.tensor([0, 1, 5]), 3).tolist()
     [[0, 1, 2], [0, 2, 1], [2, 1, 0]]
     """
-    left = torch.arange(n_alterations).expand(len(index), -1)
+    left = torch.arange(n_alterations, device=index.device).expand(len(index), -1)
     order = []
     for remaining in range(n_alterations, 0, -1):
         place = index // math.factorial(remaining - 1)
         index = index % math.factorial(remaining - 1)
-        chosen = torch.arange(remaining) == place[:, None]
+        chosen = torch.arange(remaining, device=index.device) == place[:, None]
         order.append(left[chosen])
         left = left[~chosen].view(len(index), remaining - 1)
     return torch.stack(order, 1)

@@ -66,7 +66,7 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
     source = find_network(spec.network)
     network = build_network(source, seed)
     mine = ":" not in spec.network
-    if spec.random_twin and not mine:
+    if not mine and (spec.random_twin or spec.weights == "none"):
         _redraw(network, spec.network, seed)
     elif spec.weights == "DEFAULT" and not spec.random_twin and mine:
         if source.pretrained is None:

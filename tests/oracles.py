@@ -1,0 +1,129 @@
+"""Functions whose Sobol indices are known in closed form, and their way through design and statistic."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuroprobe.design.factors import Factor, Input
+from neuroprobe.design.laws import Law
+from neuroprobe.design.pick_freeze import PickFreeze, block_length
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms, finalize
+from neuroprobe.statistics.tree import MergeTree, Span
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A function of independent inputs with its exact indices; pairs that are left out of `second` are 0."""
+
+    name: str
+    function: Callable[[np.ndarray], np.ndarray]
+    law: Law
+    variance: float
+    first: tuple[float, ...]
+    total: tuple[float, ...]
+    second: dict[tuple[int, int], float]
+
+    @property
+    def d(self) -> int:
+        return len(self.first)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return tuple(Factor(f"x{i + 1}", (Input(f"x{i + 1}", self.law),)) for i in range(self.d))
+
+    def second_matrix(self) -> np.ndarray:
+        matrix = np.zeros((self.d, self.d))
+        for (i, j), value in self.second.items():
+            matrix[i, j] = matrix[j, i] = value
+        np.fill_diagonal(matrix, np.nan)
+        return matrix
+
+
+def _ishigami(x: np.ndarray) -> np.ndarray:
+    return np.sin(x[..., 0]) + 7 * np.sin(x[..., 1]) ** 2 + 0.1 * x[..., 2] ** 4 * np.sin(x[..., 0])
+
+
+G_A = np.array([0, 0.5, 3, 9, 99, 99.0])
+
+
+def _g_function(x: np.ndarray) -> np.ndarray:
+    return np.prod((np.abs(4 * x - 2) + G_A) / (1 + G_A), axis=-1)
+
+
+def _bratley(x: np.ndarray) -> np.ndarray:
+    products = np.cumprod(x, axis=-1)
+    return sum((-1) ** (i + 1) * products[..., i] for i in range(3))
+
+
+def _g_second() -> dict[tuple[int, int], float]:
+    one = 1 / (3 * (1 + G_A) ** 2)
+    variance = np.prod(1 + one) - 1
+    return {(i, j): one[i] * one[j] / variance for i, j in itertools.combinations(range(6), 2)}
+
+
+ORACLES = (
+    Oracle(
+        "Ishigami",
+        _ishigami,
+        Law("uniform", (-np.pi, np.pi)),
+        13.8445879407,
+        (0.313905191148, 0.442411144790, 0.0),
+        (0.557588855210, 0.442411144790, 0.243683664062),
+        {(0, 2): 0.243683664062},
+    ),
+    Oracle(
+        "g-function",
+        _g_function,
+        Law("uniform", (0, 1)),
+        0.568070925153,
+        (0.586781189767, 0.260791639896, 0.0366738243604, 0.00586781189767, 5.86781189767e-5, 5.86781189767e-5),
+        (0.690085892325, 0.356173363781, 0.0563335422306, 0.00917057664219, 9.20083853638e-5, 9.20083853638e-5),
+        _g_second(),
+    ),
+    Oracle(
+        "Bratley",
+        _bratley,
+        Law("uniform", (0, 1)),
+        0.0630787037037,
+        (0.743119266055, 0.0825688073394, 0.0825688073394),
+        (0.807339449541, 0.146788990826, 0.146788990826),
+        dict.fromkeys(itertools.combinations(range(3), 2), 0.0275229357798),
+    ),
+)
+
+
+def stream(
+    function: Callable[[np.ndarray], np.ndarray],
+    factors: tuple[Factor, ...],
+    samples: int,
+    *,
+    seed: int = 0,
+    scramble: str | int = "auto",
+    second_order: bool = True,
+    total_interaction: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> dict[str, np.ndarray]:
+    """Send a function of the inputs (…, d) → (…) or (…, units) through design, statistic and merge tree."""
+    block, length = block_length(samples, scramble)
+    design = PickFreeze(factors, seed, 1, second_order, length)
+    terms = PickFreezeTerms(len(factors), second_order, total_interaction)
+    tree, accumulator = MergeTree(), None
+    for number in range(samples // block):
+        rows = design.presentations(number * block, (number + 1) * block)
+        x = np.stack([rows.values[factor.inputs[0].name] for factor in factors], -1)
+        y = function(x)
+        y = y.reshape(*x.shape[:2], -1)
+        accumulator = accumulator or PickFreezeAccumulator(terms, y.shape[-1], block, dtype=dtype)
+        step = min(64, block)
+        for start in range(0, block, step):
+            part = torch.from_numpy(y[start : start + step]).to(dtype).flatten(0, 1)
+            index = torch.arange(len(part)).view(step, -1)
+            assert accumulator.update(part, index)
+        tree.add(Span(number, number + 1), accumulator.end_block())
+    ((_, sums),) = tree.nodes()
+    return finalize(sums, terms)

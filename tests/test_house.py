@@ -1,0 +1,146 @@
+"""The rules of the house: public names, who imports whom, shipped protocols, documentation that runs."""
+
+import ast
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import neuroprobe as npr
+from neuroprobe.protocol import load_protocol
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "neuroprobe"
+PROTOCOLS = sorted((ROOT / "protocols").rglob("*.yaml"))
+
+PUBLIC = {
+    "NeuroprobeError",
+    "Parameter",
+    "Protocol",
+    "alteration",
+    "check_alteration",
+    "load_protocol",
+    "open_recording",
+    "open_result",
+    "plan",
+    "plot",
+    "run",
+    "sobol",
+}
+
+TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner", "statistics.pick_freeze"}
+EVERYWHERE = {"errors", "names", "registry"}
+# part → the parts that it may import at module level; parts that are not listed may import any but NOBODY
+ALLOWED = {
+    "errors": set(),
+    "names": set(),
+    "registry": set(),
+    "statistics": {"statistics"},
+    "design": {"design"},
+    "analysis": {"analysis", "statistics"},
+    "plot": {"plot", "analysis"},
+}
+NOBODY = {"cli", "report"}
+
+
+def modules() -> dict[str, ast.Module]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Modules that are imported when a module is, those for the type checker apart."""
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            deeper = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= deeper if node.module == "neuroprobe" else {node.module}
+    return found
+
+
+def test_public_names() -> None:
+    assert set(npr.__all__) == PUBLIC == set(dir(npr))
+    for name in PUBLIC:
+        thing = getattr(npr, name)
+        assert thing is getattr(npr, name)
+        assert thing.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'sobel'"):
+        npr.sobel  # noqa: B018
+
+
+@pytest.mark.parametrize("name", modules())
+def test_who_may_import_whom(name: str) -> None:
+    found = imports(modules()[name])
+    part = name.split(".")[0]
+    ours = {other.split(".")[1] for other in found if other.startswith("neuroprobe.")}
+    if part in ALLOWED:
+        assert ours <= ALLOWED[part] | EVERYWHERE
+    if name != "__main__":
+        assert not ours & NOBODY
+    if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in TORCH):
+        assert not {other for other in found if other.split(".")[0] in {"torch", "torchvision"}}
+    if part not in {"plot", "report"}:
+        assert not {other for other in found if other.split(".")[0] == "holoviews"}
+
+
+def test_modules_fit_a_reader() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert max(lengths.values()) <= 450, max(lengths, key=lambda name: lengths[name])
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.name)
+def test_protocols_that_ship_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request) -> None:
+    if "${NEUROPROBE_DATA}" in path.read_text():
+        monkeypatch.setenv("NEUROPROBE_DATA", str(request.getfixturevalue("data")))
+    with pytest.warns(UserWarning, match="standard errors rest on 2 blocks"):
+        result = npr.run(load_protocol(path), tmp_path / "out.zarr", limit=8)
+    assert result.attrs["samples"] == 8
+    assert all(node["defined"].any() for node in result["sobol"].children.values())
+
+
+def readme_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_readme_opens_with_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.index("make demo") < text.index("make test") < text.index("##")
+
+
+def test_protocol_of_the_readme_is_valid() -> None:
+    (block,) = readme_blocks("yaml")
+    assert load_protocol(yaml.safe_load(block)).neuroprobe == 1
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = yaml.safe_load((ROOT / "protocols" / "quickstart.yaml").read_text())
+    quick["design"]["samples"] = 128
+    with pytest.warns(UserWarning, match="standard errors rest on 2 blocks"):
+        npr.run(quick, "results/quickstart.zarr")
+    blocks = readme_blocks("python")
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_makefile_offers_what_the_readme_names() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(
+        re.findall(r"make (\w+)", (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text())
+    ):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_doctests_are_collected() -> None:
+    """Examples in docstrings run with the tests; this counts that they are there."""
+    finder = doctest.DocTestFinder()
+    import neuroprobe.design.laws as laws
+
+    assert sum(bool(test.examples) for test in finder.find(laws)) >= 1

@@ -1,0 +1,537 @@
+"""The rig from end to end: runs, interruptions, extensions, stored responses, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from oracles import ORACLES
+
+import neuroprobe as npr
+from neuroprobe import names
+from neuroprobe.design.laws import Law
+from neuroprobe.errors import PlanError, ProtocolError, ReaderError, ResponseError, StoreError, SubjectError
+from neuroprobe.progress import BatchDone, Finished, RunStarted, ShardDone
+from neuroprobe.stimuli.alterations import ALTERATIONS, Parameter, alteration
+from neuroprobe.store import RUN_FOLDER, journal_entries
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(standard errors|not a power of two|upper bound):UserWarning")
+
+
+def protocol(**changes: object) -> dict:
+    """Return a protocol that runs in a second; blocks are replaced by keyword."""
+    return {
+        "neuroprobe": 1,
+        "subject": {"network": "embedded", "layers": [{"name": "conv5", "channels": [0, 5, 9]}, "linear"]},
+        "stimuli": {"images": {"photographs": {"per_image": 4}, "size": 16}},
+        "treatment": {
+            "reference_side": "image",
+            "alterations": [
+                {"name": "erasing", "switch": 0.5, "row": {"uniform": [2, 14]}, "column": {"uniform": [2, 14]}},
+                {"name": "grayscale", "switch": 0.5},
+                {"name": "hue", "switch": 0.5},
+            ],
+        },
+        "design": {"samples": 512, "scramble": 64},
+        "record": {"batch": 64},
+        **changes,
+    }
+
+
+def assert_equal(one: xr.DataTree, other: xr.DataTree) -> None:
+    """Every number of two results is the same, bit for bit."""
+    assert one.groups == other.groups
+    for path in one.groups:
+        mine, theirs = one[path].to_dataset(), other[path].to_dataset()
+        assert set(mine.variables) == set(theirs.variables), path
+        for name, variable in mine.variables.items():
+            if variable.dtype.kind == "f":
+                assert variable.values.tobytes() == theirs[name].values.tobytes(), f"{path}/{name}"
+            else:
+                assert (variable.values == theirs[name].values).all(), f"{path}/{name}"
+
+
+class Stop(Exception):  # noqa: N818
+    """An interruption that no code catches."""
+
+
+def stop_after(n: int, kind: type = BatchDone):
+    """Return a listener that interrupts at the n-th event of a kind."""
+    seen = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, kind):
+            seen.append(event)
+            if len(seen) == n:
+                raise Stop
+
+    return listen
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
+    """An undisturbed run."""
+    with pytest.warns(UserWarning, match="for these images"):
+        return npr.run(protocol(), tmp_path_factory.mktemp("whole") / "out.zarr").load()
+
+
+def test_result_has_the_shape_of_the_data_model(whole: xr.DataTree) -> None:
+    node = whole["sobol/conv5"].to_dataset()
+    assert node[names.FIRST_ORDER].dims == ("factor", "channel", "y", "x")
+    assert node[names.SECOND_ORDER].dims == ("factor", "factor_2", "channel", "y", "x")
+    assert node["factor"].values.tolist() == ["erasing", "grayscale", "hue"]
+    assert node["channel"].values.tolist() == [0, 5, 9]
+    for name in (names.FIRST_ORDER, names.TOTAL_ORDER, names.SECOND_ORDER, names.VARIANCE, names.MEAN):
+        assert f"{name}_se" in node
+        assert node[name].attrs["long_name"]
+    errors = node["first_order_se"].attrs
+    assert (errors["se_scope"], errors["df"]) == ("these images", 7)
+    assert whole["sobol/linear"][names.MEAN].dims == ("channel",)
+    details = json.loads(whole.attrs[names.PROVENANCE])
+    assert whole.attrs["Conventions"] == names.CONVENTIONS
+    assert {"protocol", "protocol_hash", "weights_hash", "stimulus_hash", "versions", "device", "batch"} <= set(details)
+
+
+def test_indices_obey_their_inequalities(whole: xr.DataTree) -> None:
+    for node in whole["sobol"].children.values():
+        data = node.to_dataset().where(node["defined"] == 1)
+        slack = 6 * np.hypot(data.first_order_se, data.total_order_se) + 1e-6
+        assert bool(((data.first_order <= data.total_order + slack) | data.first_order.isnull()).all())
+        assert bool(((data.variance > 0) | data.variance.isnull()).all())
+
+
+def test_plain_xarray_opens_a_result_without_a_warning(tmp_path: Path) -> None:
+    npr.run(protocol(design={"samples": 128}), tmp_path / "out.zarr")
+    tree = xr.open_datatree(tmp_path / "out.zarr")
+    assert set(tree.children) == {"sobol", "convergence"}
+
+
+def test_convergence_is_kept(whole: xr.DataTree) -> None:
+    table = whole["convergence/sobol"].to_dataset()
+    assert table["samples"].values.tolist() == [128, 256, 512]
+    assert table["layer"].values.tolist() == ["conv5", "linear"]
+    median = table["first_order_se_median"].sel(samples=512, layer="linear", factor="hue")
+    np.testing.assert_allclose(median, whole["sobol/linear"].first_order_se.sel(factor="hue").median())
+
+
+@pytest.mark.parametrize("stops", [[(1, BatchDone)], [(3, ShardDone), (2, BatchDone)], [(9, BatchDone)] * 3])
+def test_interrupted_and_resumed_equals_undisturbed(whole: xr.DataTree, tmp_path: Path, stops: list) -> None:
+    out = tmp_path / "out.zarr"
+    for n, kind in stops:
+        with pytest.raises(Stop):
+            npr.run(protocol(), out, listener=stop_after(n, kind))
+        with pytest.raises(StoreError, match=r"unfinished: .* of 8 blocks"):
+            npr.open_result(out)
+    assert_equal(npr.run(protocol(), out), whole)
+
+
+def test_killed_and_resumed_equals_undisturbed(whole: xr.DataTree, tmp_path: Path) -> None:
+    """kill -9 at two moments of the run, in a process of its own."""
+    out, script = tmp_path / "out.zarr", tmp_path / "p.json"
+    script.write_text(json.dumps(protocol()))
+    command = f"import json, neuroprobe as npr; npr.run(json.load(open({str(script)!r})), {str(out)!r})"
+    for n_done in (1, 3):
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", command])
+        while process.poll() is None and len(journal_entries(out)) < n_done:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 0 < len(journal_entries(out)) < 12
+    assert_equal(npr.run(protocol(), out), whole)
+
+
+def test_extended_equals_the_longer_run_from_scratch(whole: xr.DataTree, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    short = npr.run(protocol(design={"samples": 256, "scramble": 64}), out)
+    assert short.attrs["samples"] == 256
+    assert_equal(npr.run(protocol(), out), whole)
+    with pytest.raises(StoreError, match="more than the 256 asked for"):
+        npr.run(protocol(design={"samples": 256, "scramble": 64}), out)
+
+
+def test_extending_keeps_the_scramble_of_the_first_run(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}), out)
+    extended = npr.run(protocol(design={"samples": 256}), out)
+    assert (extended.attrs["scramble"], extended["sobol/linear"].attrs["blocks"]) == (64, 4)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    out, events = tmp_path / "out.zarr", []
+    first = npr.run(protocol(design={"samples": 128}), out, listener=events.append).load()
+    assert [type(event) for event in events if not isinstance(event, BatchDone | ShardDone)] == [RunStarted, Finished]
+    assert sum(event.n_samples for event in events if isinstance(event, BatchDone)) == 128
+    events.clear()
+    assert_equal(npr.run(protocol(design={"samples": 128}), out, listener=events.append), first)
+    assert not events
+
+
+def test_torn_journal_line_and_half_written_state_are_forgotten(whole: xr.DataTree, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.raises(Stop):
+        npr.run(protocol(), out, listener=stop_after(4, ShardDone))
+    with (out / RUN_FOLDER / "journal.jsonl").open("a") as journal:
+        journal.write('{"span": [4, 5], "fi')
+    (out / RUN_FOLDER / "4-5.safetensors").write_bytes(b"half a file")
+    assert_equal(npr.run(protocol(), out), whole)
+    assert [path.name for path in (out / RUN_FOLDER).glob("*.safetensors")] == ["0-8.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"record": {"batch": 32}},
+        {"stimuli": {"images": {"photographs": {"per_image": 5}, "size": 16}}},
+        {"subject": {"network": "embedded", "weights": "none", "layers": ["linear"]}},
+    ],
+)
+def test_another_protocol_on_the_same_store_is_refused(whole: xr.DataTree, tmp_path: Path, changes: dict) -> None:
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}), out)
+    before = sorted(path.name for path in out.rglob("*"))
+    with pytest.raises(StoreError, match="another protocol"):
+        npr.run(protocol(**{"design": {"samples": 128}, **changes}), out)
+    assert sorted(path.name for path in out.rglob("*")) == before
+    replaced = npr.run(protocol(title="anew", **{"design": {"samples": 128}, **changes}), out, overwrite=True)
+    assert replaced.attrs["title"] == "anew"
+
+
+def test_another_title_or_device_resumes(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}), out)
+    again = npr.run(protocol(design={"samples": 128}, title="again", record={"batch": 64, "device": "cpu"}), out)
+    assert again.attrs["samples"] == 128
+
+
+def test_output_that_is_not_a_result_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("precious")
+    for path in (file, tmp_path):
+        for overwrite in (False, True):
+            with pytest.raises(StoreError, match="exists and is not a result"):
+                npr.run(protocol(), path, overwrite=overwrite)
+    assert file.read_text() == "precious"
+
+
+def test_two_runs_cannot_write_to_one_store(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+
+    def run_again(event: object) -> None:
+        npr.run(protocol(), out)
+
+    with pytest.raises(StoreError, match="another run is writing"):
+        npr.run(protocol(), out, listener=run_again)
+
+
+@pytest.mark.parametrize("whole_scramble", [False, True])
+def test_stored_responses_give_the_same_numbers(tmp_path: Path, whole_scramble: bool) -> None:
+    out = tmp_path / "out.zarr"
+    design = {"samples": 128, "scramble": "whole"} if whole_scramble else {"samples": 256}
+    result = npr.run(protocol(design=design, record={"batch": 64, "store": "responses"}), out)
+    recording = npr.open_recording(out)
+    response = recording["responses/conv5"]["response"]
+    assert response.chunks is not None
+    assert response.dims == ("presentation", "channel", "y", "x")
+    assert response.sizes["presentation"] == design["samples"] * 8
+    assert {"role", "sample", "image_id", "stimulus_id", "class_label", "hue_on", "hue_shift"} <= set(response.coords)
+    assert not response.isnull().any().compute()
+    again = npr.sobol(recording)
+    for layer, node in again.children.items():
+        for name, values in node.data_vars.items():
+            np.testing.assert_allclose(values, result[f"sobol/{layer}"][name], rtol=2e-5, atol=2e-6, err_msg=name)
+        assert node[names.se(names.MEAN)].attrs == result[f"sobol/{layer}"][names.se(names.MEAN)].attrs
+
+
+def test_stored_responses_are_the_network_s(tmp_path: Path) -> None:
+    """The table says what was shown: rebuild a few stimuli from it by hand and show them again."""
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}, record={"store": {"responses": ["linear"]}}), out)
+    node = npr.open_recording(out)["responses/linear"].to_dataset()
+    from neuroprobe.protocol import load_protocol
+    from neuroprobe.rig import open_rig
+    from neuroprobe.stimuli import alterations
+
+    rig = open_rig(load_protocol(protocol()))
+    for row in range(0, 64, 7):
+        shown = node.isel(presentation=row)
+        image = rig.images.load([rig.images.ids.index(str(shown.image_id.values))])
+
+        def value(name: str, shown: xr.Dataset = shown) -> torch.Tensor:
+            return torch.tensor([float(shown[name])])
+
+        if shown.erasing_on:
+            parameters = [value(f"erasing_{name}") for name in ("row", "column", "area", "aspect")]
+            image = alterations.erasing(image, *parameters)
+        if shown.grayscale_on:
+            image = alterations.grayscale(image)
+        if shown.hue_on:
+            image = alterations.hue(image, value("hue_shift"))
+        with torch.inference_mode():
+            expected = rig.subject.network(rig.subject.prepare(image))[0]
+        np.testing.assert_allclose(shown.response.values, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_stored_responses_survive_interruption_and_extension(tmp_path: Path) -> None:
+    stored = {"batch": 64, "store": {"responses": ["linear"]}}
+    straight = tmp_path / "straight.zarr"
+    npr.run(protocol(design={"samples": 256, "scramble": 64}, record=stored), straight)
+    out = tmp_path / "out.zarr"
+    with pytest.raises(Stop):
+        npr.run(protocol(design={"samples": 128, "scramble": 64}, record=stored), out, listener=stop_after(4))
+    npr.run(protocol(design={"samples": 128, "scramble": 64}, record=stored), out)
+    assert npr.open_recording(out).sizes["presentation"] == 1024
+    npr.run(protocol(design={"samples": 256, "scramble": 64}, record=stored), out)
+    one, other = (npr.open_recording(path)["responses/linear"].to_dataset() for path in (straight, out))
+    xr.testing.assert_identical(one.load(), other.load())
+
+
+def test_one_base_sample_in_several_passes(tmp_path: Path, whole: xr.DataTree) -> None:
+    """A batch smaller than a base sample's rows gives the same indices, to the rounding of float32."""
+    few = npr.run(protocol(record={"batch": 3}), tmp_path / "out.zarr")
+    one, other = few["sobol/linear"].first_order, whole["sobol/linear"].first_order
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_random_twin_has_the_same_layers_and_other_numbers(tmp_path: Path, whole: xr.DataTree) -> None:
+    subject = {**protocol()["subject"], "random_twin": True}
+    twin = npr.run(protocol(subject=subject, design={"samples": 128}), tmp_path / "out.zarr")
+    assert twin["sobol"].children.keys() == whole["sobol"].children.keys()
+    assert not np.allclose(twin["sobol/linear"].total_order, whole["sobol/linear"].total_order, atol=1e-3)
+
+
+def test_limit_runs_fewer_base_samples(tmp_path: Path) -> None:
+    result = npr.run(protocol(), tmp_path / "out.zarr", limit=16)
+    assert (result.attrs["samples"], result["sobol/linear"].attrs["blocks"]) == (16, 2)
+
+
+def test_samples_that_are_no_power_of_two_are_warned_about(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="not a power of two"):
+        result = npr.run(protocol(design={"samples": 320, "scramble": 64}), tmp_path / "out.zarr")
+    assert result["sobol/linear"].attrs["blocks"] == 5
+
+
+@pytest.mark.parametrize("image", ["factor", "redrawn"])
+def test_image_as_factor_and_redrawn(tmp_path: Path, image: str) -> None:
+    stimuli = {**protocol()["stimuli"], "image": image}
+    with (
+        pytest.warns(UserWarning, match="redrawn hides")
+        if image == "redrawn"
+        else pytest.warns(UserWarning, match="rest on")
+    ):
+        result = npr.run(protocol(stimuli=stimuli, design={"samples": 128}), tmp_path / "out.zarr")
+    node = result["sobol/linear"]
+    factors = node["factor"].values.tolist()
+    assert factors == ["erasing", "grayscale", "hue", *(["image"] if image == "factor" else [])]
+    if image == "factor":
+        # which photograph it is explains far more than its hue
+        assert float(node.total_order.sel(factor="image").mean()) > float(node.total_order.sel(factor="hue").mean())
+        assert node["first_order_se"].attrs["se_scope"] == "images drawn from this set"
+    else:
+        # the reference's choice: every factor seems to explain what the images do
+        assert float(node.total_order.min()) > 0.5
+
+
+def test_order_as_factor(tmp_path: Path) -> None:
+    treatment = {**protocol()["treatment"], "order": "factor"}
+    stored = {"batch": 64, "store": {"responses": ["linear"]}}
+    npr.run(protocol(treatment=treatment, design={"samples": 128}, record=stored), tmp_path / "out.zarr")
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    assert set(recording["order"].values.tolist()) == set(range(6))
+    assert npr.sobol(recording)["linear"]["factor"].values.tolist() == ["erasing", "grayscale", "hue", "order"]
+
+
+NETWORK = """
+import torch
+
+class Reader(torch.nn.Module):
+    '''Reads numbers out of the columns of an image and computes a function of them.'''
+    def __init__(self):
+        super().__init__()
+        self.out = torch.nn.Identity()
+
+    def forward(self, images):
+        u = images[:, 0, 0, :3].double()
+        x = (2 * u - 1) * torch.pi
+        y = x[:, 0].sin() + 7 * x[:, 1].sin() ** 2 + 0.1 * x[:, 2] ** 4 * x[:, 0].sin()
+        return self.out(torch.stack([y, y.relu(), u[:, 0]], 1).float())
+
+def reader():
+    return Reader().eval()
+
+def training():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+
+class Noisy(Reader):
+    def forward(self, images):
+        return self.out(images.mean((2, 3)) + torch.randn(len(images), 3))
+
+class NotFinite(Reader):
+    def forward(self, images):
+        y = images[:, :, 0, 0].clone()
+        y[images[:, 0, 0, 0] > 0.9] = float('nan')
+        return self.out(y)
+
+def noisy():
+    return Noisy().eval()
+
+def not_finite():
+    return NotFinite().eval()
+"""
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module with networks of a user's."""
+    (tmp_path / "my_networks.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
+
+
+@pytest.fixture
+def marking():
+    """An alteration that writes its parameter into a column of the image, exactly."""
+
+    @alteration(
+        "marking",
+        value=Parameter(Law("uniform", (0, 1)), low=0, high=1),
+        column=Parameter(Law("constant", (0,)), low=0),
+    )
+    def mark(images: torch.Tensor, value: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """Write a value into a column of the image."""
+        marked = images.clone()
+        marked[torch.arange(len(images)), :, :, column.long()] = value.view(-1, 1, 1)
+        return marked
+
+    yield
+    ALTERATIONS._known.pop("marking")
+
+
+def reading(network: str = "reader", **changes: object) -> dict:
+    """Return a protocol in which a network computes a function of what three alterations write into the image."""
+    marks = [{"name": "marking", "as": f"x{i + 1}", "column": i} for i in range(3)]
+    return protocol(
+        **{
+            "subject": {"network": f"my_networks:{network}", "layers": ["out"]},
+            "treatment": {"alterations": marks},
+            "design": {"samples": 4096},
+            **changes,
+        }
+    )
+
+
+@pytest.mark.usefixtures("networks", "marking")
+@pytest.mark.parametrize("scramble", ["auto", "whole"])
+def test_closed_form_through_protocol_network_and_store(tmp_path: Path, scramble: str) -> None:
+    """Ishigami's function, computed by a network from what the alterations do to the image."""
+    result = npr.run(reading(design={"samples": 4096, "scramble": scramble}), tmp_path / "out.zarr")
+    node, oracle = result["sobol/out"].to_dataset(), ORACLES[0]
+    for name, exact in (("first_order", oracle.first), ("total_order", oracle.total)):
+        error = np.abs(node[name].isel(channel=0) - exact)
+        assert bool((error <= 7.5 * node[f"{name}_se"].isel(channel=0) + 1e-6).all())
+    # the third unit is x1 alone
+    np.testing.assert_allclose(node["first_order"].isel(channel=2), [1, 0, 0], atol=1e-5)
+    assert node["first_order_se"].attrs["se_kind"].startswith("upper" if scramble == "whole" else "delta")
+
+
+@pytest.mark.usefixtures("networks", "marking")
+def test_not_finite_responses(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.raises(ResponseError, match=r"layer 'out': 3 of 3 units gave NaN or infinity at base sample \d+"):
+        npr.run(reading("not_finite"), out)
+    kept = npr.run(reading("not_finite", record={"nan": "drop"}, design={"samples": 512}), tmp_path / "dropped.zarr")
+    node = kept["sobol/out"].to_dataset()
+    # a sample is dropped where x1 is above 0.9 in A or in B: 19 %
+    np.testing.assert_allclose(node["n_dropped"] / 512, 0.19, atol=0.02)
+    np.testing.assert_allclose(node["first_order"].isel(channel=0), [1, 0, 0], atol=1e-5)
+
+
+@pytest.mark.usefixtures("networks", "marking")
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"subject": {"network": "my_networks:training", "layers": ["0"]}}, SubjectError, "train mode: call `.eval"),
+        ({"subject": {"network": "my_networks:noisy", "layers": ["out"]}}, SubjectError, "responds otherwise when"),
+        ({"subject": {"network": "alexnett", "layers": ["x"]}}, SubjectError, "did you mean 'alexnet'"),
+        ({"subject": {"network": "embedded", "layers": ["conv9"]}}, SubjectError, "nearest: conv"),
+        ({"subject": {"network": "cifar_resnet20", "layers": ["linear"]}}, SubjectError, "no default weights"),
+        (
+            {"subject": {"network": "embedded", "weights": "gone.pt", "layers": ["linear"]}},
+            ReaderError,
+            "gone.pt': no such file",
+        ),
+        ({"stimuli": {"images": {"folder": "nowhere"}}}, ReaderError, "does not exist"),
+        ({"stimuli": {"images": {"photographs": {"crop": 5000}}}}, ReaderError, "lower the crop"),
+        ({"record": {"device": "cuda:7"}}, PlanError, "sees no CUDA"),
+        ({"design": {"samples": "many"}}, ProtocolError, "valid integer"),
+        ({"sed": 1}, ProtocolError, "did you mean 'seed'"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(tmp_path: Path, changes: dict, error: type, message: str) -> None:
+    if "cuda" in str(changes) and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    out = tmp_path / "out.zarr"
+    with pytest.raises(error, match=message):
+        npr.run(protocol(**changes), out)
+    assert not out.exists()
+
+
+def test_plan_says_what_a_run_costs() -> None:
+    made = npr.plan(protocol(), measure=False)
+    assert (made.samples, made.n_rows, made.n_blocks) == (512, 8, 8)
+    assert made.n_units == 3 * 2 * 2 + 10
+    assert made.seconds is None
+    assert made.n_presented < made.samples * made.n_rows
+    text = str(made)
+    for word in ("512 base samples × 8", "conv5", "memory", "disk", "warning"):
+        assert word in text
+    assert npr.plan(protocol(design={"samples": 128})).seconds > 0
+
+
+def test_plan_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
+    with pytest.raises(PlanError, match=r"needs .* of memory and 1 kB are free; most goes to"):
+        npr.run(protocol(), tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_open_result_explains_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such result"):
+        npr.open_result(tmp_path / "nothing.zarr")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match="not a result of neuroprobe"):
+        npr.open_result(tmp_path / "folder")
+    npr.run(protocol(design={"samples": 128}), tmp_path / "out.zarr")
+    with pytest.raises(StoreError, match="holds no responses"):
+        npr.open_recording(tmp_path / "out.zarr")
+
+
+def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    np.random.seed(5)  # noqa: NPY002 - the state that is to be left alone
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    npr.run(
+        protocol(design={"samples": 128}, subject={"network": "embedded", "weights": "none", "layers": ["linear"]}),
+        tmp_path / "o.zarr",
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+
+
+def test_environment_of_the_run_does_not_matter(
+    whole: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same protocol from another folder gives the same bits."""
+    monkeypatch.chdir(tmp_path)
+    assert os.getcwd() == str(tmp_path)
+    assert_equal(npr.run(protocol(), "relative.zarr"), whole)
