@@ -82,5 +82,7 @@ def ignore(event: Event) -> None:
 
 
 def default_listener() -> Listener:
-    """Return a progress bar where stderr is a terminal, and silence elsewhere."""
-    return ProgressBar() if sys.stderr.isatty() else ignore
+    """Return a progress bar where somebody watches, in a terminal or a notebook, and silence elsewhere."""
+    ipython = sys.modules.get("IPython")
+    in_notebook = ipython is not None and ipython.get_ipython() is not None
+    return ProgressBar() if sys.stderr.isatty() or in_notebook else ignore

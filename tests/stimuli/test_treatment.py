@@ -50,6 +50,12 @@ def full(value: float) -> Tensor:
     return torch.full((N,), value, dtype=torch.float64)
 
 
+def noise(images: Tensor, level: Tensor, key: Tensor) -> Tensor:
+    """Multiply by noise that is a function of the key."""
+    drawn = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(int(k))) for k in key]
+    return images * (1 - level.view(-1, 1, 1, 1) * torch.stack(drawn))
+
+
 class TestOrder:
     @pytest.mark.parametrize("n", range(1, 7))
     def test_nth_order_counts_through_all_permutations(self, n: int) -> None:
@@ -130,6 +136,15 @@ class TestSwitch:
             expected = alone[0] if on[i] else images[i]
             torch.testing.assert_close(result[i], expected, rtol=0, atol=1e-6)
 
+    @pytest.mark.usefixtures("own_alterations")
+    def test_each_image_gets_its_own_key(self, images: Tensor) -> None:
+        alteration("noise", level=Parameter(Law("uniform", (0, 1))))(noise)
+        key = torch.tensor([11, 12, 13, 14, 12])
+        on = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+        result = treat(["noise"]).apply(images, {"noise_on": on, "noise_level": full(0.5)}, key)
+        expected = torch.where(on.view(-1, 1, 1, 1) > 0, noise(images, torch.full((N,), 0.5), key), images)
+        assert torch.equal(result, expected)
+
     def test_the_same_alteration_twice_under_two_names(self, images: Tensor) -> None:
         treatment = Treatment((Applied("first", "hue"), Applied("second", "hue")), None)
         values = {"first_shift": full(0.2), "second_shift": full(0.3)}
@@ -149,12 +164,6 @@ class TestReference:
         assert make_treatment(TreatmentSpec.model_validate(base)).reference == 224
         image = TreatmentSpec.model_validate(base | {"reference_side": "image"})
         assert make_treatment(image).reference is None
-
-
-def noise(images: Tensor, level: Tensor, key: Tensor) -> Tensor:
-    """Multiply by noise that is a function of the key."""
-    drawn = [torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(int(k))) for k in key]
-    return images * (1 - level.view(-1, 1, 1, 1) * torch.stack(drawn))
 
 
 @pytest.mark.usefixtures("own_alterations")
