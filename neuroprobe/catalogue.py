@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+from neuroprobe.errors import SubjectError
 from neuroprobe.protocol.schema import ANALYSES, IMAGE_SOURCES, SobolSpec
 
 
@@ -58,10 +59,12 @@ def layers(network: str, size: int | None = None) -> list[dict[str, str]]:
     source = find_network(network)
     declared = source.preprocessing.framing.size or (224, 224)
     height, width = (size, size) if size else declared
-    # nothing is computed and no weights take memory on the meta device
-    with torch.device("meta"):
-        built = source.build().eval()
-        found = list_layers(built, torch.empty(1, 3, height, width))
+    try:
+        # nothing is computed and no weights take memory on the meta device
+        with torch.device("meta"):
+            found = list_layers(source.build().eval(), torch.empty(1, 3, height, width))
+    except (NotImplementedError, RuntimeError, SubjectError):  # some constructors compute with their weights
+        found = list_layers(source.build().eval(), torch.zeros(1, 3, height, width))
     return [
         {
             "layer": layer.address,

@@ -58,7 +58,7 @@ def _weights(value: str, info: ValidationInfo) -> str:
 
 
 class Preprocess(Model):
-    """Standardisation of the channels, and the size that is shown."""
+    """Standardisation of the channels of images in [0, 1]."""
 
     mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
     std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)

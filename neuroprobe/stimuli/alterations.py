@@ -9,7 +9,7 @@ takes `key` too, an int64 tensor (n,), and is a function of it. Laws are those o
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -238,26 +238,36 @@ def check_alteration(name: str, *, side: int = 32, n_images: int = 6) -> None:
         key: torch.from_numpy(parameter.law.ppf(row)).float()
         for (key, parameter), row in zip(thing.parameters.items(), u, strict=True)
     }
-    key = torch.arange(n_images) + 10**12
+    for complaint in _complaints(thing, images, drawn, torch.arange(n_images) + 10**12):
+        raise RegistryError(f"alteration {name!r}: {complaint}")
+
+
+def _complaints(thing: Alteration, images: Tensor, drawn: dict[str, Tensor], key: Tensor) -> Iterator[str]:
+    """Rules that an alteration breaks, one after the other; each relies on those before it."""
+
+    def alter(values: dict[str, Tensor], part: slice = slice(None)) -> Tensor:
+        return thing(images[part].clone(), {k: v[part] for k, v in values.items()}, key[part], REFERENCE_SIDE)
+
     kept = images.clone()
-    altered = thing(images, drawn, key, REFERENCE_SIDE)
-    rules = {
-        "it changed its input: work on a copy": torch.equal(images, kept),
-        f"it gave shape {tuple(altered.shape)} for {tuple(images.shape)}": altered.shape == images.shape,
-        f"it gave {altered.dtype} for {images.dtype}": altered.dtype == images.dtype,
-        "it gave values outside [0, 1]: clamp them": bool(((altered >= 0) & (altered <= 1)).all()),
-        "it is not deterministic: draw from `key`": torch.equal(altered, thing(images, drawn, key, REFERENCE_SIDE)),
-    }
-    alone = [
-        thing(images[i : i + 1], {k: v[i : i + 1] for k, v in drawn.items()}, key[i : i + 1], REFERENCE_SIDE)
-        for i in range(n_images)
-    ]
-    rules["it mixes the images of a batch: treat each by itself"] = torch.allclose(torch.cat(alone), altered, atol=1e-5)
+    altered: object = thing(images, drawn, key, REFERENCE_SIDE)
+    if not isinstance(altered, Tensor):
+        yield f"it gave {type(altered).__name__}, expected a tensor"
+        return
+    if not torch.equal(images, kept):
+        yield "it changed its input: work on a copy"
+    if altered.shape != images.shape:
+        yield f"it gave shape {tuple(altered.shape)} for {tuple(images.shape)}"
+    if altered.dtype != images.dtype:
+        yield f"it gave {altered.dtype} for {images.dtype}"
+    if not bool(((altered >= 0) & (altered <= 1)).all()):
+        yield "it gave values outside [0, 1]: clamp them"
+    if not torch.equal(altered, alter(drawn)):
+        yield "it is not deterministic: draw from `key`"
+    alone = torch.cat([alter(drawn, slice(i, i + 1)) for i in range(len(images))])
+    if alone.shape != altered.shape or not torch.allclose(alone, altered, atol=1e-5):
+        yield "it mixes the images of a batch: treat each by itself"
     identity = {k: p.identity for k, p in thing.parameters.items() if p.identity is not None}
     if identity:
         values = {k: torch.full_like(v, identity[k]) if k in identity else v for k, v in drawn.items()}
-        same = torch.equal(thing(images, values, key, REFERENCE_SIDE), images)
-        rules[f"at its identity {identity} it does not return the image bit for bit"] = same
-    for complaint, kept_rule in rules.items():
-        if not kept_rule:
-            raise RegistryError(f"alteration {name!r}: {complaint}")
+        if not torch.equal(alter(values), images):
+            yield f"at its identity {identity} it does not return the image bit for bit"

@@ -41,15 +41,18 @@ class Framing:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Scale and crop an image."""
-        if self.size is None or (image.height, image.width) == self.size:
+        if self.size is None:
             return image
         height, width = self.size
-        scale = max(height / image.height, width / image.width)
         if self.resize is not None:
-            scale = max(scale, self.resize / min(image.height, image.width))
-        resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-        image = image.resize(resized, Image.Resampling.BILINEAR)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
+            scale = self.resize / min(image.height, image.width)
+        else:
+            scale = max(height / image.height, width / image.width)
+        # rounded as torchvision rounds, so that a declared framing is the one that the weights were tested with
+        resized = (max(width, int(image.width * scale + 1e-9)), max(height, int(image.height * scale + 1e-9)))
+        if resized != image.size:
+            image = image.resize(resized, Image.Resampling.BILINEAR)
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
 
 
@@ -112,12 +115,24 @@ class ImageSet:
 
     def _decode(self, index: int) -> NDArray[np.float32]:
         try:
-            image = self.framing(self._read(index).convert("RGB"))
+            with self._read(index) as image:
+                array = np.asarray(self.framing(_as_colour(image)), dtype=np.float32)
         except (OSError, SyntaxError, ValueError) as error:
             raise ReaderError(
                 f"image {self.ids[index]!r} cannot be decoded: {error}; remove it or replace it"
             ) from error
-        return np.ascontiguousarray(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255))
+        if array.ndim == 2:
+            array = np.repeat(array[:, :, None], 3, axis=2)
+        return np.ascontiguousarray(array.transpose(2, 0, 1) / np.float32(255)).clip(0, 1)
+
+
+def _as_colour(image: Image.Image) -> Image.Image:
+    """Return an image in RGB, or in grey as floats from 0 to 255 where it has more than 8 bits."""
+    if image.mode.startswith("I"):
+        return Image.fromarray(np.asarray(image).astype(np.float32) * np.float32(255 / 65535))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def folder_images(
@@ -218,8 +233,11 @@ def photograph_images(
         for left, top in np.floor(corners * (width - crop + 1, height - crop + 1)).astype(int).tolist():
             boxes.append((index, left, top))
     # photographs in turn, so that a limit is spread over them
-    boxes = [boxes[i * per_image + k] for k in range(per_image) for i in range(len(present))][:limit]
-    names = [f"{present[i].stem}/{left}_{top}_{crop}" for i, left, top in boxes]
+    order = [(k, i) for k in range(per_image) for i in range(len(present))]
+    if limit is not None and limit > len(order):
+        raise ReaderError(f"limit: {limit} images asked for, {len(order)} crops are cut; lower it or raise `per_image`")
+    boxes = [boxes[i * per_image + k] for k, i in order[:limit]]
+    names = [f"{present[i].stem}/{k}_{left}_{top}_{crop}" for (k, _), (i, left, top) in zip(order, boxes, strict=False)]
 
     def read(index: int) -> Image.Image:
         i, left, top = boxes[index]

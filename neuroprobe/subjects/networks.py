@@ -123,8 +123,12 @@ def _torchvision_source(name: str) -> NetworkSource:
             ) from error
         return state
 
-    # init_weights=True: the constructors that take a slow or absent initialisation by default are spelled out
-    extra = {"init_weights": True} if name in {"googlenet", "inception_v3"} else {}
+    extra: dict[str, Any] = {}
+    if name in {"googlenet", "inception_v3"}:
+        # as they are with torchvision's weights; the initialisation would be warned about otherwise
+        extra = {"init_weights": True, "transform_input": True}
+    if name.startswith("vit_"):
+        extra = {"image_size": crop}
     return NetworkSource(
         partial(models.get_model, name, weights=None, **extra),
         pretrained,
@@ -136,11 +140,13 @@ def _torchvision_source(name: str) -> NetworkSource:
 def _import_callable(path: str) -> Callable[[], object]:
     module_name, _, attribute = path.partition(":")
     where = f"network {path!r}"
+    if not module_name or not attribute:
+        raise SubjectError(f"{where}: expected package.module:callable")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # a module of a user's may fail in any way
         raise SubjectError(
             f"{where}: module {module_name!r} does not import: {error}; install it, or run where it lies"
         ) from error
@@ -157,7 +163,7 @@ def _import_callable(path: str) -> Callable[[], object]:
 def _call_by_path(path: str, build: Callable[[], object]) -> nn.Module:
     try:
         network = build()
-    except TypeError as error:
+    except Exception as error:  # a callable of a user's may fail in any way
         raise SubjectError(
             f"network {path!r}: calling it without arguments failed: {error}; wrap it in a function"
         ) from error

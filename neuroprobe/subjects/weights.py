@@ -39,12 +39,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ReaderError(
-            f"weights {str(path)!r} hold more than tensors, and reading them would run their code; "
-            "save `network.state_dict()` instead"
-        ) from error
-    except Exception as error:
-        raise ReaderError(f"weights {str(path)!r} cannot be read as a state dict: {error}") from error
+        if "GLOBAL" in str(error):  # how torch names what a pickle wants to call
+            raise ReaderError(
+                f"weights {str(path)!r} hold more than tensors, and reading them would run their code; "
+                "save `network.state_dict()` instead"
+            ) from error
+        raise ReaderError(f"weights {str(path)!r} cannot be read as a state dict: torch did not write them") from error
+    except Exception as error:  # whatever else is wrong with a file
+        reason = str(error) or type(error).__name__
+        raise ReaderError(f"weights {str(path)!r} cannot be read as a state dict: {reason}") from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
