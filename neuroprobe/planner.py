@@ -21,7 +21,7 @@ MAX_SHARDS: Final = 64
 MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
 MAX_SAMPLES_PER_BATCH: Final = 64  # the statistics sum at most so many in float32
-COMPILE_ABOVE: Final = 2e10  # responses: about a minute of the eager update, where compiling takes half a minute
+COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
 CHUNK_BYTES: Final = 32 << 20  # of a chunk of stored responses
 
 
@@ -248,11 +248,10 @@ def make_plan(
     return with_costs(plan, rig)
 
 
-def timed(plan: Plan, rig: Rig, seconds_per_batch: float) -> Plan:
-    """Add the expected time, from the measured time of a forward pass with its statistics."""
-    per_block = seconds_per_batch * plan.n_passes / plan.n_blocks
-    shard = _shard(plan.n_blocks, per_block)
-    return with_costs(replace(plan, seconds=per_block * plan.n_blocks, shard=shard), rig)
+def timed(plan: Plan, rig: Rig, seconds_per_block: float) -> Plan:
+    """Add the expected time, and the shards that it makes sensible, from the measured time of a block."""
+    shard = _shard(plan.n_blocks, seconds_per_block)
+    return with_costs(replace(plan, seconds=seconds_per_block * plan.n_blocks, shard=shard), rig)
 
 
 def with_costs(plan: Plan, rig: Rig) -> Plan:

@@ -60,18 +60,17 @@ class Recorder:
             for site in self.plan.sites
         }
 
-    def time_batches(self) -> float:
-        """Present a few batches and return the seconds that one takes; their responses are not kept."""
-        recorder = Recorder(self.rig, self.plan)
-        recorder._start()
+    def time_block(self) -> float:
+        """Present a few batches and return the seconds that a block will take; their responses are not kept."""
+        self._start()
         presentations = self.design.presentations(0, self.plan.layout.block)
         seconds = []
         with Probe(self.rig.subject.network, self.rig.sites) as probe:
             for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
                 started = time.perf_counter()
-                recorder._present(probe, presentations, pack)
+                self._present(probe, presentations, pack)
                 seconds.append(time.perf_counter() - started)
-        return min(seconds)
+        return min(seconds) * self.plan.n_passes / self.plan.n_blocks
 
     def record_span(self, span: Span, probe: Probe, listener: Listener = ignore) -> States:
         """Present the blocks of an aligned span and return its states."""
@@ -123,10 +122,10 @@ class Recorder:
         self, n: int, several: bool, is_last: bool, index: Tensor, first: int
     ) -> Callable[[Site, Tensor], None]:
         def consume(site: Site, response: Tensor) -> None:
-            y = response[:n].flatten(1).float()
+            y = response.flatten(1).float()
             if several:
                 # the network may overwrite its response as soon as the hook returns
-                self._waiting[site.name].append(y.clone())
+                self._waiting[site.name].append(y[:n].clone())
                 if not is_last:
                     return
                 y = torch.cat(self._waiting.pop(site.name))

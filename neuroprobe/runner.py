@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True) ->
     rig = open_rig(load_protocol(protocol))
     made = make_plan(rig, limit=limit, compiles=compiles)
     require_memory(made)
-    return timed(made, rig, Recorder(rig, made).time_batches()) if measure else made
+    return timed(made, rig, Recorder(rig, made).time_block()) if measure else made
 
 
 def run(
@@ -119,7 +120,6 @@ def run(
     store = RunStore(path, Header(guard, made.layout, made.samples, checked.title))
     with store.locked():
         if any(not store.is_done(span) for span in aligned_spans(0, made.n_blocks, 1)):
-            made = recorder.plan = timed(made, rig, recorder.time_batches())
             for warning in made.warnings:
                 warnings.warn(warning, stacklevel=2)
             _record(recorder, store, listener or default_listener())
@@ -163,14 +163,22 @@ def site_coords(site: Site) -> dict[str, Any]:
 
 
 def _record(recorder: Recorder, store: RunStore, listener: Listener) -> None:
+    """Record what is not in the store, shard by shard; the first block tells how long a shard should be."""
     plan = recorder.plan
-    parts = [part for span in aligned_spans(0, plan.n_blocks, plan.shard) for part in _undone(span, store)]
-    listener(RunStarted(plan, plan.n_blocks - sum(map(len, parts))))
+    blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
+    listener(RunStarted(plan, plan.n_blocks - len(blocks)))
     with Probe(recorder.rig.subject.network, recorder.rig.sites) as probe:
-        for span in parts:
-            states = recorder.record_span(span, probe, listener)
-            _keep(span, states, recorder, store)
+
+        def record(span: Span) -> None:
+            _keep(span, recorder.record_span(span, probe, listener), recorder, store)
             listener(ShardDone(span))
+
+        started = time.perf_counter()
+        record(blocks[0])
+        plan = recorder.plan = timed(plan, recorder.rig, time.perf_counter() - started)
+        for shard in aligned_spans(0, plan.n_blocks, plan.shard):
+            for span in _undone(shard, store):
+                record(span)
     listener(Finished())
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RUN_FOLDER: Final = ".neuroprobe"
 FORMAT: Final = 1
+CHUNK_BYTES: Final = 64 << 20  # of a variable of a result, above which each factor has its own chunk
 States = dict[str, "PickFreezeSums"]
 SEPARATOR: Final = "|"  # between the key of a state and the name of its array
 
@@ -236,7 +237,14 @@ def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset
     with quiet_zarr():
         for group, nodes in groups.items():
             for node, dataset in nodes:
-                dataset.to_zarr(staging, group=f"{group}/{node}", mode="a", consolidated=False, zarr_format=3)
+                dataset.to_zarr(
+                    staging,
+                    group=f"{group}/{node}",
+                    mode="a",
+                    consolidated=False,
+                    zarr_format=3,
+                    encoding=_encoding(dataset),
+                )
         for group in groups:
             old = path / RUN_FOLDER / f"old-{group}"
             if (path / group).exists():
@@ -247,6 +255,18 @@ def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset
         zarr.open_group(path, mode="a", zarr_format=3).attrs.update(attrs)
         # consolidated metadata keep readers from taking the run's folder for a part of the data
         zarr.consolidate_metadata(str(path))
+
+
+def _encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
+    """One chunk per variable, or per factor where a variable is large; fast compression."""
+    from zarr.codecs import BloscCodec
+
+    encoding: dict[Hashable, dict[str, Any]] = {}
+    for name, variable in dataset.data_vars.items():
+        by_factor = variable.nbytes > CHUNK_BYTES
+        chunks = [1 if by_factor and str(dim).startswith(names.FACTOR) else n for dim, n in variable.sizes.items()]
+        encoding[name] = {"chunks": tuple(chunks), "compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")]}
+    return encoding
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -70,11 +70,11 @@ class SobolAnalysis:
 
         return PickFreezeAccumulator(self.terms, n_units, block, **options)
 
-    def finalize(self, sums: PickFreezeSums) -> dict[str, NDArray[np.float64]]:
-        """Return the indices of one layer, without labels."""
+    def finalize(self, sums: PickFreezeSums, only: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
+        """Return the indices of one layer, or some of them, without labels."""
         from neuroprobe.statistics.pick_freeze import finalize
 
-        return finalize(sums, self.terms)
+        return finalize(sums, self.terms, only)
 
     def label(
         self,
@@ -129,9 +129,10 @@ class SobolAnalysis:
         """Summarise the errors of one layer: per factor their median, 95th percentile, and share under 0.01."""
         from neuroprobe.statistics.summary import error_summary
 
-        arrays = self.finalize(sums)
+        summarised = (names.FIRST_ORDER, names.TOTAL_ORDER)
+        arrays = self.finalize(sums, summarised)
         summary = {}
-        for name in (names.FIRST_ORDER, names.TOTAL_ORDER):
+        for name in summarised:
             for key, values in error_summary(arrays[names.se(name)], TOLERANCE).items():
                 summary[f"{names.se(name)}_{key}"] = values.tolist()
         return summary

@@ -15,7 +15,7 @@ Standard errors are those of ratios of block sums by the delta method.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -27,7 +27,8 @@ from torch import Tensor
 from neuroprobe import names
 
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
-TILE_BYTES = 1 << 20  # of responses at a time in the eager kernel, so that temporaries stay in the cache
+TILE = 1 << 18  # sums that are updated at a time on a CPU, so that their terms stay in the cache
+UNROLLED = 4  # base samples of one compiled update
 NOISE_STEPS = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
@@ -84,7 +85,7 @@ class PickFreezeTerms:
 
 
 def sample_terms(rows: Sequence[Tensor], terms: PickFreezeTerms) -> list[Tensor]:
-    """Compute the K terms of each base sample.
+    """Compute the K terms of each base sample, up to the factors of `scales`.
 
     Parameters
     ----------
@@ -103,55 +104,78 @@ def sample_terms(rows: Sequence[Tensor], terms: PickFreezeTerms) -> list[Tensor]
     a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
     p = [row - a for row in a_i]
     q = [row - b for row in b_i]
-    result: list[Tensor]
+    variance = (a - b) ** 2
     if terms.second_order:
-        squares = (a - b) ** 2
         for one, other in zip(a_i, b_i, strict=True):
-            squares = squares + (one - other) ** 2
-        result = [squares / (2 * (d + 1))]
-        result += [-0.5 * x * y for x, y in zip(p, q, strict=True)]
-        result += [0.25 * (x * x + y * y) for x, y in zip(p, q, strict=True)]
-        result += [0.5 * (p[i] * q[j] + p[j] * q[i]) for i, j in terms.pairs]
+            variance = variance + (one - other) ** 2
+        result = [variance]
+        result += [x * y for x, y in zip(p, q, strict=True)]
+        result += [x * x + y * y for x, y in zip(p, q, strict=True)]
+        result += [p[i] * q[j] + p[j] * q[i] for i, j in terms.pairs]
         if terms.total_interaction:
-            result += [0.5 * (p[i] * p[j] + q[i] * q[j]) for i, j in terms.pairs]
+            result += [p[i] * p[j] + q[i] * q[j] for i, j in terms.pairs]
     else:
-        result = [0.5 * (a - b) ** 2]
+        result = [variance]
         result += [(b - 0.5 * (a + row)) * x for row, x in zip(a_i, p, strict=True)]
-        result += [0.5 * x * x for x in p]
+        result += [x * x for x in p]
         if terms.total_interaction:
             result += [p[i] * p[j] for i, j in terms.pairs]
-    total, active = rows[0], (rows[0] > 0).to(a.dtype)
-    for row in rows[1:]:
-        total = total + row
-        active = active + (row > 0).to(a.dtype)
-    return [*result, total / len(rows), active / len(rows), *dropped]
+    # A and B are the independent points: the other rows would add work and hardly any information
+    return [*result, a + b, (a > 0).to(a.dtype) + (b > 0).to(a.dtype), *dropped]
 
 
-def _accumulate(rows: list[Tensor], sums: Tensor, peak: Tensor, terms: PickFreezeTerms) -> None:
-    for index, term in enumerate(sample_terms(rows, terms)):
-        sums[index] += term.sum(0)
-    largest = rows[0].abs()
-    for row in rows[1:]:
-        largest = torch.maximum(largest, row.abs())
-    if terms.drop:
-        largest = torch.where(torch.isfinite(largest), largest, 0.0)
-    peak.copy_(torch.maximum(peak, largest.amax(0)))
+def scales(terms: PickFreezeTerms) -> dict[str, float]:
+    """Factors that turn sums of `sample_terms` into sums of unbiased estimates."""
+    if terms.second_order:
+        shares = {
+            names.FIRST_ORDER: -0.5,
+            names.TOTAL_ORDER: 0.25,
+            names.SECOND_ORDER: 0.5,
+            names.TOTAL_INTERACTION: 0.5,
+        }
+        variance = 1 / (2 * (terms.n_factors + 1))
+    else:
+        shares = {names.FIRST_ORDER: 1.0, names.TOTAL_ORDER: 0.5, names.TOTAL_INTERACTION: 1.0}
+        variance = 0.5
+    return {names.VARIANCE: variance, **shares, names.MEAN: 0.5, names.ACTIVITY_RATE: 0.5, names.N_DROPPED: 1.0}
 
 
-def _update_eagerly(y: Tensor, index: Tensor, sums: Tensor, peak: Tensor, terms: PickFreezeTerms) -> None:
-    n_samples, n_rows = index.shape
-    flat = index.flatten()
-    width = max(256, TILE_BYTES // (flat.numel() * y.element_size())) if y.device.type == "cpu" else y.shape[1]
-    for start in range(0, y.shape[1], width):
-        tile = slice(start, start + width)
-        gathered = y[:, tile].index_select(0, flat).view(n_samples, n_rows, -1)
-        _accumulate(list(gathered.unbind(1)), sums[:, tile], peak[tile], terms)
+def _accumulate(rows: Sequence[Tensor], sums: Sequence[Tensor], peak: Tensor, terms: PickFreezeTerms) -> None:
+    """Add the terms of some base samples to K sums (units,), in place; `rows` as in `sample_terms`."""
+    for total, term in zip(sums, sample_terms(rows, terms), strict=True):
+        total.add_(term.sum(0))
+    peak.copy_(torch.maximum(peak, _largest(rows, terms).amax(0)))
+
+
+def _largest(rows: Sequence[Tensor], terms: PickFreezeTerms) -> Tensor:
+    largest = torch.maximum(rows[0].abs(), rows[1].abs())
+    return torch.where(torch.isfinite(largest), largest, 0.0) if terms.drop else largest
+
+
+_Update = Callable[[Tensor, Tensor, Tensor, list[Tensor], Tensor], None]
 
 
 @cache
-def _compiled_update(terms: PickFreezeTerms) -> Callable[[Tensor, list[Tensor], Tensor, Tensor], None]:
-    def update(y: Tensor, index: list[Tensor], sums: Tensor, peak: Tensor) -> None:
-        _accumulate([y[row] for row in index], sums, peak, terms)
+def _compiled_update(terms: PickFreezeTerms) -> _Update:
+    """Compile the update by `UNROLLED` base samples, written out so that all terms stay in registers.
+
+    The K sums are K tensors: the compiler would copy all of one for every sum that changes.
+    """
+    first_weighted = terms.slices[names.MEAN].start
+
+    def update(y: Tensor, index: Tensor, weight: Tensor, sums: list[Tensor], peak: Tensor) -> None:
+        totals: list[Tensor] = []
+        largest = peak
+        for sample in range(UNROLLED):
+            rows = [y.index_select(0, index[sample, row : row + 1])[0] for row in range(terms.n_rows)]
+            found = sample_terms(rows, terms)
+            # a sample that only fills up repeats one row: its differences are 0, and the rest has weight 0
+            found[first_weighted:] = [term * weight[sample] for term in found[first_weighted:]]
+            totals = [total + term for total, term in zip(totals, found, strict=True)] if totals else found
+            largest = torch.maximum(largest, _largest(rows, terms))
+        peak.copy_(largest)
+        for total, term in zip(sums, totals, strict=True):
+            total.add_(term)
 
     return torch.compile(update, dynamic=True)
 
@@ -173,9 +197,9 @@ class PickFreezeSums:
     Attributes
     ----------
     total, square, cross : float64 tensors (K, units)
-        Block sums, their squares, and their products with the block sums of the variance, summed over blocks.
+        Block sums of `sample_terms`, their squares, and their products with the block sums of the variance, summed over blocks.
     peak : tensor (units,)
-        Largest absolute response.
+        Largest absolute response to A and B.
     n_blocks, n_samples : int
         What went in.
     """
@@ -205,7 +229,14 @@ class PickFreezeSums:
 
     def merge(self, right: PickFreezeSums) -> None:
         """Add the state of the blocks to the right, in place."""
-        self._square, self._cross = self.square.add_(right.square), self.cross.add_(right.cross)
+        square, cross = self.square, self.cross
+        if right._square is None or right._cross is None:
+            square.addcmul_(right.total, right.total)
+            cross.addcmul_(right.total, right.total[0])
+        else:
+            square += right._square
+            cross += right._cross
+        self._square, self._cross = square, cross
         self.total += right.total
         torch.maximum(self.peak, right.peak, out=self.peak)
         self.n_samples += right.n_samples
@@ -255,9 +286,9 @@ class PickFreezeAccumulator:
         compiled: bool = False,
     ) -> None:
         self.terms, self.block, self.compiled = terms, block, compiled
-        self._part = torch.zeros(terms.n_sums, n_units, dtype=dtype, device=device)
+        self._sums: list[Tensor] = [torch.zeros(n_units, dtype=dtype, device=device) for _ in range(terms.n_sums)]
         self._peak = torch.zeros(n_units, dtype=dtype, device=device)
-        self._sums: Tensor | None = None
+        self._block_sums: Tensor | None = None
         self._n_part = self._n_samples = 0
 
     def update(self, y: Tensor, index: Tensor) -> bool:
@@ -277,34 +308,65 @@ class PickFreezeAccumulator:
         if self._n_part + len(index) > FOLD:
             self._fold()
         if self.compiled:
-            _compiled_update(self.terms)(y, [row.clone() for row in index.t()], self._part, self._peak)
+            self._update_compiled(y, index)
         else:
-            _update_eagerly(y, index, self._part, self._peak, self.terms)
+            self._update_eagerly(y, index)
         self._n_part += len(index)
-        return bool(torch.isfinite(self._part[0]).all())
+        return bool(torch.isfinite(self._sums[0]).all())
+
+    def _update_eagerly(self, y: Tensor, index: Tensor) -> None:
+        n_units = y.shape[1]
+        n_tiles = -(-n_units * self.terms.n_sums // TILE) if y.device.type == "cpu" else 1
+        width = -(-n_units // n_tiles)
+        for start in range(0, n_units, width):
+            tile = slice(start, start + width)
+            gathered = y[:, tile].index_select(0, index.flatten()).view(*index.shape, -1)
+            _accumulate(gathered.unbind(1), [total[tile] for total in self._sums], self._peak[tile], self.terms)
+
+    def _update_compiled(self, y: Tensor, index: Tensor) -> None:
+        n_missing = -len(index) % UNROLLED
+        weight = torch.ones(len(index) + n_missing, dtype=self._peak.dtype, device=y.device)
+        weight[len(index) :] = 0
+        index = torch.cat([index, index.new_zeros(n_missing, index.shape[1])])
+        update = _compiled_update(self.terms)
+        for start in range(0, len(index), UNROLLED):
+            part = slice(start, start + UNROLLED)
+            # .data: a view's base would be a part of what is compiled for, and every layer's is another
+            update(y.data, index[part].data, weight[part].data, self._sums, self._peak)
 
     def _fold(self) -> None:
-        if self._sums is None:
-            self._sums = self._part.to(torch.float64, copy=True)
-        else:
-            self._sums += self._part
-        self._part.zero_()
+        if self._block_sums is None:
+            self._block_sums = torch.zeros(
+                len(self._sums), len(self._peak), dtype=torch.float64, device=self._peak.device
+            )
+        for total, part in zip(self._block_sums, self._sums, strict=True):
+            total += part
+            part.zero_()
         self._n_samples += self._n_part
         self._n_part = 0
 
     def end_block(self) -> PickFreezeSums:
         """Return the state of the block that ends here, and start the next one."""
         self._fold()
-        if self._n_samples != self.block or self._sums is None:
+        if self._n_samples != self.block or self._block_sums is None:
             raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
-        state = PickFreezeSums(self._sums, self._peak.clone(), self._n_samples)
-        self._sums, self._n_samples = None, 0
+        state = PickFreezeSums(self._block_sums, self._peak.clone(), self._n_samples)
+        self._block_sums, self._n_samples = None, 0
         self._peak.zero_()
         return state
 
 
-def finalize(sums: PickFreezeSums, terms: PickFreezeTerms) -> dict[str, NDArray[np.float64]]:
+def finalize(
+    sums: PickFreezeSums, terms: PickFreezeTerms, only: Collection[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Turn sums into indices with standard errors.
+
+    Parameters
+    ----------
+    sums : PickFreezeSums
+    terms : PickFreezeTerms
+    only : collection of str, optional
+        Quantities that are wanted; all by default.
 
     Returns
     -------
@@ -314,8 +376,13 @@ def finalize(sums: PickFreezeSums, terms: PickFreezeTerms) -> dict[str, NDArray[
         ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Indices of units whose
         variance is 0 or under the noise floor are NaN.
     """
-    total, square, cross = (part.cpu().numpy() for part in (sums.total, sums.square, sums.cross))
     parts = terms.slices
+    scale = np.concatenate([np.full(part.stop - part.start, scales(terms)[name]) for name, part in parts.items()])[
+        :, None
+    ]
+    total = sums.total.cpu().numpy() * scale
+    square = sums.square.cpu().numpy() * scale**2
+    cross = sums.cross.cpu().numpy() * (scale * scale[0])
     n_dropped = total[parts[names.N_DROPPED]][0] if terms.drop else np.zeros(total.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         n_valid = np.where(n_dropped < sums.n_samples, sums.n_samples - n_dropped, np.nan)
@@ -327,6 +394,8 @@ def finalize(sums: PickFreezeSums, terms: PickFreezeTerms) -> dict[str, NDArray[
         divisor = np.where(defined, total[0], np.nan)
         result: dict[str, NDArray[np.float64]] = {}
         for name, part in parts.items():
+            if only is not None and name not in only:
+                continue
             if name == names.N_DROPPED:
                 result[name] = n_dropped
             elif name in {names.VARIANCE, names.MEAN, names.ACTIVITY_RATE}:

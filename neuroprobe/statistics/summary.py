@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +15,9 @@ def error_summary(errors: NDArray[np.float64], tolerance: float) -> dict[str, ND
         ``median``, ``p95`` and ``share_converged``, the share of defined units with an error under `tolerance`;
         NaN where no unit is defined.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of rows without a defined unit
-        median, p95 = np.nanquantile(errors, [0.5, 0.95], axis=-1)
-        n_defined = np.isfinite(errors).sum(-1)
-        share = np.where(n_defined > 0, (errors < tolerance).sum(-1) / n_defined, np.nan)
-    return {"median": median, "p95": p95, "share_converged": share}
+    defined = errors[..., np.isfinite(errors).all(tuple(range(errors.ndim - 1)))]
+    if not defined.size:
+        nothing = np.full(errors.shape[:-1], np.nan)
+        return {"median": nothing, "p95": nothing, "share_converged": nothing}
+    median, p95 = np.quantile(defined, [0.5, 0.95], axis=-1)
+    return {"median": median, "p95": p95, "share_converged": (defined < tolerance).mean(-1)}

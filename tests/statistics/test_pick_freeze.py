@@ -11,6 +11,7 @@ from oracles import ORACLES, Oracle, stream
 from SALib.analyze import sobol as salib
 from scipy import stats
 
+from neuroprobe import names
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
@@ -20,6 +21,7 @@ from neuroprobe.statistics.pick_freeze import (
     PickFreezeTerms,
     compiles,
     finalize,
+    scales,
     state_bytes,
 )
 
@@ -95,7 +97,8 @@ def test_sums_are_those_of_the_formulas(second_order: bool) -> None:
     d = 3
     terms = PickFreezeTerms(d, second_order, total_interaction=True)
     y = torch.randn(5, terms.n_rows, 2, dtype=torch.float64)
-    total = sums_of(y, terms, dtype=torch.float64).total.numpy()
+    scale = [scales(terms)[name] for name, part in terms.slices.items() for _ in range(part.start, part.stop)]
+    total = sums_of(y, terms, dtype=torch.float64).total.numpy() * np.array(scale)[:, None]
     expected = np.zeros_like(total)
     for sample, unit in np.ndindex(5, 2):
         a, b, *rest = y[sample, :, unit].tolist()
@@ -112,8 +115,7 @@ def test_sums_are_those_of_the_formulas(second_order: bool) -> None:
             column = [(a - b) ** 2 / 2]
             column += [(b - (a + e[i]) / 2) * p[i] for i in range(d)] + [p[i] ** 2 / 2 for i in range(d)]
             column += [p[i] * p[j] for i, j in pairs]
-        everything = [a, b, *rest]
-        column += [sum(everything) / len(everything), sum(x > 0 for x in everything) / len(everything)]
+        column += [(a + b) / 2, ((a > 0) + (b > 0)) / 2]
         expected[:, unit] += column
     np.testing.assert_allclose(total, expected, rtol=1e-12)
 
@@ -249,11 +251,13 @@ def test_standard_error_is_that_of_the_ratio_of_block_sums() -> None:
     for part in parts[1:]:
         merged.merge(part)
     found = finalize(merged, terms)
+    blocks[:, 0] *= scales(terms)[names.VARIANCE]
+    blocks[:, 1:3] *= scales(terms)[names.FIRST_ORDER]
     ratio = blocks[:, 1:3].sum(0) / blocks[:, 0].sum(0)
     residual = blocks[:, 1:3] - ratio * blocks[:, :1]
     expected = np.sqrt(8 * residual.var(0, ddof=1)) / blocks[:, 0].sum(0)
     np.testing.assert_allclose(found["first_order_se"], expected, rtol=1e-9)
-    means = blocks[:, -2] / 64
+    means = blocks[:, -2] / 128
     np.testing.assert_allclose(found["mean_se"], means.std(0, ddof=1) / np.sqrt(8), rtol=1e-9)
 
 
