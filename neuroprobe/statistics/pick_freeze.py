@@ -197,7 +197,8 @@ class PickFreezeSums:
     Attributes
     ----------
     total, square, cross : float64 tensors (K, units)
-        Block sums of `sample_terms`, their squares, and their products with the block sums of the variance, summed over blocks.
+        Block sums of `sample_terms`, their squares, and their products with the block sums of the variance, each
+        summed over blocks.
     peak : tensor (units,)
         Largest absolute response to A and B.
     n_blocks, n_samples : int
