@@ -22,6 +22,7 @@ MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
 MAX_SAMPLES_PER_BATCH: Final = 64  # the statistics sum at most so many in float32
 COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
+PIECE: Final = 1024  # base samples; a block may have many more
 CHUNK_BYTES: Final = 32 << 20  # of a chunk of stored responses
 
 
@@ -46,6 +47,11 @@ class Layout:
     batch: int
     compiled: bool
 
+    @property
+    def piece(self) -> int:
+        """Base samples whose presentations are in memory at a time, and packed together."""
+        return min(self.block, PIECE)
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -54,7 +60,7 @@ class Pack:
     Attributes
     ----------
     start, stop : int
-        Base samples, as positions in the block.
+        Base samples, as positions in the piece.
     sample, row : int arrays
         The rows that are run, in order.
     index : int array (samples, rows of a base sample)
@@ -78,9 +84,9 @@ class Plan:
     samples, n_rows : int
         Base samples, and rows of each.
     n_passes : int
-        Forward passes; an estimate from the first block.
+        Forward passes; an estimate from the first base samples.
     n_presented : int
-        Rows that are run (the others repeat a stimulus of their base sample); an estimate from the first blocks.
+        Rows that are run (the others repeat a stimulus of their base sample); an estimate from the first ones.
     layout : Layout
     shard : int
         Blocks of a shard, a power of two.
@@ -222,7 +228,7 @@ def make_plan(
         block, scramble = block_length(wanted, spec.scramble)
         if scramble is not None and limit is not None:
             block = scramble = min(block, block_length(wanted, "auto")[0])
-        batch = choose_batch(rig.design(scramble), block, rig.protocol.record.batch)
+        batch = choose_batch(rig.design(scramble), min(block, PIECE), rig.protocol.record.batch)
         n_responses = wanted * rig.design(scramble).n_rows * sum(site.n_units for site in rig.sites)
         layout = Layout(block, scramble, batch, n_responses > COMPILE_ABOVE and compiles())
     else:
@@ -230,13 +236,13 @@ def make_plan(
     design = rig.design(layout.scramble)
     samples = -(-wanted // layout.block) * layout.block
     n_blocks = samples // layout.block
-    first = design.presentations(0, 2 * layout.block)
+    n_run = design.presentations(0, layout.piece).is_run.sum(1)
     plan = Plan(
         title=rig.protocol.title,
         samples=samples,
         n_rows=design.n_rows,
-        n_passes=_n_packs(first.is_run[: layout.block].sum(1), layout.batch) * n_blocks,
-        n_presented=round(first.is_run.sum() / (2 * layout.block) * samples),
+        n_passes=_n_packs(n_run, layout.batch) * (samples // layout.piece),
+        n_presented=round(float(n_run.mean()) * samples),
         layout=layout,
         shard=_shard(n_blocks, None),
         sites=rig.sites,
@@ -311,9 +317,9 @@ def stored_sites(rig: Rig) -> tuple[Site, ...]:
 
 
 def samples_per_chunk(plan: Plan, bytes_per_row: int) -> int:
-    """Base samples of a chunk of stored responses: a power of two that divides the block."""
+    """Base samples of a chunk of stored responses: a power of two that divides a piece."""
     fitting = max(1, CHUNK_BYTES // max(1, bytes_per_row * plan.n_rows))
-    return min(plan.layout.block & -plan.layout.block, 1 << int(math.log2(fitting)))
+    return min(plan.layout.piece, 1 << int(math.log2(fitting)))
 
 
 def _shard(n_blocks: int, seconds_per_block: float | None) -> int:
@@ -328,7 +334,7 @@ def _shard(n_blocks: int, seconds_per_block: float | None) -> int:
 
 
 def packs(presentations: Presentations, batch: int) -> Iterator[Pack]:
-    """Pack the base samples of a block into forward passes, as many as fit into `batch` rows."""
+    """Pack the base samples of a piece into forward passes, as many as fit into `batch` rows."""
     is_run, source = presentations.is_run, presentations.source
     n_run = is_run.sum(1)
     start = 0
@@ -345,9 +351,9 @@ def packs(presentations: Presentations, batch: int) -> Iterator[Pack]:
         start = stop
 
 
-def choose_batch(design: PickFreeze, block: int, largest: int) -> int:
-    """Rows of a forward pass: the number from `largest` / 2 to `largest` that pads least, by the first blocks."""
-    runs = [design.presentations(start, start + block).is_run.sum(1) for start in (0, block)]
+def choose_batch(design: PickFreeze, piece: int, largest: int) -> int:
+    """Rows of a forward pass: the number from `largest` / 2 to `largest` that pads least, by the first two pieces."""
+    runs = [design.presentations(start, start + piece).is_run.sum(1) for start in (0, piece)]
     most = min(largest, max(int(run.sum()) for run in runs))
     candidates = range(max(1, -(-most // 2)), most + 1)
     costs = [sum(_n_packs(run, batch) for run in runs) * batch for batch in candidates]
@@ -356,7 +362,7 @@ def choose_batch(design: PickFreeze, block: int, largest: int) -> int:
 
 
 def _n_packs(n_run: NDArray[np.int64], batch: int) -> int:
-    """Forward passes of a block; a base sample over `batch` rows takes several."""
+    """Forward passes of a piece; a base sample over `batch` rows takes several."""
     passes = filled = n_samples = 0
     for n in n_run.tolist():
         if filled + n > batch or n_samples == MAX_SAMPLES_PER_BATCH or not passes:

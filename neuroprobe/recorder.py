@@ -63,7 +63,7 @@ class Recorder:
     def time_block(self) -> float:
         """Present a few batches and return the seconds that a block will take; their responses are not kept."""
         self._start()
-        presentations = self.design.presentations(0, self.plan.layout.block)
+        presentations = self.design.presentations(0, self.plan.layout.piece)
         seconds = []
         with Probe(self.rig.subject.network, self.rig.sites) as probe:
             for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
@@ -82,16 +82,17 @@ class Recorder:
         return states
 
     def _record_block(self, block: int, probe: Probe, listener: Listener) -> States:
-        length = self.plan.layout.block
-        start = block * length
-        presentations = self.design.presentations(start, start + length)
+        layout = self.plan.layout
         if self.writer is not None:
-            first_row = start * self.plan.n_rows
-            self.writer.begin_block(first_row)
-            self.writer.write_table(first_row, presentations, self.rig.images.ids, self.rig.images.labels)
-        for pack in packs(presentations, self.plan.layout.batch):
-            self._present(probe, presentations, pack)
-            listener(BatchDone(pack.stop - pack.start))
+            self.writer.begin_block(block * layout.block * self.plan.n_rows)
+        for start in range(block * layout.block, (block + 1) * layout.block, layout.piece):
+            presentations = self.design.presentations(start, start + layout.piece)
+            if self.writer is not None:
+                images = self.rig.images
+                self.writer.write_table(start * self.plan.n_rows, presentations, images.ids, images.labels)
+            for pack in packs(presentations, layout.batch):
+                self._present(probe, presentations, pack)
+                listener(BatchDone(pack.stop - pack.start))
         if self.writer is not None:
             self.writer.end_block()
         return States({key: accumulator.end_block() for key, accumulator in self.accumulators.items()})

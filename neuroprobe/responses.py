@@ -30,8 +30,8 @@ class ResponseWriter:
         Rows of the whole run.
     chunk : int
         Rows of a chunk; whole base samples.
-    block : int
-        Rows of a block, a multiple of `chunk`; the presentation table is written in these.
+    piece : int
+        Rows that are written at a time to the presentation table, a multiple of `chunk`.
     units : dict of str
         Units of the columns of the presentation table.
     """
@@ -42,13 +42,13 @@ class ResponseWriter:
         layers: Mapping[str, tuple[Sequence[str], Sequence[int], Mapping[str, Any]]],
         n_presentations: int,
         chunk: int,
-        block: int,
+        piece: int,
         units: Mapping[str, str],
     ) -> None:
         self.path, self.layers, self.units = path, layers, units
-        self.n, self.chunk, self.block = n_presentations, chunk, block
-        if block % chunk:
-            raise StoreError(f"chunks of {chunk} rows do not fill a block of {block}: they could not be written whole")
+        self.n, self.chunk, self.piece = n_presentations, chunk, piece
+        if piece % chunk:
+            raise StoreError(f"chunks of {chunk} rows do not fill a piece of {piece}: they could not be written whole")
         self._waiting: dict[str, list[NDArray[np.float32]]] = {}
         self._written: dict[str, int] = {}
         self._arrays: dict[str, Any] = {}
@@ -56,10 +56,10 @@ class ResponseWriter:
     def write_table(
         self, start: int, presentations: Presentations, image_ids: Sequence[str], labels: Sequence[str] | None
     ) -> None:
-        """Write the presentation table of a block that starts at row `start`."""
+        """Write the presentation table of a piece that starts at row `start`."""
         for name, column in table_columns(presentations, image_ids, labels).items():
             dtype = str if column.dtype == object else column.dtype.type
-            array = self._array(name, (self.n,), (self.block,), (names.PRESENTATION,), dtype)
+            array = self._array(name, (self.n,), (self.piece,), (names.PRESENTATION,), dtype)
             array[start : start + len(column)] = column
 
     def begin_block(self, start: int) -> None:

@@ -152,7 +152,7 @@ def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
         {site.name: (site.dims, site.shape, site_coords(site)) for site in sites},
         n_presentations=plan.samples * plan.n_rows,
         chunk=samples_per_chunk(plan, per_row) * plan.n_rows,
-        block=plan.layout.block * plan.n_rows,
+        piece=plan.layout.piece * plan.n_rows,
         units=units,
     )
 

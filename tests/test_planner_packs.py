@@ -11,6 +11,7 @@ from neuroprobe.planner import (
     MAX_SAMPLES_PER_BATCH,
     MAX_SHARDS,
     MIN_SHARDS,
+    PIECE,
     SHARD_SECONDS,
     Layout,
     Plan,
@@ -221,7 +222,7 @@ def test_chunks_of_responses_divide_the_block_and_stay_small(block, n_rows, byte
     assert block % n == 0
     assert n == 1 or n * n_rows * bytes_per_row <= CHUNK_BYTES
     # as long as it can be
-    assert n == block or 2 * n * n_rows * bytes_per_row > CHUNK_BYTES
+    assert n == min(block, PIECE) or 2 * n * n_rows * bytes_per_row > CHUNK_BYTES
 
 
 def test_a_row_over_a_chunk_is_a_chunk():

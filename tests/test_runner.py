@@ -15,7 +15,7 @@ import xarray as xr
 from oracles import ORACLES
 
 import neuroprobe as npr
-from neuroprobe import names
+from neuroprobe import names, planner
 from neuroprobe.design.laws import Law
 from neuroprobe.errors import PlanError, ProtocolError, ReaderError, ResponseError, StoreError, SubjectError
 from neuroprobe.progress import BatchDone, Finished, RunStarted, ShardDone
@@ -298,6 +298,18 @@ def test_one_base_sample_in_several_passes(tmp_path: Path, whole: xr.DataTree) -
     few = npr.run(protocol(record={"batch": 3}), tmp_path / "out.zarr")
     one, other = few["sobol/linear"].first_order, whole["sobol/linear"].first_order
     np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_blocks_longer_than_a_piece(tmp_path: Path, whole: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presentations are made some base samples at a time: memory does not grow with the length of a block."""
+    monkeypatch.setattr(planner, "PIECE", 16)
+    out = tmp_path / "out.zarr"
+    pieces = npr.run(protocol(record={"batch": 64, "store": {"responses": ["linear"]}}), out)
+    np.testing.assert_allclose(pieces["sobol/linear"].first_order, whole["sobol/linear"].first_order, atol=1e-4)
+    again = npr.sobol(npr.open_recording(out))["linear"]
+    np.testing.assert_allclose(again.total_order, pieces["sobol/linear"].total_order, atol=1e-5)
+    # float32 sums go into float64 at other places, and that is all
+    np.testing.assert_allclose(again.first_order_se, whole["sobol/linear"].first_order_se, atol=1e-4)
 
 
 def test_random_twin_has_the_same_layers_and_other_numbers(tmp_path: Path, whole: xr.DataTree) -> None:
