@@ -28,7 +28,7 @@ from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
-from neuroprobe.store import Header, RunStore, delete, is_finished, open_result, read_header, write_result
+from neuroprobe.store import Header, RunStore, delete, finished_samples, open_result, read_header, write_result
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
@@ -123,7 +123,7 @@ def run(
             for warning in made.warnings:
                 warnings.warn(warning, stacklevel=2)
             _record(recorder, store, listener or default_listener())
-        elif is_finished(path):
+        elif finished_samples(path) == made.samples:
             return open_result(path)
         write_result(path, _groups(rig, made, store), root_attrs(rig, made))
     return open_result(path)

@@ -202,9 +202,11 @@ def read_header(path: Path) -> Header | None:
 
 
 def delete(path: Path) -> None:
-    """Delete a result, and only a result."""
+    """Delete a result, and only a result, to which no run is writing."""
     if read_header(path) is not None:
-        shutil.rmtree(path)
+        with (path / RUN_FOLDER / "lock").open("w") as lock:
+            _lock(lock.fileno(), path)
+            shutil.rmtree(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -245,14 +247,14 @@ def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset
                     zarr_format=3,
                     encoding=_encoding(dataset),
                 )
+        root = zarr.open_group(path, mode="a", zarr_format=3)
+        # from here to the end there is no whole result: new groups stand beside old ones
+        root.attrs.pop(names.PROVENANCE, None)
         for group in groups:
-            old = path / RUN_FOLDER / f"old-{group}"
-            if (path / group).exists():
-                os.replace(path / group, old)
+            shutil.rmtree(path / group, ignore_errors=True)
             os.replace(staging / group, path / group)
-            shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(staging)
-        zarr.open_group(path, mode="a", zarr_format=3).attrs.update(attrs)
+        root.attrs.update(attrs)
         # consolidated metadata keep readers from taking the run's folder for a part of the data
         zarr.consolidate_metadata(str(path))
 
@@ -352,7 +354,7 @@ def _require_finished(path: Path) -> None:
     header = read_header(path)
     if header is None:
         raise StoreError(f"{str(path)!r} is not a result of neuroprobe")
-    if not is_finished(path):
+    if not finished_samples(path):
         done = sum(len(Span(*span)) for span in live_spans(path))
         total = header.samples // header.layout.block
         raise StoreError(
@@ -361,13 +363,14 @@ def _require_finished(path: Path) -> None:
         )
 
 
-def is_finished(path: Path) -> bool:
-    """Whether a store holds a whole result; the attributes of its root are written last."""
+def finished_samples(path: Path) -> int:
+    """Base samples of the whole result in a store, 0 if there is none; the attributes of its root are written last."""
     import zarr
 
     if not (path / "zarr.json").exists():
-        return False
-    return names.PROVENANCE in zarr.open_group(path, mode="r").attrs
+        return 0
+    attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
+    return int(attrs["samples"]) if names.PROVENANCE in attrs else 0
 
 
 def live_spans(path: Path) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
 from neuroprobe.errors import StoreError
-from neuroprobe.store import is_finished, live_spans, open_recording, open_result, read_header
+from neuroprobe.store import finished_samples, live_spans, open_recording, open_result, read_header
 
 N_DECIMALS = 3
 
@@ -81,7 +81,7 @@ def status(store: str | os.PathLike[str]) -> Status:
     header = read_header(path)
     if header is None:
         raise StoreError(f"{str(path)!r}: no result of neuroprobe there")
-    finished = is_finished(path)
+    finished = finished_samples(path) == header.samples
     rows: list[dict[str, Any]] = []
     if finished:
         result = open_result(path)

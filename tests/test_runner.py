@@ -156,6 +156,45 @@ def test_extended_equals_the_longer_run_from_scratch(whole: xr.DataTree, tmp_pat
         npr.run(protocol(design={"samples": 256, "scramble": 64}), out)
 
 
+def test_a_crash_while_the_result_is_written_loses_nothing(
+    whole: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks of an extension are done, and the run dies before, or in the middle of, writing its result."""
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 256, "scramble": 64}), out)
+    with monkeypatch.context() as patch:
+        patch.setattr("neuroprobe.runner.write_result", lambda *_: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            npr.run(protocol(), out)
+    assert npr.open_result(out).attrs["samples"] == 256
+    replace = os.replace
+
+    def replace_and_die(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).name == "sobol":
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_and_die)
+        with pytest.raises(Stop):
+            npr.run(protocol(), out)
+    with pytest.raises(StoreError, match="unfinished: 8 of 8 blocks"):
+        npr.open_result(out)
+    assert_equal(npr.run(protocol(), out), whole)
+
+
+def test_overwriting_leaves_a_store_alone_to_which_a_run_is_writing(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+
+    def overwrite(event: object) -> None:
+        if isinstance(event, ShardDone):
+            npr.run(protocol(), out, overwrite=True)
+
+    with pytest.raises(StoreError, match="another run is writing"):
+        npr.run(protocol(), out, listener=overwrite)
+    assert journal_entries(out)
+
+
 def test_extending_keeps_the_scramble_of_the_first_run(tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
     npr.run(protocol(design={"samples": 128}), out)
