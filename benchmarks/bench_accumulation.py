@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from SALib.analyze import sobol as salib
 
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms, finalize
+from neuroprobe.statistics.indices import finalize
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms
 
 N, D, OUTPUTS = 1024, 6, 10_000
 SALIB_OUTPUTS = 4

@@ -272,7 +272,8 @@ def with_costs(plan: Plan, rig: Rig) -> Plan:
     weights = sum(p.numel() * p.element_size() for p in rig.subject.network.parameters())
     stored = stored_sites(rig)
     per_row = 4 * sum(site.n_units for site in stored)
-    layer_bytes = {site.name: state_bytes(terms, site.n_units, plan.layout.block, depth) for site in plan.sites}
+    # one more state: a sibling is read from disk to be merged
+    layer_bytes = {site.name: state_bytes(terms, site.n_units, plan.layout.block, depth + 1) for site in plan.sites}
     memory = {
         "sums": sum(layer_bytes.values()),
         "network": weights,

@@ -48,6 +48,7 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "block": layout.block,
         # 0: one scrambled sequence
         "scramble": layout.scramble or 0,
+        "nan": rig.protocol.record.nan,
         "image": rig.protocol.stimuli.image,
         "second_order": int(rig.protocol.design.second_order),
         names.PROVENANCE: json.dumps(details, sort_keys=True),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -74,6 +75,10 @@ class Recorder:
 
     def record_span(self, span: Span, probe: Probe, listener: Listener = ignore) -> States:
         """Present the blocks of an aligned span and return its states."""
+        with full_float32():
+            return self._record_span(span, probe, listener)
+
+    def _record_span(self, span: Span, probe: Probe, listener: Listener) -> States:
         self._start()
         tree: MergeTree[States] = MergeTree()
         for block in range(span.start, span.stop):
@@ -137,6 +142,18 @@ class Recorder:
                 self.writer.add(site.name, y[index.flatten()].cpu().numpy())
 
         return consume
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep CUDA from rounding float32 products to TF32, which would look like noise in every total index."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def state_key(analysis: str, layer: str) -> str:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import label_convergence
-from neuroprobe.errors import StoreError
+from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.planner import Plan, make_plan, require_memory, samples_per_chunk, stored_sites, timed
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
@@ -28,7 +28,16 @@ from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
-from neuroprobe.store import Header, RunStore, delete, finished_samples, open_result, read_header, write_result
+from neuroprobe.store import (
+    Header,
+    RunStore,
+    finished_samples,
+    is_store,
+    live_spans,
+    open_result,
+    read_header,
+    write_result,
+)
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
@@ -100,25 +109,19 @@ def run(
     """
     checked = load_protocol(protocol)
     path = Path(out)
-    found = read_header(path)
+    found = None if is_store(path) and overwrite else read_header(path)
     rig = open_rig(checked)
     guard = guard_hash(checked, weights=rig.subject.digest, images=rig.images.digest)
-    if overwrite:
-        delete(path)
-        found = None
     if found is not None:
         _require_same(path, found, guard)
     recorded = None if found is None else found.layout
     made = make_plan(rig, recorded=recorded, limit=limit, compiles=compiles)
-    if found is not None and found.samples > made.samples:
-        raise StoreError(
-            f"{str(path)!r} holds or began {found.samples:,} base samples, more than the {made.samples:,} asked for: "
-            "raise `samples`, choose another path, or delete it by --overwrite"
-        )
+    if found is not None:
+        _require_extendable(path, found, made, checked.design.scramble)
     require_memory(made)
     recorder = Recorder(rig, made, _writer(path, rig, made))
     store = RunStore(path, Header(guard, made.layout, made.samples, checked.title))
-    with store.locked():
+    with store.locked(overwrite=overwrite):
         if any(not store.is_done(span) for span in aligned_spans(0, made.n_blocks, 1)):
             for warning in made.warnings:
                 warnings.warn(warning, stacklevel=2)
@@ -133,7 +136,29 @@ def _require_same(path: Path, found: Header, guard: str) -> None:
     if found.guard != guard:
         raise StoreError(
             f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}), other weights or other "
-            "images: choose another path, or delete it by --overwrite"
+            "images, or stores other responses: choose another path, or delete it by --overwrite"
+        )
+
+
+def _require_extendable(path: Path, found: Header, made: Plan, scramble: int | str) -> None:
+    """Refuse to go on with a store that holds more than is asked for, or was begun with other scrambles."""
+    held = max([finished_samples(path), *(stop * found.layout.block for _, stop in live_spans(path))])
+    if held > made.samples:
+        raise StoreError(
+            f"{str(path)!r} holds {held:,} base samples, more than the {made.samples:,} asked for: "
+            "raise `samples`, choose another path, or delete it by --overwrite"
+        )
+    recorded = found.layout.scramble
+    wanted = {"whole": None, "auto": recorded}.get(scramble, scramble) if isinstance(scramble, str) else scramble
+    if recorded != wanted or (found.layout.block < 64 and made.samples >= 128):
+        raise StoreError(
+            f"{str(path)!r} was begun with blocks of {found.layout.block} base samples, by a run with a limit: its "
+            "standard errors would stay those of a trial; choose another path, or delete it by --overwrite"
+        )
+    if found.layout.compiled and not compiles():
+        raise PlanError(
+            f"{str(path)!r} was begun with compiled statistics, and torch.compile finds no compiler here: go on where "
+            "it was begun, or choose another path"
         )
 
 
@@ -159,7 +184,7 @@ def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
 
 def site_coords(site: Site) -> dict[str, Any]:
     """Coordinates of a layer: the channels' own numbers, where only some were recorded."""
-    return {} if site.spec.channels is None else {names.CHANNEL: site.spec.channels}
+    return {} if site.spec.channels is None else {names.CHANNEL: site.channels}
 
 
 def _record(recorder: Recorder, store: RunStore, listener: Listener) -> None:
@@ -202,6 +227,7 @@ def _keep(span: Span, states: States, recorder: Recorder, store: RunStore) -> No
         left, right = (states, sibling) if span.is_left else (sibling, states)
         left.merge(right)
         span, states = span.parent, left
+        del left, right, sibling
         convergence |= _convergence(span, states, recorder)
     store.add(span, states, convergence)
 
@@ -209,7 +235,7 @@ def _keep(span: Span, states: States, recorder: Recorder, store: RunStore) -> No
 def _convergence(span: Span, states: States, recorder: Recorder) -> dict[int, Any]:
     """Summarise the result of the first samples, where a span is such a start."""
     plan = recorder.plan
-    if span.start or len(span) * CONVERGENCE_STEPS < plan.n_blocks or len(span) < 2:
+    if span.start or len(span) < 2:
         return {}
     table = {
         site.name: analysis.convergence(states[state_key(analysis.name, site.name)])
@@ -242,6 +268,12 @@ def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[s
         for analysis in rig.analyses
     }
     table = {n: entry for n, entry in store.convergence.items() if n * CONVERGENCE_STEPS >= plan.samples}
+    if plan.samples not in table:
+        # the last span is no subtree where the number of blocks is no power of two
+        (analysis,) = rig.analyses
+        table[plan.samples] = {
+            site.name: analysis.convergence(first[state_key(analysis.name, site.name)]) for site in plan.sites
+        }
     factors = [factor.name for factor in rig.factors]
     groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
     return groups

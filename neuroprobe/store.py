@@ -57,21 +57,14 @@ class Header:
 
 
 class RunStore:
-    """The part of a store that a run reads and writes; a context that holds the store's lock.
+    """The part of a store that a run reads and writes.
 
     Parameters
     ----------
     path : Path
         Of the zarr store.
     header : Header
-        Of this run; a store with another guard is refused.
-    overwrite : bool
-        Whether a result that is there may be deleted.
-
-    Raises
-    ------
-    StoreError
-        If the path holds anything else, or another run writes to it.
+        Of this run.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -81,23 +74,45 @@ class RunStore:
         self.convergence: dict[int, dict[str, dict[str, list[float]]]] = {}
 
     @contextmanager
-    def locked(self) -> Iterator[RunStore]:
-        """Hold the store for this process, and read what is done."""
+    def locked(self, *, overwrite: bool = False) -> Iterator[RunStore]:
+        """Hold the store for this process, and read what is done, or delete it.
+
+        Raises
+        ------
+        StoreError
+            If another run writes to it, or another protocol has since.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             _lock(lock.fileno(), self.path)
+            if overwrite:
+                self._clear()
+            found = read_header(self.path)
+            if found is not None and (found.guard, found.layout) != (self.header.guard, self.header.layout):
+                raise StoreError(f"{str(self.path)!r} was written by another run meanwhile; run again to see by which")
             write_text(self.folder / "header.json", json.dumps(asdict(self.header), indent=1))
             self._read_journal()
             self._delete_orphans()
             yield self
 
+    def _clear(self) -> None:
+        """Delete all but the lock, which another process may be waiting for."""
+        for entry in [*self.path.iterdir(), *self.folder.iterdir()]:
+            if entry.is_dir() and entry != self.folder:
+                shutil.rmtree(entry)
+            elif entry.is_file() and entry.name != "lock":
+                entry.unlink()
+
     def _read_journal(self) -> None:
+        cut_torn_line(self.path)
         for entry in journal_entries(self.path):
             span = Span(*entry["span"])
             self.spans = {other: e for other, e in self.spans.items() if not span.holds(other)}
             self.spans[span] = entry
             for samples, table in entry.get("convergence", {}).items():
                 self.convergence[int(samples)] = table
+        # a state that is gone is recorded again
+        self.spans = {span: e for span, e in self.spans.items() if (self.folder / e["file"]).exists()}
 
     def _delete_orphans(self) -> None:
         kept = {entry["file"] for entry in self.spans.values()}
@@ -126,10 +141,10 @@ class RunStore:
         save_file(arrays, temporary)
         _sync(temporary)
         os.replace(temporary, self.folder / file)
+        _sync(self.folder)
         entry = {"span": [span.start, span.stop], "file": file, "convergence": dict(convergence)}
-        with (self.folder / "journal.jsonl").open("a") as journal:
-            journal.write(json.dumps(entry) + "\n")
-            journal.flush()
+        with (self.folder / "journal.jsonl").open("ab", buffering=0) as journal:
+            journal.write(json.dumps(entry).encode() + b"\n")
             os.fsync(journal.fileno())
         for other in [other for other in self.spans if span.holds(other)]:
             (self.folder / self.spans.pop(other)["file"]).unlink(missing_ok=True)
@@ -160,16 +175,20 @@ def _lock(descriptor: int, path: Path) -> None:
         raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
 
 
-def journal_entries(path: Path) -> list[dict[str, Any]]:
-    """Read the journal; a line that a crash cut off is left out, and cut off the file."""
+def cut_torn_line(path: Path) -> None:
+    """Cut a line that a crash left unfinished off the journal; only for the holder of the lock."""
     file = path / RUN_FOLDER / "journal.jsonl"
-    if not file.exists():
-        return []
-    data = file.read_bytes()
-    complete = data[: data.rfind(b"\n") + 1]
-    if len(complete) < len(data):
+    data = file.read_bytes() if file.exists() else b""
+    if data and not data.endswith(b"\n"):
         with file.open("r+b") as journal:
-            journal.truncate(len(complete))
+            journal.truncate(data.rfind(b"\n") + 1)
+
+
+def journal_entries(path: Path) -> list[dict[str, Any]]:
+    """Read the journal, but for a line that is being written."""
+    file = path / RUN_FOLDER / "journal.jsonl"
+    data = file.read_bytes() if file.exists() else b""
+    complete = data[: data.rfind(b"\n") + 1]
     entries = []
     for number, line in enumerate(complete.splitlines(), 1):
         try:
@@ -181,6 +200,22 @@ def journal_entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def is_store(path: Path) -> bool:
+    """Whether there is a store at a path.
+
+    Raises
+    ------
+    StoreError
+        If the path holds something else.
+    """
+    if (path / RUN_FOLDER / "header.json").exists():
+        return True
+    if path.exists() and (not path.is_dir() or any(entry.name != RUN_FOLDER for entry in path.iterdir())):
+        kind = "folder that holds other things" if path.is_dir() else "file"
+        raise StoreError(f"output {str(path)!r} exists and is not a result ({kind}); choose another path")
+    return False
+
+
 def read_header(path: Path) -> Header | None:
     """Read what a store was begun with; None where there is nothing yet.
 
@@ -189,24 +224,15 @@ def read_header(path: Path) -> Header | None:
     StoreError
         If the path holds something that is not a result of neuroprobe.
     """
-    file = path / RUN_FOLDER / "header.json"
-    if not file.exists():
-        if path.exists() and (not path.is_dir() or any(entry.name != RUN_FOLDER for entry in path.iterdir())):
-            kind = "folder that holds other things" if path.is_dir() else "file"
-            raise StoreError(f"output {str(path)!r} exists and is not a result ({kind}); choose another path")
+    if not is_store(path):
         return None
-    value = json.loads(file.read_text())
-    if value.get("format") != FORMAT:
-        raise StoreError(f"{str(path)!r}: store format {value.get('format')}, expected {FORMAT}; run with --overwrite")
-    return Header(**{**value, "layout": Layout(**value["layout"])})
-
-
-def delete(path: Path) -> None:
-    """Delete a result, and only a result, to which no run is writing."""
-    if read_header(path) is not None:
-        with (path / RUN_FOLDER / "lock").open("w") as lock:
-            _lock(lock.fileno(), path)
-            shutil.rmtree(path)
+    try:
+        value = json.loads((path / RUN_FOLDER / "header.json").read_text())
+        if value["format"] != FORMAT:
+            raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
+        return Header(**{**value, "layout": Layout(**value["layout"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{str(path)!r}: its header cannot be read ({error}); run with --overwrite") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -215,11 +241,16 @@ def write_text(path: Path, text: str) -> None:
     temporary.write_text(text)
     _sync(temporary)
     os.replace(temporary, path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Make a file, or the names in a folder, last through a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset]]], attrs: Mapping[str, Any]) -> None:
@@ -254,9 +285,12 @@ def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset
             shutil.rmtree(path / group, ignore_errors=True)
             os.replace(staging / group, path / group)
         shutil.rmtree(staging)
-        root.attrs.update(attrs)
         # consolidated metadata keep readers from taking the run's folder for a part of the data
         zarr.consolidate_metadata(str(path))
+    # the attributes come last, in one file with the metadata: a result that has them is whole
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"] |= attrs
+    write_text(path / "zarr.json", json.dumps(metadata))
 
 
 def _encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:

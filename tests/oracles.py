@@ -12,7 +12,8 @@ import torch
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, block_length
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms, finalize
+from neuroprobe.statistics.indices import finalize
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms
 from neuroprobe.statistics.tree import MergeTree, Span
 
 

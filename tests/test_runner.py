@@ -15,7 +15,7 @@ import xarray as xr
 from oracles import ORACLES
 
 import neuroprobe as npr
-from neuroprobe import names, planner
+from neuroprobe import names, planner, summary
 from neuroprobe.design.laws import Law
 from neuroprobe.errors import PlanError, ProtocolError, ReaderError, ResponseError, StoreError, SubjectError
 from neuroprobe.progress import BatchDone, Finished, RunStarted, ShardDone
@@ -152,7 +152,7 @@ def test_extended_equals_the_longer_run_from_scratch(whole: xr.DataTree, tmp_pat
     short = npr.run(protocol(design={"samples": 256, "scramble": 64}), out)
     assert short.attrs["samples"] == 256
     assert_equal(npr.run(protocol(), out), whole)
-    with pytest.raises(StoreError, match="more than the 256 asked for"):
+    with pytest.raises(StoreError, match="holds 512 base samples, more than the 256 asked for"):
         npr.run(protocol(design={"samples": 256, "scramble": 64}), out)
 
 
@@ -193,6 +193,50 @@ def test_overwriting_leaves_a_store_alone_to_which_a_run_is_writing(tmp_path: Pa
     with pytest.raises(StoreError, match="another run is writing"):
         npr.run(protocol(), out, listener=overwrite)
     assert journal_entries(out)
+
+
+def test_a_limited_run_is_not_extended_to_the_real_one(tmp_path: Path) -> None:
+    """A trial's blocks of a few base samples would be those of the real run's standard errors."""
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(), out, limit=16)
+    with pytest.raises(StoreError, match="begun with blocks of 8 base samples, by a run with a limit"):
+        npr.run(protocol(), out)
+    assert npr.run(protocol(), out, overwrite=True).attrs["scramble"] == 64
+
+
+def test_more_samples_than_meant_can_be_taken_back(whole: xr.DataTree, tmp_path: Path) -> None:
+    """A run of far too many samples that was stopped goes on as one of fewer."""
+    out = tmp_path / "out.zarr"
+    with pytest.raises(Stop):
+        npr.run(protocol(design={"samples": 1 << 16, "scramble": 64}), out, listener=stop_after(2, ShardDone))
+    assert_equal(npr.run(protocol(), out), whole)
+
+
+def test_a_state_that_is_gone_is_recorded_again(whole: xr.DataTree, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.raises(Stop):
+        npr.run(protocol(), out, listener=stop_after(3, ShardDone))
+    (out / RUN_FOLDER / "0-2.safetensors").unlink()
+    assert_equal(npr.run(protocol(), out), whole)
+
+
+def test_overwriting_deletes_nothing_before_the_plan_is_checked(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}), out)
+    with pytest.raises(PlanError, match="at least 4"):
+        npr.run(protocol(), out, overwrite=True, limit=2)
+    assert npr.open_result(out).attrs["samples"] == 128
+
+
+def test_readers_leave_a_journal_alone_that_is_being_written(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}), out)
+    journal = out / RUN_FOLDER / "journal.jsonl"
+    with journal.open("a") as file:
+        file.write('{"span": [2, 3], "fi')
+    before = journal.read_bytes()
+    assert summary.status(out).blocks_done == 2
+    assert journal.read_bytes() == before
 
 
 def test_extending_keeps_the_scramble_of_the_first_run(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ SCOPES: Final = {
     "factor": "images drawn from this set",
     "redrawn": "images drawn from this set",
 }
+PIECE_BYTES: Final = 128 << 20  # of stored responses that are in memory at a time
 TOLERANCE: Final = 0.01  # standard error under which an index counts as converged
 
 
@@ -72,7 +74,7 @@ class SobolAnalysis:
 
     def finalize(self, sums: PickFreezeSums, only: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
         """Return the indices of one layer, or some of them, without labels."""
-        from neuroprobe.statistics.pick_freeze import finalize
+        from neuroprobe.statistics.indices import finalize
 
         return finalize(sums, self.terms, only)
 
@@ -186,17 +188,32 @@ def sobol(recording: xr.DataTree, *, total_interaction: bool = False) -> xr.Data
     The estimators and their errors are those of the run: see `neuroprobe.statistics.pick_freeze`.
     """
     design = _recorded_design(recording)
+    attrs = recording.attrs
     analysis = SobolAnalysis(
-        design.factors, design.second_order, total_interaction, image=str(recording.attrs.get("image", "frozen"))
+        design.factors,
+        design.second_order,
+        total_interaction,
+        drop=attrs.get("nan") == "drop",
+        image=str(attrs.get("image", "frozen")),
     )
     nodes = {}
-    for depth, (layer, node) in enumerate(recording[names.RESPONSES].children.items()):
+    layers = recording.children[names.RESPONSES].children
+    for depth, layer in enumerate(sorted(layers, key=_recorded_place(attrs))):
+        node = layers[layer]
         response = node[names.RESPONSE].transpose(names.PRESENTATION, ...)
         coords = {dim: response.coords[dim].values for dim in response.dims[1:] if dim in response.coords}
         sums = _stream(response, analysis, design)
         dims = [str(dim) for dim in response.dims[1:]]
         nodes[layer] = analysis.label(sums, dims, response.shape[1:], coords, design.scramble, depth)
     return xr.DataTree.from_dict(nodes, name=analysis.name)
+
+
+def _recorded_place(attrs: Mapping[Any, Any]) -> Callable[[str], int]:
+    """Place of a layer in the protocol that a recording was made by; all alike where there is none."""
+    if names.PROVENANCE not in attrs:
+        return lambda layer: 0
+    order = [layer["name"] for layer in json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]["layers"]]
+    return order.index
 
 
 @dataclass(frozen=True)
@@ -260,7 +277,8 @@ def _stream(response: xr.DataArray, analysis: SobolAnalysis, design: _RecordedDe
     dtype = torch.float64 if response.dtype == np.float64 else torch.float32
     accumulator = analysis.accumulator(n_units, design.block, dtype=dtype)
     tree: MergeTree[PickFreezeSums] = MergeTree()
-    step = min(FOLD, design.block)
+    fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * design.n_rows * n_units))
+    step = min(FOLD, design.block, 1 << (fitting.bit_length() - 1))
     for start in range(0, design.n_samples, design.block):
         for first in range(start, start + design.block, step):
             n = min(step, start + design.block - first)

@@ -6,7 +6,6 @@ factor and, with `second_order`, ``B_<factor>`` (BA_i). See Saltelli et al. 2010
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -163,8 +162,13 @@ class PickFreeze:
         if self.redrawn:
             row = sample[:, None] * self.n_rows + np.arange(self.n_rows)
             return keys(self.seed, "image of a row", row) % self.n_images
-        order = generator(self.seed, "order of images").permutation(self.n_images)
-        return np.broadcast_to(order[sample % self.n_images][:, None], shape).astype(np.int64)
+        image = np.empty(len(sample), dtype=np.int64)
+        cycle, place = np.divmod(sample, self.n_images)
+        for one in np.unique(cycle):
+            # in another order each time: n mod M would show an image the same stretch of the sequence again and again
+            order = generator(self.seed, "order of images", int(one)).permutation(self.n_images)
+            image[cycle == one] = order[place[cycle == one]]
+        return np.broadcast_to(image[:, None], shape).copy()
 
     def _source(self, same: NDArray[np.bool_]) -> NDArray[np.int64]:
         """First row of each base sample that shows the same stimulus as each row (n, rows)."""
@@ -204,8 +208,3 @@ def block_length(samples: int, scramble: int | str) -> tuple[int, int | None]:
         length = min(half, max(64, 1 << max(0, (samples // 16).bit_length() - 1)))
         return length, length
     return int(scramble), int(scramble)
-
-
-def names_of(factors: Sequence[Factor]) -> tuple[str, ...]:
-    """Labels of the factors, in order."""
-    return tuple(factor.name for factor in factors)

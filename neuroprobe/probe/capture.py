@@ -195,7 +195,8 @@ def check_network(network: nn.Module, sites: Sequence[Site], images: Tensor, nam
     Raises
     ------
     SubjectError
-        If the same images give other responses the second time, or an image's response depends on the others.
+        If the same images give other responses the second time, an image's response depends on the others, or
+        responses are in half precision.
     """
 
     def responses(batch: Tensor) -> dict[str, Tensor]:
@@ -206,6 +207,11 @@ def check_network(network: nn.Module, sites: Sequence[Site], images: Tensor, nam
 
     first, second, alone = responses(images), responses(images), responses(images[:1])
     for layer, response in first.items():
+        if response.dtype not in {torch.float32, torch.float64}:
+            raise SubjectError(
+                f"network {name!r}: layer {layer!r} gives {response.dtype}, whose rounding would look like an effect "
+                "of every factor: run it in float32 (`network.float()`, no autocast)"
+            )
         if len(response) != len(images):
             raise SubjectError(
                 f"network {name!r}: layer {layer!r} gives {len(response)} responses to {len(images)} images; "

@@ -15,13 +15,11 @@ Standard errors are those of ratios of block sums by the delta method.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from neuroprobe import names
@@ -29,7 +27,6 @@ from neuroprobe import names
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
 TILE = 1 << 18  # sums that are updated at a time on a CPU, so that their terms stay in the cache
 UNROLLED = 4  # base samples of one compiled update
-NOISE_STEPS = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
 @dataclass(frozen=True)
@@ -213,8 +210,10 @@ class PickFreezeSums:
         n_blocks: int = 1,
         square: Tensor | None = None,
         cross: Tensor | None = None,
+        *,
+        drop: bool = False,
     ) -> None:
-        self.total, self.peak = total, peak
+        self.total, self.peak, self.drop = total, peak, drop
         self.n_samples, self.n_blocks = n_samples, n_blocks
         self._square, self._cross = square, cross
 
@@ -225,15 +224,24 @@ class PickFreezeSums:
 
     @property
     def cross(self) -> Tensor:
-        """Sum over blocks of block sums times those of the variance (K, units)."""
-        return self.total * self.total[0] if self._cross is None else self._cross
+        """Sum over blocks of block sums times those of the variance, or of dropped samples for means (K, units)."""
+        return self.total * self._partner() if self._cross is None else self._cross
+
+    def _partner(self) -> Tensor:
+        """Return the block sums that the cross products are with (K, units)."""
+        if not self.drop:
+            return self.total[0]
+        mean_and_activity = slice(len(self.total) - 3, len(self.total) - 1)
+        partner = self.total[0].repeat(len(self.total), 1)
+        partner[mean_and_activity] = self.total[-1]
+        return partner
 
     def merge(self, right: PickFreezeSums) -> None:
         """Add the state of the blocks to the right, in place."""
         square, cross = self.square, self.cross
         if right._square is None or right._cross is None:
             square.addcmul_(right.total, right.total)
-            cross.addcmul_(right.total, right.total[0])
+            cross.addcmul_(right.total, right._partner())
         else:
             square += right._square
             cross += right._cross
@@ -248,7 +256,7 @@ class PickFreezeSums:
         arrays = {
             "total": self.total,
             "peak": self.peak,
-            "counts": torch.tensor([self.n_samples, self.n_blocks]),
+            "counts": torch.tensor([self.n_samples, self.n_blocks, int(self.drop)]),
         }
         if self._square is not None and self._cross is not None:
             arrays |= {"square": self._square, "cross": self._cross}
@@ -257,8 +265,9 @@ class PickFreezeSums:
     @classmethod
     def from_state(cls, arrays: dict[str, Tensor]) -> PickFreezeSums:
         """Make a state of what `state` returned."""
-        n_samples, n_blocks = arrays["counts"].tolist()
-        return cls(arrays["total"], arrays["peak"], n_samples, n_blocks, arrays.get("square"), arrays.get("cross"))
+        n_samples, n_blocks, drop = arrays["counts"].tolist()
+        square, cross = arrays.get("square"), arrays.get("cross")
+        return cls(arrays["total"], arrays["peak"], n_samples, n_blocks, square, cross, drop=bool(drop))
 
 
 class PickFreezeAccumulator:
@@ -313,7 +322,9 @@ class PickFreezeAccumulator:
         else:
             self._update_eagerly(y, index)
         self._n_part += len(index)
-        return bool(torch.isfinite(self._sums[0]).all())
+        # with the rows B_i the variance holds every row; without, the total variances hold those that it lacks
+        checked = self._sums[:1] if self.terms.second_order else self._sums[: self.terms.slices[names.TOTAL_ORDER].stop]
+        return all(bool(torch.isfinite(total).all()) for total in checked)
 
     def _update_eagerly(self, y: Tensor, index: Tensor) -> None:
         n_units = y.shape[1]
@@ -351,75 +362,10 @@ class PickFreezeAccumulator:
         self._fold()
         if self._n_samples != self.block or self._block_sums is None:
             raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
-        state = PickFreezeSums(self._block_sums, self._peak.clone(), self._n_samples)
+        state = PickFreezeSums(self._block_sums, self._peak.clone(), self._n_samples, drop=self.terms.drop)
         self._block_sums, self._n_samples = None, 0
         self._peak.zero_()
         return state
-
-
-def finalize(
-    sums: PickFreezeSums, terms: PickFreezeTerms, only: Collection[str] | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Turn sums into indices with standard errors.
-
-    Parameters
-    ----------
-    sums : PickFreezeSums
-    terms : PickFreezeTerms
-    only : collection of str, optional
-        Quantities that are wanted; all by default.
-
-    Returns
-    -------
-    dict of arrays
-        ``first_order``, ``total_order`` (d, units), ``second_order``, ``total_interaction`` (d, d, units; symmetric,
-        NaN on the diagonal), ``variance``, ``mean``, ``activity_rate`` (units,), each with ``<name>_se``;
-        ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Indices of units whose
-        variance is 0 or under the noise floor are NaN.
-    """
-    parts = terms.slices
-    scale = np.concatenate([np.full(part.stop - part.start, scales(terms)[name]) for name, part in parts.items()])[
-        :, None
-    ]
-    total = sums.total.cpu().numpy() * scale
-    square = sums.square.cpu().numpy() * scale**2
-    cross = sums.cross.cpu().numpy() * (scale * scale[0])
-    n_dropped = total[parts[names.N_DROPPED]][0] if terms.drop else np.zeros(total.shape[1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        n_valid = np.where(n_dropped < sums.n_samples, sums.n_samples - n_dropped, np.nan)
-        spread = sums.n_blocks / (sums.n_blocks - 1.0) if sums.n_blocks > 1 else np.nan
-        variance = total[0] / n_valid
-        eps = torch.finfo(sums.peak.dtype).eps
-        floor = (NOISE_STEPS * eps * sums.peak.cpu().double().numpy()) ** 2
-        defined = variance > floor
-        divisor = np.where(defined, total[0], np.nan)
-        result: dict[str, NDArray[np.float64]] = {}
-        for name, part in parts.items():
-            if only is not None and name not in only:
-                continue
-            if name == names.N_DROPPED:
-                result[name] = n_dropped
-            elif name in {names.VARIANCE, names.MEAN, names.ACTIVITY_RATE}:
-                result[name] = total[part][0] / n_valid
-                deviation = square[part][0] - total[part][0] ** 2 / sums.n_blocks
-                result[names.se(name)] = np.sqrt(spread * np.maximum(deviation, 0)) / n_valid
-            else:
-                ratio = total[part] / divisor
-                deviation = square[part] - 2 * ratio * cross[part] + ratio**2 * square[0]
-                error = np.sqrt(spread * np.maximum(deviation, 0)) / divisor
-                result[name], result[names.se(name)] = ratio, error
-    for name in {names.SECOND_ORDER, names.TOTAL_INTERACTION} & set(result):
-        for key in (name, names.se(name)):
-            result[key] = _symmetric(result[key], terms)
-    result[names.DEFINED] = defined.astype(np.int8)
-    return result
-
-
-def _symmetric(pairs: NDArray[np.float64], terms: PickFreezeTerms) -> NDArray[np.float64]:
-    matrix = np.full((terms.n_factors, terms.n_factors, pairs.shape[1]), np.nan)
-    for index, (i, j) in enumerate(terms.pairs):
-        matrix[i, j] = matrix[j, i] = pairs[index]
-    return matrix
 
 
 def state_bytes(terms: PickFreezeTerms, n_units: int, block: int, depth: int) -> int:

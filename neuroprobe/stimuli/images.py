@@ -84,6 +84,10 @@ class ImageSet:
         self._read = read
         self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self.shape = self._decode(0).shape
+        if len(self) * 4 * int(np.prod(self.shape)) <= CACHE_BYTES:
+            # what is broken is found before any work
+            for index in range(len(self)):
+                self._image(index)
 
     def __len__(self) -> int:
         return len(self.ids)

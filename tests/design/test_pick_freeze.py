@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from neuroprobe import names
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import PickFreeze, block_length, is_power_of_two, names_of
+from neuroprobe.design.pick_freeze import PickFreeze, block_length, is_power_of_two
 from neuroprobe.design.randomness import generator
 
 UNIFORM = Law("uniform", (0, 1))
@@ -191,7 +191,7 @@ def test_rows_and_roles(d, second_order):
     assert list(shown.sample) == list(range(16, 32))
     for array in (shown.image, shown.source, *shown.values.values()):
         assert array.shape == (16, design.n_rows)
-    assert names_of(design.factors) == tuple(labels)
+    assert tuple(factor.name for factor in design.factors) == tuple(labels)
 
 
 @each_design
@@ -353,3 +353,14 @@ def test_there_are_always_two_blocks_of_a_power_of_two(samples, scramble):
 @given(st.integers(-10, 5000))
 def test_is_power_of_two(number):
     assert is_power_of_two(number) == (number in {2**k for k in range(13)})
+
+
+@pytest.mark.parametrize("n_images", [64, 60])
+def test_an_image_is_not_tied_to_a_stretch_of_the_sequence(n_images):
+    """Over many cycles every image is shown with values of the first input from all of its range."""
+    design = PickFreeze((Factor("x", (Input("x", Law("uniform", (0, 1))),)),), 0, n_images)
+    rows = design.presentations(0, 64 * 64)
+    image, x = rows.image[:, 0], rows.values["x"][:, 0]
+    spread = np.array([x[image == one].std() for one in range(n_images)])
+    assert spread.min() > 0.8 * np.sqrt(1 / 12)
+    assert set(np.bincount(image)) <= {64 * 64 // n_images, 64 * 64 // n_images + 1}

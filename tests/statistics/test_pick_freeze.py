@@ -15,12 +15,12 @@ from neuroprobe import names
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import (
     PickFreezeAccumulator,
     PickFreezeSums,
     PickFreezeTerms,
     compiles,
-    finalize,
     scales,
     state_bytes,
 )
@@ -223,6 +223,36 @@ def test_dropped_base_samples_are_left_out_per_unit_and_counted() -> None:
     assert found["n_dropped"].tolist() == [0, 2, 0]
     for name in ("first_order", "total_order", "variance", "mean"):
         np.testing.assert_allclose(found[name][..., 1], without[name][..., 0], rtol=1e-10)
+
+
+def test_errors_of_means_allow_for_blocks_of_which_more_is_dropped() -> None:
+    """Half of the samples of some blocks are dropped: a mean of noise has the error of the samples that are left."""
+    terms, rng = PickFreezeTerms(2, drop=True), np.random.default_rng(0)
+    merged, kept = None, []
+    for _ in range(64):
+        y = torch.from_numpy(rng.normal(10, 1, (64, 1, 1))).expand(-1, terms.n_rows, -1).clone()
+        y[: rng.integers(0, 33)] = float("nan")
+        kept.append(y[:, 0, 0][~y[:, 0, 0].isnan()])
+        part = sums_of(y, terms, dtype=torch.float64)
+        if merged is None:
+            merged = part
+        else:
+            merged.merge(PickFreezeSums.from_state(part.state()))
+    values = torch.cat(kept)
+    found = finalize(merged, terms)
+    assert found["mean"][0] == pytest.approx(float(values.mean()), rel=1e-12)
+    # 64 blocks: the error of the error is about a tenth of it
+    assert found["mean_se"][0] == pytest.approx(float(values.std()) / len(values) ** 0.5, rel=0.4)
+    assert found["activity_rate_se"][0] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_every_row_is_checked_without_second_order(row: int) -> None:
+    terms = PickFreezeTerms(2, second_order=False)
+    y = torch.randn(8, terms.n_rows, 3)
+    y[2, row, 1] = np.nan
+    accumulator = PickFreezeAccumulator(terms, 3, 8)
+    assert not accumulator.update(y.flatten(0, 1), torch.arange(8 * terms.n_rows).view(8, -1))
 
 
 def test_merging_equals_one_span_and_survives_saving() -> None:

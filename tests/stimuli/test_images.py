@@ -203,9 +203,8 @@ class TestFraming:
 
     def test_images_of_different_sizes(self, image_folder: Path, pixels: np.ndarray) -> None:
         save(image_folder / "ship" / "large.png", pixels)
-        found = folder_images(image_folder, AS_IS)
         with pytest.raises(ReaderError, match=r"'ship/large.png' has 20×24 px, image 'cat/00.png' has 32×32") as caught:
-            found.load(range(len(found)))
+            folder_images(image_folder, AS_IS)
         assert "`size: 32`" in str(caught.value)
         assert folder_images(image_folder, Framing((32, 32))).load(range(25)).shape == (25, 3, 32, 32)
 
@@ -235,11 +234,20 @@ class TestWhatCannotBeRead:
     def test_a_truncated_image(self, image_folder: Path, suffix: str) -> None:
         path = next(path for path in sorted((image_folder / "dog").iterdir()) if path.suffix == f".{suffix}")
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        found = folder_images(image_folder, AS_IS)
-        broken = found.ids.index(f"dog/{path.name}")
         message = f"image 'dog/{path.name}' cannot be decoded: .*[Tt]runcated.*; remove it or replace it"
         with pytest.raises(ReaderError, match=message):
-            found.load([0, broken])
+            folder_images(image_folder, AS_IS)
+
+    def test_of_a_large_set_a_broken_image_is_found_when_it_is_shown(
+        self, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # larger than the cache, a set is not decoded when it is opened
+        monkeypatch.setattr("neuroprobe.stimuli.images.CACHE_BYTES", 1)
+        path = image_folder / "dog" / "00.png"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        found = folder_images(image_folder, AS_IS)
+        with pytest.raises(ReaderError, match=r"image 'dog/00.png' cannot be decoded"):
+            found.load([0, found.ids.index("dog/00.png")])
         assert found.load([0]).shape == (1, 3, 32, 32)
 
     @pytest.mark.parametrize("content", [b"", b"not an image at all"])

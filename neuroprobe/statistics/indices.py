@@ -1,0 +1,97 @@
+"""Sobol indices and their standard errors from the sums of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroprobe import names
+from neuroprobe.statistics.pick_freeze import scales
+
+if TYPE_CHECKING:
+    from neuroprobe.statistics.pick_freeze import PickFreezeSums, PickFreezeTerms
+
+NOISE_STEPS: Final = 8  # a variance under (8 rounding steps of the largest response)² is noise
+
+
+def finalize(
+    sums: PickFreezeSums, terms: PickFreezeTerms, only: Collection[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Turn sums into indices with standard errors.
+
+    Parameters
+    ----------
+    sums : PickFreezeSums
+    terms : PickFreezeTerms
+    only : collection of str, optional
+        Quantities that are wanted; all by default.
+
+    Returns
+    -------
+    dict of arrays
+        ``first_order``, ``total_order`` (d, units), ``second_order``, ``total_interaction`` (d, d, units; symmetric,
+        NaN on the diagonal), ``variance``, ``mean``, ``activity_rate`` (units,), each with ``<name>_se``;
+        ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Indices of units whose
+        variance is 0 or under the noise floor are NaN.
+    """
+    parts = terms.slices
+    repeats = [part.stop - part.start for part in parts.values()]
+    scale = np.repeat([scales(terms)[name] for name in parts], repeats)[:, None]
+    total, square = sums.total.cpu().numpy() * scale, sums.square.cpu().numpy() * scale**2
+    cross = sums.cross.cpu().numpy() * scale
+    nothing = np.zeros(total.shape[1])
+    n_dropped = total[parts[names.N_DROPPED]][0] if terms.drop else nothing
+    n_dropped_squared = square[parts[names.N_DROPPED]][0] if terms.drop else nothing
+    block, n_blocks = sums.n_samples / sums.n_blocks, sums.n_blocks
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n_valid = np.where(n_dropped < sums.n_samples, sums.n_samples - n_dropped, np.nan)
+        n_valid_squared = n_blocks * block**2 - 2 * block * n_dropped + n_dropped_squared
+        spread = n_blocks / (n_blocks - 1.0) if n_blocks > 1 else np.nan
+        variance = total[0] / n_valid
+        eps = np.finfo(sums.peak.cpu().numpy().dtype).eps
+        floor = (NOISE_STEPS * eps * sums.peak.cpu().double().numpy()) ** 2
+        defined = variance > floor
+        divisor = np.where(defined, total[0], np.nan)
+        result: dict[str, NDArray[np.float64]] = {}
+        for name, part in parts.items():
+            if only is not None and name not in only:
+                continue
+            if name == names.N_DROPPED:
+                result[name] = n_dropped
+            elif name in {names.VARIANCE, names.MEAN, names.ACTIVITY_RATE}:
+                value = total[part][0] / n_valid
+                # blocks hold block − dropped samples: Σ (sum − value · valid)²
+                with_valid = block * total[part][0] - _with_dropped(name, cross, scale, terms)
+                deviation = square[part][0] - 2 * value * with_valid + value**2 * n_valid_squared
+                result[name], result[names.se(name)] = value, np.sqrt(spread * np.maximum(deviation, 0)) / n_valid
+            else:
+                ratio = total[part] / divisor
+                deviation = square[part] - 2 * ratio * cross[part] * scale[0] + ratio**2 * square[0]
+                error = np.sqrt(spread * np.maximum(deviation, 0)) / divisor
+                result[name], result[names.se(name)] = ratio, error
+    for name in {names.SECOND_ORDER, names.TOTAL_INTERACTION} & set(result):
+        for key in (name, names.se(name)):
+            result[key] = _symmetric(result[key], terms)
+    result[names.DEFINED] = defined.astype(np.int8)
+    return result
+
+
+def _with_dropped(
+    name: str, cross: NDArray[np.float64], scale: NDArray[np.float64], terms: PickFreezeTerms
+) -> NDArray[np.float64]:
+    """Sum over blocks of the block sums of a mean times the number of dropped samples (units,)."""
+    if not terms.drop:
+        return np.zeros(cross.shape[1])
+    if name == names.VARIANCE:  # its partner is itself; that of the dropped samples is the variance
+        return cross[terms.slices[names.N_DROPPED]][0] * scale[0]
+    return cross[terms.slices[name]][0]
+
+
+def _symmetric(pairs: NDArray[np.float64], terms: PickFreezeTerms) -> NDArray[np.float64]:
+    matrix = np.full((terms.n_factors, terms.n_factors, pairs.shape[1]), np.nan)
+    for index, (i, j) in enumerate(terms.pairs):
+        matrix[i, j] = matrix[j, i] = pairs[index]
+    return matrix
