@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.store import open_result
+from neuroprobe.store import open_result, require_file_name
 
 
 def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -21,6 +21,8 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
     output : path
         Of the file; it appears when it is whole.
     """
+    output = Path(output)
+    require_file_name(output)
     tree = open_result(store)
     nodes = {
         node.path: _plain_text(node.to_dataset(inherit=False))
@@ -28,7 +30,6 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         if names.PRESENTATION not in node.dataset.dims
     }
     nodes["/"] = xr.Dataset(attrs=tree.attrs)
-    output = Path(output)
     temporary = output.with_name(f"{output.name}.tmp")
     compressed = {
         path: {str(name): {"zlib": True, "complevel": 4} for name, v in node.data_vars.items() if v.ndim}

@@ -220,6 +220,7 @@ def make_plan(
     compiles : callable
         Tells whether the statistics can be compiled; asked where that would pay.
     """
+    _require_inside(rig)
     spec = rig.protocol.design
     wanted = spec.samples if limit is None else min(limit, spec.samples)
     if wanted < 4:
@@ -400,6 +401,20 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
     yield from _short_lengths(rig)
 
 
+def _require_inside(rig: Rig) -> None:
+    """Refuse lengths that always lie outside the image: the alteration would have no effect."""
+    side = min(rig.images.shape[-2:])
+    scale = 1.0 if rig.treatment.reference is None else side / rig.treatment.reference
+    for item, one in zip(rig.protocol.treatment.in_order, rig.treatment.applied, strict=True):
+        for name, parameter in one.alteration.parameters.items():
+            low, high = item.laws[name].support
+            if parameter.is_length and (low * scale >= side or high * scale <= -side):
+                raise PlanError(
+                    f"{item.label}: {name} lies between {low * scale:g} and {high * scale:g} px, outside of images of "
+                    f"{side} px; give it a law for this size, or leave out `treatment.reference_side: image`"
+                )
+
+
 def _short_lengths(rig: Rig) -> Iterator[str]:
     """Name lengths that are under half a pixel once they are scaled to the image."""
     if rig.treatment.reference is None:
@@ -411,5 +426,5 @@ def _short_lengths(rig: Rig) -> Iterator[str]:
             if parameter.is_length and longest < 0.5:
                 yield (
                     f"{item.label}: {name} is at most {longest:.2g} px here, as lengths are for images of "
-                    f"{rig.treatment.reference:g} px; `treatment.reference_side: image` takes them as they are"
+                    f"{rig.treatment.reference:g} px; `treatment.reference_side: image` takes all lengths as they are"
                 )

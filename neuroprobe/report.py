@@ -17,7 +17,7 @@ import yaml
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import recorded_order
 from neuroprobe.plot import depth_profile, index_maps
-from neuroprobe.store import open_result, write_text
+from neuroprobe.store import open_result, require_file_name, write_text
 from neuroprobe.summary import Status, status
 
 DPI: Final = 110
@@ -39,6 +39,8 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
     output : path
         Of the page; it appears when it is whole.
     """
+    output = Path(output)
+    require_file_name(output)
     result = open_result(store)
     details = json.loads(result.attrs[names.PROVENANCE])
     parts = [
@@ -58,8 +60,6 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
         f"<pre>{html.escape(yaml.safe_dump(details, allow_unicode=True))}</pre>",
     ]
     page = f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{html.escape(result.attrs['title'])}</title>"
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, f"{page}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>")
 
 

@@ -110,6 +110,9 @@ def run(
     checked = load_protocol(protocol)
     path = Path(out)
     found = None if is_store(path) and overwrite else read_header(path)
+    if found is not None and not live_spans(path) and not finished_samples(path):
+        # a run that stopped before its first block left nothing to go on with
+        found, overwrite = None, True
     rig = open_rig(checked)
     guard = guard_hash(checked, weights=rig.subject.digest, images=rig.images.digest)
     if found is not None:
@@ -129,7 +132,11 @@ def run(
         elif finished_samples(path) == made.samples:
             return open_result(path)
         write_result(path, _groups(rig, made, store), root_attrs(rig, made))
-    return open_result(path)
+    result = open_result(path)
+    for layer, node in result.children["sobol"].children.items():
+        if node.attrs["n_undefined"] == node[names.DEFINED].size:
+            warnings.warn(f"layer {layer!r}: no unit varies, so that no index is defined", stacklevel=2)
+    return result
 
 
 def _require_same(path: Path, found: Header, guard: str) -> None:

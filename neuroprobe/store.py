@@ -82,7 +82,12 @@ class RunStore:
         StoreError
             If another run writes to it, or another protocol has since.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"output {str(self.path)!r} cannot be made ({error.strerror}); choose another path"
+            ) from None
         with (self.folder / "lock").open("w") as lock:
             _lock(lock.fileno(), self.path)
             if overwrite:
@@ -233,6 +238,20 @@ def read_header(path: Path) -> Header | None:
         return Header(**{**value, "layout": Layout(**value["layout"])})
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{str(path)!r}: its header cannot be read ({error}); run with --overwrite") from error
+
+
+def _cannot_be_made(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"output {str(path)!r} cannot be made ({error.strerror}); choose another path")
+
+
+def require_file_name(path: Path) -> None:
+    """Refuse a folder where a file is to be written, and make the folder that it lies in."""
+    if path.is_dir():
+        raise StoreError(f"output {str(path)!r} is a folder; give the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_made(path, error) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -630,3 +630,43 @@ def test_environment_of_the_run_does_not_matter(
     monkeypatch.chdir(tmp_path)
     assert os.getcwd() == str(tmp_path)
     assert_equal(npr.run(protocol(), "relative.zarr"), whole)
+
+
+def test_lengths_outside_of_the_image_are_refused() -> None:
+    """The study's laws for 224 px, taken as they are, put every rectangle outside of a small image."""
+    treatment = {"reference_side": "image", "alterations": [{"name": "erasing", "switch": 0.5}]}
+    with pytest.raises(PlanError, match=r"erasing: row lies between 44 and 180 px, outside of images of 16 px"):
+        npr.plan(protocol(treatment=treatment), measure=False)
+
+
+@pytest.mark.usefixtures("networks", "marking")
+def test_a_run_that_stopped_before_its_first_block_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.raises(ResponseError):
+        npr.run(reading("not_finite"), out)
+    assert npr.run(protocol(design={"samples": 128}), out).attrs["samples"] == 128
+
+
+def test_a_layer_that_never_varies_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "still.py").write_text(
+        "import torch\n"
+        "class Still(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.out = torch.nn.Identity()\n"
+        "    def forward(self, images):\n"
+        "        return self.out(torch.ones(len(images), 2))\n"
+        "def still():\n"
+        "    return Still().eval()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    subject = {"network": "still:still", "layers": ["out"]}
+    with pytest.warns(UserWarning, match="layer 'out': no unit varies"):
+        result = npr.run(protocol(subject=subject, design={"samples": 128}), tmp_path / "out.zarr")
+    assert not result["sobol/out"].defined.any()
+
+
+def test_outputs_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot be made \(Not a directory\)"):
+        npr.run(protocol(), tmp_path / "file" / "out.zarr")

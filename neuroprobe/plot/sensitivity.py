@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import depth_profiles, strongest_channels
 
-TITLES: Final = {names.FIRST_ORDER: "S1, alone", names.TOTAL_ORDER: "ST, with interactions"}
+TITLES: Final = {names.FIRST_ORDER: "S1 (alone)", names.TOTAL_ORDER: "ST (with interactions)"}
 # Okabe & Ito's colours, which readers with a colour vision deficiency can tell apart, and grey
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000", "#999999")
 GAP: Final = 1  # px between maps
@@ -53,6 +53,7 @@ def depth_profile(result: xr.DataTree, index: str = names.TOTAL_ORDER) -> hv.Ove
     return hv.Overlay(elements).opts(
         title=f"{TITLES[index]}: median and quartiles over units",
         xticks=list(zip(place.tolist(), layers, strict=True)),
+        xlim=(-0.5, len(layers) - 0.5),
         ylim=(min(0.0, float(profile.min())), None),
         legend_position="right",
         fig_inches=(6.5, 3.4),

@@ -74,8 +74,8 @@ def list_layers(network: nn.Module, image: Tensor) -> list[Layer]:
         except Exception as error:  # of a network that takes other images
             size = " × ".join(map(str, image.shape[1:]))
             raise SubjectError(
-                f"{type(network).__name__} cannot be shown an image of {size}: {error}; give the size that it takes by "
-                "`stimuli: {images: {size: …}}`"
+                f"{type(network).__name__} cannot be shown an image of {size}: {error}; mend its forward pass, or "
+                "give the size that it takes by `stimuli: {images: {size: …}}`"
             ) from error
     return [Layer(f"{name}#{call}" if calls[name] > 1 else name, kind, shape) for name, call, kind, shape in found]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,10 +21,11 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
+from neuroprobe.errors import closest, unknown_name
 from neuroprobe.protocol.alteration import AlterationSpec
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
@@ -39,6 +41,12 @@ class Model(BaseModel):
 def problem(message: str) -> PydanticCustomError:
     """Error of a value, with a message of our own; braces need no escape."""
     return PydanticCustomError("protocol", "{message}", {"message": message})
+
+
+def problem_at(loc: tuple[str | int, ...], message: str, value: Any) -> ValidationError:
+    """Error of a value within a block."""
+    details = InitErrorDetails(type=problem(message), loc=loc, input=value)
+    return ValidationError.from_exception_data("Protocol", [details])
 
 
 def _resolve(path: str, info: ValidationInfo) -> str:
@@ -108,7 +116,7 @@ class SubjectSpec(Model):
         listed = [layer.name for layer in self.layers]
         twice = sorted({name for name in listed if listed.count(name) > 1})
         if twice:
-            raise problem(f"layers listed twice: {', '.join(twice)}")
+            raise problem_at(("layers",), f"layers listed twice: {', '.join(twice)}", listed)
         return self
 
 
@@ -174,11 +182,19 @@ class StimuliSpec(Model):
     image: Literal["frozen", "factor", "redrawn"] = "frozen"
 
 
+def _order(value: Any) -> Any:
+    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if is_names or (isinstance(value, str) and value in {"fixed", "factor"}):
+        return value
+    hint = closest(value, ("fixed", "factor"))
+    raise problem(f"order: given {value!r}{hint}, expected fixed, factor, or a list of the alterations")
+
+
 class TreatmentSpec(Model):
     """How the images are altered, all alterations at once."""
 
     alterations: list[AlterationSpec] = Field(min_length=1)
-    order: Literal["fixed", "factor"] | list[str] = "fixed"
+    order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
 
     @model_validator(mode="after")
@@ -188,9 +204,10 @@ class TreatmentSpec(Model):
         if twice:
             raise problem(f"alterations listed twice: {', '.join(twice)}; tell them apart by `as: NAME`")
         if isinstance(self.order, list) and sorted(self.order) != sorted(listed):
-            raise problem(f"order: given {self.order}, expected each of {listed} once")
+            raise problem_at(("order",), f"order: given {self.order}, expected each of {listed} once", self.order)
         if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
-            raise problem(f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}")
+            message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}"
+            raise problem_at(("order",), message, self.order)
         return self
 
     @property
@@ -256,8 +273,6 @@ def _analysis(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ANALYSES:
         return value
     if isinstance(value, str | dict):
-        from neuroprobe.errors import unknown_name
-
         given = value if isinstance(value, str) else ", ".join(map(str, value))
         raise problem(unknown_name("analysis", given, ANALYSES))
     return value
@@ -281,11 +296,17 @@ def _store(value: Any) -> Any:
     return {"responses": None} if value == "responses" else value
 
 
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise problem(f"record.device: given {value!r}, expected auto, cpu, cuda, or cuda:N")
+    return value
+
+
 class RecordSpec(Model):
     """How the recording is made."""
 
     batch: PositiveInt = 128
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     store: Annotated[Literal["none"] | Responses, BeforeValidator(_store)] = "none"
     nan: Literal["error", "drop"] = "error"
 
@@ -311,7 +332,8 @@ class Protocol(Model):
             recorded = [layer.name for layer in self.subject.layers]
             unknown = [name for name in stored.responses if name not in recorded]
             if unknown:
-                raise problem(f"record.store.responses: {unknown} not among the recorded layers {recorded}")
+                message = f"record.store.responses: {unknown} not among the recorded layers {recorded}"
+                raise problem_at(("record", "store", "responses"), message, stored.responses)
         taken = {names.IMAGE, names.ORDER} & {item.label for item in self.treatment.alterations}
         if taken:
             raise problem(f"an alteration cannot be called {', '.join(sorted(taken))}: that names another factor")
