@@ -21,7 +21,7 @@ from neuroprobe.stimuli.images import Framing, ImageSet, folder_images
 
 torch.set_num_threads(1)
 # a deadline would make a slow machine fail
-hypothesis.settings.register_profile("neuroprobe", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("neuroprobe", derandomize="CI" in os.environ, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("neuroprobe")
 
 CHECKOUT = Path(__file__).parents[1]
