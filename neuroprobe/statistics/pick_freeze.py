@@ -27,6 +27,8 @@ from neuroprobe import names
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
 TILE = 1 << 18  # sums that are updated at a time on a CPU, so that their terms stay in the cache
 UNROLLED = 4  # base samples of one compiled update
+# one loop for the whole update: by default the compiler writes differences that are used often to memory
+FUSE = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 100_000, "max_fusion_size": 10_000}
 
 
 @dataclass(frozen=True)
@@ -174,14 +176,14 @@ def _compiled_update(terms: PickFreezeTerms) -> _Update:
         for total, term in zip(sums, totals, strict=True):
             total.add_(term)
 
-    return torch.compile(update, dynamic=True)
+    return torch.compile(update, dynamic=True, options=dict(FUSE))
 
 
 @cache
 def compiles() -> bool:
     """Whether torch.compile finds a compiler here."""
     try:
-        return bool(torch.compile(torch.sin, dynamic=True)(torch.zeros(2)).sum() == 0)
+        return bool(torch.compile(torch.sin, dynamic=True, options=dict(FUSE))(torch.zeros(2)).sum() == 0)
     except Exception:  # whatever torch.compile lacks, the eager update does the same
         return False
 
@@ -347,13 +349,13 @@ class PickFreezeAccumulator:
             update(y.data, index[part].data, weight[part].data, self._sums, self._peak)
 
     def _fold(self) -> None:
+        part = torch.stack(self._sums)
         if self._block_sums is None:
-            self._block_sums = torch.zeros(
-                len(self._sums), len(self._peak), dtype=torch.float64, device=self._peak.device
-            )
-        for total, part in zip(self._block_sums, self._sums, strict=True):
-            total += part
-            part.zero_()
+            self._block_sums = part.to(torch.float64, copy=True)
+        else:
+            self._block_sums += part
+        for total in self._sums:
+            total.zero_()
         self._n_samples += self._n_part
         self._n_part = 0
 
