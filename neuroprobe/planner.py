@@ -274,7 +274,7 @@ def with_costs(plan: Plan, rig: Rig) -> Plan:
     stored = stored_sites(rig)
     per_row = 4 * sum(site.n_units for site in stored)
     # one more state: a sibling is read from disk to be merged
-    layer_bytes = {site.name: state_bytes(terms, site.n_units, plan.layout.block, depth + 1) for site in plan.sites}
+    layer_bytes = {site.name: state_bytes(terms, site.n_units, depth + 1) for site in plan.sites}
     memory = {
         "sums": sum(layer_bytes.values()),
         "network": weights,
@@ -292,6 +292,17 @@ def with_costs(plan: Plan, rig: Rig) -> Plan:
     return replace(plan, memory=memory, disk=disk, layer_bytes=layer_bytes)
 
 
+def fits(plan: Plan) -> bool:
+    """Whether a plan needs no more memory than the machine has free."""
+    return sum(plan.memory.values()) <= _free_memory()
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def require_memory(plan: Plan) -> None:
     """Refuse a plan that needs more memory than the machine has free, naming the largest part.
 
@@ -299,10 +310,8 @@ def require_memory(plan: Plan) -> None:
     ------
     PlanError
     """
-    import psutil
-
-    needed, free = sum(plan.memory.values()), psutil.virtual_memory().available
-    if needed > free:
+    needed, free = sum(plan.memory.values()), _free_memory()
+    if not fits(plan):
         worst, size = max(plan.memory.items(), key=lambda part: part[1])
         raise PlanError(
             f"the run needs {_bytes(needed)} of memory and {_bytes(free)} are free; most goes to {worst} "

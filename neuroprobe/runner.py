@@ -15,7 +15,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import label_convergence
 from neuroprobe.errors import PlanError, StoreError
-from neuroprobe.planner import Plan, make_plan, require_memory, samples_per_chunk, stored_sites, timed
+from neuroprobe.planner import Plan, fits, make_plan, require_memory, samples_per_chunk, stored_sites, timed
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
@@ -159,7 +159,7 @@ def _require_extendable(path: Path, found: Header, made: Plan, scramble: int | s
     wanted = {"whole": None, "auto": recorded}.get(scramble, scramble) if isinstance(scramble, str) else scramble
     if recorded != wanted or (found.layout.block < 64 and made.samples >= 128):
         raise StoreError(
-            f"{str(path)!r} was begun with blocks of {found.layout.block} base samples, by a run with a limit: its "
+            f"{str(path)!r} was begun with blocks of {found.layout.block} base samples, by a run of few samples: its "
             "standard errors would stay those of a trial; choose another path, or delete it by --overwrite"
         )
     if found.layout.compiled and not compiles():
@@ -207,7 +207,9 @@ def _record(recorder: Recorder, store: RunStore, listener: Listener) -> None:
 
         started = time.perf_counter()
         record(blocks[0])
-        plan = recorder.plan = timed(plan, recorder.rig, time.perf_counter() - started)
+        longer = timed(plan, recorder.rig, time.perf_counter() - started)
+        # longer shards keep more unmerged states in memory
+        plan = recorder.plan = longer if fits(longer) else plan
         for shard in aligned_spans(0, plan.n_blocks, plan.shard):
             for span in _undone(shard, store):
                 record(span)

@@ -85,9 +85,7 @@ class RunStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"output {str(self.path)!r} cannot be made ({error.strerror}); choose another path"
-            ) from None
+            raise _cannot_be_made(self.path, error) from None
         with (self.folder / "lock").open("w") as lock:
             _lock(lock.fileno(), self.path)
             if overwrite:
@@ -102,6 +100,8 @@ class RunStore:
 
     def _clear(self) -> None:
         """Delete all but the lock, which another process may be waiting for."""
+        # first, so that no crash leaves a journal to a store without a header
+        (self.folder / "journal.jsonl").unlink(missing_ok=True)
         for entry in [*self.path.iterdir(), *self.folder.iterdir()]:
             if entry.is_dir() and entry != self.folder:
                 shutil.rmtree(entry)
@@ -172,7 +172,7 @@ class RunStore:
 def _lock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: the lock file itself cannot be opened twice for writing by careful users only
+    except ImportError:  # Windows has no such lock: two runs into one store are up to the user there
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -199,7 +199,7 @@ def test_a_limited_run_is_not_extended_to_the_real_one(tmp_path: Path) -> None:
     """A trial's blocks of a few base samples would be those of the real run's standard errors."""
     out = tmp_path / "out.zarr"
     npr.run(protocol(), out, limit=16)
-    with pytest.raises(StoreError, match="begun with blocks of 8 base samples, by a run with a limit"):
+    with pytest.raises(StoreError, match="begun with blocks of 8 base samples, by a run of few samples"):
         npr.run(protocol(), out)
     assert npr.run(protocol(), out, overwrite=True).attrs["scramble"] == 64
 
@@ -670,3 +670,39 @@ def test_outputs_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"cannot be made \(Not a directory\)"):
         npr.run(protocol(), tmp_path / "file" / "out.zarr")
+
+
+def test_a_crash_while_overwriting_leaves_no_journal_to_another_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The states of the old protocol are never taken for those of the new one."""
+    out = tmp_path / "out.zarr"
+    npr.run(protocol(design={"samples": 128}), out)
+    unlink = Path.unlink
+
+    def unlink_and_die(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        if path.name == "header.json":
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink_and_die)
+        with pytest.raises(Stop):
+            npr.run(protocol(seed=1, design={"samples": 128}), out, overwrite=True)
+    anew = npr.run(protocol(seed=1, design={"samples": 128}), out)
+    assert_equal(anew, npr.run(protocol(seed=1, design={"samples": 128}), tmp_path / "straight.zarr"))
+
+
+def test_shards_stay_short_where_memory_is_short(
+    tmp_path: Path, whole: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neuroprobe.runner.fits", lambda plan: False)
+    monkeypatch.setattr(planner, "MIN_SHARDS", 1)
+    shards: list[int] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, ShardDone):
+            shards.append(len(event.span))
+
+    assert_equal(npr.run(protocol(), tmp_path / "out.zarr", listener=listen), whole)
+    assert set(shards) == {1}

@@ -370,7 +370,7 @@ class PickFreezeAccumulator:
         return state
 
 
-def state_bytes(terms: PickFreezeTerms, n_units: int, block: int, depth: int) -> int:
+def state_bytes(terms: PickFreezeTerms, n_units: int, depth: int) -> int:
     """Bytes of memory of the sums of one layer: partial and block sums, and `depth` unmerged states."""
     partial = 4 * terms.n_sums + 4
     block_sums = 8 * terms.n_sums
