@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from SALib.analyze import sobol as salib
 
+from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 
 N, D, OUTPUTS = 1024, 6, 10_000
 SALIB_OUTPUTS = 4
@@ -21,7 +22,7 @@ SAMPLES_PER_UPDATE = 16
 BLOCK = 64
 
 
-def accumulate(y: torch.Tensor, terms: PickFreezeTerms, compiled: bool) -> float:
+def accumulate(y: torch.Tensor, terms: DifferenceTerms, compiled: bool) -> float:
     accumulator = PickFreezeAccumulator(terms, OUTPUTS, BLOCK, compiled=compiled)
     index = torch.arange(SAMPLES_PER_UPDATE * terms.n_rows).view(SAMPLES_PER_UPDATE, terms.n_rows)
     started = time.perf_counter()
@@ -51,7 +52,7 @@ def salib_seconds(y: np.ndarray, n_resamples: int) -> float:
 
 
 def main() -> None:
-    terms = PickFreezeTerms(D)
+    terms = DifferenceTerms(D)
     y = torch.randn(N, terms.n_rows, OUTPUTS)
     accumulate(y[:64], terms, True)  # compiles
     ours = {kind: min(accumulate(y, terms, kind == "compiled") for _ in range(5)) for kind in ("eager", "compiled")}

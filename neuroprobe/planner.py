@@ -40,12 +40,15 @@ class Layout:
         Rows of every forward pass.
     compiled : bool
         Whether the statistics are compiled.
+    image_groups : int
+        Groups that the images are shared out to, one per block of the first run; 0 where blocks share images.
     """
 
     block: int
     scramble: int | None
     batch: int
-    compiled: bool
+    compiled: bool = False
+    image_groups: int = 0
 
     @property
     def piece(self) -> int:
@@ -226,15 +229,10 @@ def make_plan(
     if wanted < 4:
         raise PlanError(f"{wanted} base samples asked for, expected at least 4: standard errors need two blocks of two")
     if recorded is None:
-        block, scramble = block_length(wanted, spec.scramble)
-        if scramble is not None and limit is not None:
-            block = scramble = min(block, block_length(wanted, "auto")[0])
-        batch = choose_batch(rig.design(scramble), min(block, PIECE), rig.protocol.record.batch)
-        n_responses = wanted * rig.design(scramble).n_rows * sum(site.n_units for site in rig.sites)
-        layout = Layout(block, scramble, batch, n_responses > COMPILE_ABOVE and compiles())
+        layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
     else:
         layout = recorded
-    design = rig.design(layout.scramble)
+    design = rig.design(layout)
     samples = -(-wanted // layout.block) * layout.block
     n_blocks = samples // layout.block
     n_run = design.presentations(0, layout.piece).is_run.sum(1)
@@ -290,6 +288,31 @@ def with_costs(plan: Plan, rig: Rig) -> Plan:
         memory["stored responses"] = 2 * per_row * plan.n_rows * samples_per_chunk(plan, per_row)
         disk["stored responses"] = plan.samples * plan.n_rows * per_row
     return replace(plan, memory=memory, disk=disk, layer_bytes=layer_bytes)
+
+
+def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
+    """Lay out the first run into a store."""
+    spec = rig.protocol.design
+    block, scramble = block_length(wanted, spec.scramble)
+    if scramble is not None and is_limited:
+        block = scramble = min(block, block_length(wanted, "auto")[0])
+    groups = 0
+    if spec.replicate == "image":
+        groups = -(-wanted // block)
+        if groups > len(rig.images):
+            raise PlanError(
+                f"replicate: image: {groups} blocks of {block} base samples need as many groups of images, and there "
+                f"are {len(rig.images)} images; show more of them, or make blocks longer by `scramble`"
+            )
+    draft = Layout(block, scramble, batch=1, image_groups=groups)
+    design = rig.design(draft)
+    n_responses = wanted * design.n_rows * sum(site.n_units for site in rig.sites)
+    can_pay = n_responses > COMPILE_ABOVE and all(analysis.terms.compilable for analysis in rig.analyses)
+    return replace(
+        draft,
+        batch=choose_batch(design, draft.piece, rig.protocol.record.batch),
+        compiled=can_pay and compiles(),
+    )
 
 
 def fits(plan: Plan) -> bool:
@@ -398,7 +421,7 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
     if layout.scramble is None:
         yield "scramble: whole gives standard errors that are upper bounds"
     match protocol.stimuli.image:
-        case "frozen" if samples > len(rig.images):
+        case "frozen" if samples > len(rig.images) and not layout.image_groups:
             yield (
                 f"{samples:,} base samples show {len(rig.images):,} images: standard errors hold for these images, "
                 "not for the population that they come from"

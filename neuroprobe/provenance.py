@@ -50,6 +50,7 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "scramble": layout.scramble or 0,
         "nan": rig.protocol.record.nan,
         "image": rig.protocol.stimuli.image,
+        "replicate": rig.protocol.design.replicate,
         "second_order": int(rig.protocol.design.second_order),
         names.PROVENANCE: json.dumps(details, sort_keys=True),
     }

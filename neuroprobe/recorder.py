@@ -46,7 +46,7 @@ class Recorder:
 
     def __init__(self, rig: Rig, plan: Plan, writer: ResponseWriter | None = None) -> None:
         self.rig, self.plan, self.writer = rig, plan, writer
-        self.design = rig.design(plan.layout.scramble)
+        self.design = rig.design(plan.layout)
         self.accumulators: dict[str, PickFreezeAccumulator] = {}
         self._waiting: dict[str, list[Tensor]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from neuroprobe import names
 from neuroprobe.analysis.sensitivity import SobolAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.sites import Site
@@ -21,6 +22,9 @@ from neuroprobe.protocol.schema import AlterationSpec, Folder, Photographs, Prot
 from neuroprobe.stimuli.images import Framing, ImageSet, folder_images, photograph_images
 from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
+
+if TYPE_CHECKING:
+    from neuroprobe.planner import Layout
 
 N_CHECKED = 2  # images that a network is tried on
 
@@ -59,15 +63,16 @@ class Rig:
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
         return tuple(factors)
 
-    def design(self, scramble: int | None) -> PickFreeze:
-        """Return the design of the protocol."""
+    def design(self, layout: Layout) -> PickFreeze:
+        """Return the design of the protocol, laid out in blocks."""
         return PickFreeze(
             factors=self.factors,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
-            scramble=scramble,
+            scramble=layout.scramble,
             redrawn=self.protocol.stimuli.image == "redrawn",
+            groups=ImageGroups(layout.block, layout.image_groups) if layout.image_groups else None,
         )
 
     @cached_property
@@ -79,6 +84,8 @@ class Rig:
             total_interaction=self.protocol.sobol.total_interaction,
             drop=self.protocol.record.nan == "drop",
             image=self.protocol.stimuli.image,
+            replicate=self.protocol.design.replicate,
+            estimator=self.protocol.sobol.estimator,
         )
         return (sobol,)
 

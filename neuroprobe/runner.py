@@ -155,6 +155,11 @@ def _require_extendable(path: Path, found: Header, made: Plan, scramble: int | s
             f"{str(path)!r} holds {held:,} base samples, more than the {made.samples:,} asked for: "
             "raise `samples`, choose another path, or delete it by --overwrite"
         )
+    if found.layout.image_groups and made.n_blocks > found.layout.image_groups:
+        raise StoreError(
+            f"{str(path)!r} shows each image in one of {found.layout.image_groups} blocks (replicate: image), and more "
+            f"base samples have no images left: choose another path for {made.samples:,} samples"
+        )
     recorded = found.layout.scramble
     wanted = {"whole": None, "auto": recorded}.get(scramble, scramble) if isinstance(scramble, str) else scramble
     if recorded != wanted or (found.layout.block < 64 and made.samples >= 128):

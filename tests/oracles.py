@@ -12,8 +12,9 @@ import torch
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, block_length
+from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeTerms
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 from neuroprobe.statistics.tree import MergeTree, Span
 
 
@@ -112,7 +113,7 @@ def stream(
     """Send a function of the inputs (…, d) → (…) or (…, units) through design, statistic and merge tree."""
     block, length = block_length(samples, scramble)
     design = PickFreeze(factors, seed, 1, second_order, length)
-    terms = PickFreezeTerms(len(factors), second_order, total_interaction)
+    terms = DifferenceTerms(len(factors), second_order, total_interaction)
     tree, accumulator = MergeTree(), None
     for number in range(samples // block):
         rows = design.presentations(number * block, (number + 1) * block)

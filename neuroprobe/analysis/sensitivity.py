@@ -16,9 +16,13 @@ from neuroprobe import names
 from neuroprobe.errors import ReaderError
 
 if TYPE_CHECKING:
-    from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums, PickFreezeTerms
+    from neuroprobe.statistics.estimators import Terms
+    from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 
-REFERENCE: Final = "products of differences over pick-freeze rows; Saltelli et al. 2010, Jansen 1999, Liu & Owen 2006"
+METHODS: Final = {
+    "differences": "products of differences over pick-freeze rows; Saltelli et al. 2010, Jansen 1999, Liu & Owen 2006",
+    "salib": "SALib's formulas: S1 Saltelli et al. 2010, ST Jansen 1999, S2 Saltelli 2002",
+}
 LONG_NAMES: Final = {
     names.FIRST_ORDER: "first-order Sobol index: share of the variance that the factor explains alone",
     names.TOTAL_ORDER: "total-order Sobol index: share of the variance with all interactions of the factor",
@@ -34,6 +38,7 @@ SCOPES: Final = {
     "frozen": "these images",
     "factor": "images drawn from this set",
     "redrawn": "images drawn from this set",
+    "replicated": "new images of the same kind",
 }
 PIECE_BYTES: Final = 128 << 20  # of stored responses that are in memory at a time
 TOLERANCE: Final = 0.01  # standard error under which an index counts as converged
@@ -47,9 +52,13 @@ class SobolAnalysis:
     ----------
     factors : tuple of str
     second_order, total_interaction, drop : bool
-        See `neuroprobe.statistics.pick_freeze.PickFreezeTerms`.
+        See `neuroprobe.statistics.estimators.Terms`.
     image : str
         What the image is in the design: frozen, factor or redrawn.
+    replicate : str
+        What blocks replicate: base samples of the same images (``sample``), or images (``image``).
+    estimator : str
+        One of `neuroprobe.statistics.estimators.ESTIMATORS`.
     """
 
     factors: tuple[str, ...]
@@ -57,14 +66,16 @@ class SobolAnalysis:
     total_interaction: bool = False
     drop: bool = False
     image: str = "frozen"
+    replicate: str = "sample"
+    estimator: str = "differences"
     name: str = "sobol"
 
     @cached_property
-    def terms(self) -> PickFreezeTerms:
+    def terms(self) -> Terms:
         """The sums that are kept."""
-        from neuroprobe.statistics.pick_freeze import PickFreezeTerms
+        from neuroprobe.statistics.estimators import ESTIMATORS
 
-        return PickFreezeTerms(len(self.factors), self.second_order, self.total_interaction, self.drop)
+        return ESTIMATORS[self.estimator](len(self.factors), self.second_order, self.total_interaction, self.drop)
 
     def accumulator(self, n_units: int, block: int, **options: Any) -> PickFreezeAccumulator:
         """Return the streaming statistic of one layer."""
@@ -90,7 +101,7 @@ class SobolAnalysis:
         """Label the sums of one layer, the `depth`-th that was recorded, over the layer's native shape."""
         arrays = self.finalize(sums)
         error_attrs = {
-            "se_scope": SCOPES[self.image],
+            "se_scope": SCOPES[self.image if self.replicate == "sample" else "replicated"],
             "se_kind": "upper bound" if scramble is None else "delta method over independent scrambles",
             "df": sums.n_blocks - 1,
         }
@@ -106,8 +117,8 @@ class SobolAnalysis:
             variables,
             {**axes, **coords},
             {
-                "method": REFERENCE,
-                "estimator": "differences",
+                "method": METHODS[self.estimator],
+                "estimator": self.estimator,
                 "samples": sums.n_samples,
                 "blocks": sums.n_blocks,
                 "depth": depth,

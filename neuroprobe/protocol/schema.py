@@ -235,6 +235,7 @@ class DesignSpec(Model):
 
     samples: Annotated[int, Field(ge=4)] = 1024
     second_order: bool = True
+    replicate: Literal["sample", "image"] = "sample"
     scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
 
     @model_validator(mode="after")
@@ -251,6 +252,7 @@ class SobolOptions(Model):
     """Options of the Sobol analysis."""
 
     total_interaction: bool = False
+    estimator: Literal["differences", "salib"] = "differences"
 
 
 class SobolSpec(Model):
@@ -339,7 +341,32 @@ class Protocol(Model):
             raise problem(f"an alteration cannot be called {', '.join(sorted(taken))}: that names another factor")
         if len(self.analyses) > 1:
             raise problem("analyses: sobol is listed twice")
+        self._check_estimator()
+        if self.design.replicate == "image" and self.stimuli.image != "frozen":
+            message = (
+                f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
+                "has images of its own already: leave replicate out"
+            )
+            raise problem_at(("design", "replicate"), message, self.design.replicate)
         return self
+
+    def _check_estimator(self) -> None:
+        """Refuse SALib's formulas where they are wrong, or where it has none."""
+        if self.sobol.estimator != "salib":
+            return
+        if self.stimuli.image == "frozen":
+            reason = (
+                "frozen images: their denominator holds the variance between images, so that no index would be one "
+                "within images; take estimator: differences, or image: factor"
+            )
+        elif self.sobol.total_interaction:
+            reason = "total_interaction, which SALib does not compute; take estimator: differences"
+        elif self.record.nan == "drop":
+            reason = "nan: drop, as they need every base sample; take estimator: differences"
+        else:
+            return
+        place = ("analyses", 0, "sobol", "estimator")
+        raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", self.sobol.estimator)
 
     @property
     def sobol(self) -> SobolOptions:

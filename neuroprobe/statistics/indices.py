@@ -9,23 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroprobe import names
-from neuroprobe.statistics.pick_freeze import scales
 
 if TYPE_CHECKING:
-    from neuroprobe.statistics.pick_freeze import PickFreezeSums, PickFreezeTerms
+    from neuroprobe.statistics.estimators import Terms
+    from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
 NOISE_STEPS: Final = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
-def finalize(
-    sums: PickFreezeSums, terms: PickFreezeTerms, only: Collection[str] | None = None
-) -> dict[str, NDArray[np.float64]]:
+def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
     """Turn sums into indices with standard errors.
 
     Parameters
     ----------
     sums : PickFreezeSums
-    terms : PickFreezeTerms
+    terms : Terms
     only : collection of str, optional
         Quantities that are wanted; all by default.
 
@@ -39,8 +37,9 @@ def finalize(
     """
     parts = terms.slices
     repeats = [part.stop - part.start for part in parts.values()]
-    scale = np.repeat([scales(terms)[name] for name in parts], repeats)[:, None]
-    total, square = sums.total.cpu().numpy() * scale, sums.square.cpu().numpy() * scale**2
+    scale = np.repeat([terms.scales[name] for name in parts], repeats)[:, None]
+    kept = sums.total.cpu().numpy()
+    total, square = kept[: terms.n_ratios] * scale, sums.square.cpu().numpy() * scale**2
     cross = sums.cross.cpu().numpy() * scale
     nothing = np.zeros(total.shape[1])
     n_dropped = total[parts[names.N_DROPPED]][0] if terms.drop else nothing
@@ -50,11 +49,11 @@ def finalize(
         n_valid = np.where(n_dropped < sums.n_samples, sums.n_samples - n_dropped, np.nan)
         n_valid_squared = n_blocks * block**2 - 2 * block * n_dropped + n_dropped_squared
         spread = n_blocks / (n_blocks - 1.0) if n_blocks > 1 else np.nan
-        variance = total[0] / n_valid
-        eps = np.finfo(sums.peak.cpu().numpy().dtype).eps
-        floor = (NOISE_STEPS * eps * sums.peak.cpu().double().numpy()) ** 2
-        defined = variance > floor
+        overall = {names.VARIANCE: total[:1]} | terms.overall(kept, sums.n_samples)
+        variance = overall[names.VARIANCE][0] / n_valid
+        defined = variance > noise_floor(sums.peak.cpu().numpy())
         divisor = np.where(defined, total[0], np.nan)
+        overall_divisor = np.where(defined, overall[names.VARIANCE][0], np.nan)
         result: dict[str, NDArray[np.float64]] = {}
         for name, part in parts.items():
             if only is not None and name not in only:
@@ -66,12 +65,14 @@ def finalize(
                 # blocks hold block − dropped samples: Σ (sum − value · valid)²
                 with_valid = block * total[part][0] - _with_dropped(name, cross, scale, terms)
                 deviation = square[part][0] - 2 * value * with_valid + value**2 * n_valid_squared
-                result[name], result[names.se(name)] = value, np.sqrt(spread * np.maximum(deviation, 0)) / n_valid
+                result[name] = overall[name][0] / n_valid if name in overall else value
+                result[names.se(name)] = np.sqrt(spread * np.maximum(deviation, 0)) / n_valid
             else:
                 ratio = total[part] / divisor
                 deviation = square[part] - 2 * ratio * cross[part] * scale[0] + ratio**2 * square[0]
                 error = np.sqrt(spread * np.maximum(deviation, 0)) / divisor
-                result[name], result[names.se(name)] = ratio, error
+                result[name] = overall[name] / overall_divisor if name in overall else ratio
+                result[names.se(name)] = error
     for name in {names.SECOND_ORDER, names.TOTAL_INTERACTION} & set(result):
         for key in (name, names.se(name)):
             result[key] = _symmetric(result[key], terms)
@@ -79,8 +80,13 @@ def finalize(
     return result
 
 
+def noise_floor(peak: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Variance that is no more than rounding, of responses up to `peak` in their own precision."""
+    return np.asarray((NOISE_STEPS * np.finfo(peak.dtype).eps * peak.astype(np.float64)) ** 2)
+
+
 def _with_dropped(
-    name: str, cross: NDArray[np.float64], scale: NDArray[np.float64], terms: PickFreezeTerms
+    name: str, cross: NDArray[np.float64], scale: NDArray[np.float64], terms: Terms
 ) -> NDArray[np.float64]:
     """Sum over blocks of the block sums of a mean times the number of dropped samples (units,)."""
     if not terms.drop:
@@ -90,7 +96,7 @@ def _with_dropped(
     return cross[terms.slices[name]][0]
 
 
-def _symmetric(pairs: NDArray[np.float64], terms: PickFreezeTerms) -> NDArray[np.float64]:
+def _symmetric(pairs: NDArray[np.float64], terms: Terms) -> NDArray[np.float64]:
     matrix = np.full((terms.n_factors, terms.n_factors, pairs.shape[1]), np.nan)
     for index, (i, j) in enumerate(terms.pairs):
         matrix[i, j] = matrix[j, i] = pairs[index]

@@ -1,28 +1,19 @@
-"""Streaming Sobol indices: sums of products of differences over the rows of pick-freeze designs.
+"""Streaming sums over the rows of pick-freeze designs: the state of a span of blocks, and what fills it.
 
-With p_i = A_i − A and q_i = B_i − B (rows of `neuroprobe.design.pick_freeze`), and d factors:
-
-    first-order variance   −½ E[p_i q_i]            total variance      ¼ E[p_i² + q_i²]
-    second-order variance   ½ E[p_i q_j + p_j q_i]  total interaction   ½ E[p_i p_j + q_i q_j]
-    variance                E[(A − B)² + Σ_i (A_i − B_i)²] / (2 (d + 1))
-
-Without the rows B_i: E[(B − ½(A + A_i))(A_i − A)], ½ E[p_i²], E[p_i p_j] and ½ E[(A − B)²]. All are unbiased, and
-differences, so that a shift of the response changes nothing and a factor without effect gives exactly 0.
-
-Standard errors are those of ratios of block sums by the delta method.
+Which terms are summed is an estimator's: see `neuroprobe.statistics.estimators`. Standard errors are those of ratios
+of block sums by the delta method.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from neuroprobe import names
+from neuroprobe.statistics.estimators import Terms
 
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
 TILE = 1 << 18  # sums that are updated at a time on a CPU, so that their terms stay in the cache
@@ -31,122 +22,14 @@ UNROLLED = 4  # base samples of one compiled update
 FUSE = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 100_000, "max_fusion_size": 10_000}
 
 
-@dataclass(frozen=True)
-class PickFreezeTerms:
-    """Which sums are kept.
-
-    Parameters
-    ----------
-    n_factors : int
-        d.
-    second_order : bool
-        Whether the design has the rows B_i, and so second-order indices.
-    total_interaction : bool
-        Whether total interactions (superset importance; Liu & Owen 2006) are wanted.
-    drop : bool
-        Whether base samples with a non-finite response are left out, per unit, and counted.
-    """
-
-    n_factors: int
-    second_order: bool = True
-    total_interaction: bool = False
-    drop: bool = False
-
-    @cached_property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of factors, in the order of their sums."""
-        return tuple(itertools.combinations(range(self.n_factors), 2))
-
-    @cached_property
-    def slices(self) -> dict[str, slice]:
-        """Where each quantity lies among the sums."""
-        d, n_pairs = self.n_factors, len(self.pairs)
-        counts = {names.VARIANCE: 1, names.FIRST_ORDER: d, names.TOTAL_ORDER: d}
-        if self.second_order:
-            counts[names.SECOND_ORDER] = n_pairs
-        if self.total_interaction:
-            counts[names.TOTAL_INTERACTION] = n_pairs
-        counts |= {names.MEAN: 1, names.ACTIVITY_RATE: 1}
-        if self.drop:
-            counts[names.N_DROPPED] = 1
-        stops = itertools.accumulate(counts.values())
-        return {name: slice(stop - counts[name], stop) for name, stop in zip(counts, stops, strict=True)}
-
-    @property
-    def n_sums(self) -> int:
-        """K, the number of sums per unit."""
-        return max(part.stop for part in self.slices.values())
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of a base sample."""
-        return 2 + self.n_factors * (2 if self.second_order else 1)
-
-
-def sample_terms(rows: Sequence[Tensor], terms: PickFreezeTerms) -> list[Tensor]:
-    """Compute the K terms of each base sample, up to the factors of `scales`.
-
-    Parameters
-    ----------
-    rows : sequence of tensors (samples, units)
-        Responses to A, B, A_1 … A_d and, with second order, B_1 … B_d.
-
-    Returns
-    -------
-    list of K tensors (samples, units), in the order of ``terms.slices``.
-    """
-    d, rows, dropped = terms.n_factors, list(rows), []
-    if terms.drop:
-        finite = torch.stack([torch.isfinite(row) for row in rows]).all(0)
-        rows = [torch.where(finite, row, 0.0) for row in rows]
-        dropped = [(~finite).to(rows[0].dtype)]
-    a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
-    p = [row - a for row in a_i]
-    q = [row - b for row in b_i]
-    variance = (a - b) ** 2
-    if terms.second_order:
-        for one, other in zip(a_i, b_i, strict=True):
-            variance = variance + (one - other) ** 2
-        result = [variance]
-        result += [x * y for x, y in zip(p, q, strict=True)]
-        result += [x * x + y * y for x, y in zip(p, q, strict=True)]
-        result += [p[i] * q[j] + p[j] * q[i] for i, j in terms.pairs]
-        if terms.total_interaction:
-            result += [p[i] * p[j] + q[i] * q[j] for i, j in terms.pairs]
-    else:
-        result = [variance]
-        result += [(b - 0.5 * (a + row)) * x for row, x in zip(a_i, p, strict=True)]
-        result += [x * x for x in p]
-        if terms.total_interaction:
-            result += [p[i] * p[j] for i, j in terms.pairs]
-    # A and B are the independent points: the other rows would add work and hardly any information
-    return [*result, a + b, (a > 0).to(a.dtype) + (b > 0).to(a.dtype), *dropped]
-
-
-def scales(terms: PickFreezeTerms) -> dict[str, float]:
-    """Factors that turn sums of `sample_terms` into sums of unbiased estimates."""
-    if terms.second_order:
-        shares = {
-            names.FIRST_ORDER: -0.5,
-            names.TOTAL_ORDER: 0.25,
-            names.SECOND_ORDER: 0.5,
-            names.TOTAL_INTERACTION: 0.5,
-        }
-        variance = 1 / (2 * (terms.n_factors + 1))
-    else:
-        shares = {names.FIRST_ORDER: 1.0, names.TOTAL_ORDER: 0.5, names.TOTAL_INTERACTION: 1.0}
-        variance = 0.5
-    return {names.VARIANCE: variance, **shares, names.MEAN: 0.5, names.ACTIVITY_RATE: 0.5, names.N_DROPPED: 1.0}
-
-
-def _accumulate(rows: Sequence[Tensor], sums: Sequence[Tensor], peak: Tensor, terms: PickFreezeTerms) -> None:
-    """Add the terms of some base samples to K sums (units,), in place; `rows` as in `sample_terms`."""
-    for total, term in zip(sums, sample_terms(rows, terms), strict=True):
+def _accumulate(rows: Sequence[Tensor], sums: Sequence[Tensor], peak: Tensor, terms: Terms) -> None:
+    """Add the terms of some base samples to K sums (units,), in place; `rows` as in `Terms.sample_terms`."""
+    for total, term in zip(sums, terms.sample_terms(rows), strict=True):
         total.add_(term.sum(0))
     peak.copy_(torch.maximum(peak, _largest(rows, terms).amax(0)))
 
 
-def _largest(rows: Sequence[Tensor], terms: PickFreezeTerms) -> Tensor:
+def _largest(rows: Sequence[Tensor], terms: Terms) -> Tensor:
     largest = torch.maximum(rows[0].abs(), rows[1].abs())
     return torch.where(torch.isfinite(largest), largest, 0.0) if terms.drop else largest
 
@@ -155,7 +38,7 @@ _Update = Callable[[Tensor, Tensor, Tensor, list[Tensor], Tensor], None]
 
 
 @cache
-def _compiled_update(terms: PickFreezeTerms) -> _Update:
+def _compiled_update(terms: Terms) -> _Update:
     """Compile the update by `UNROLLED` base samples, written out so that all terms stay in registers.
 
     The K sums are K tensors: the compiler would copy all of one for every sum that changes.
@@ -167,7 +50,7 @@ def _compiled_update(terms: PickFreezeTerms) -> _Update:
         largest = peak
         for sample in range(UNROLLED):
             rows = [y.index_select(0, index[sample, row : row + 1])[0] for row in range(terms.n_rows)]
-            found = sample_terms(rows, terms)
+            found = terms.sample_terms(rows)
             # a sample that only fills up repeats one row: its differences are 0, and the rest has weight 0
             found[first_weighted:] = [term * weight[sample] for term in found[first_weighted:]]
             totals = [total + term for total, term in zip(totals, found, strict=True)] if totals else found
@@ -195,9 +78,10 @@ class PickFreezeSums:
 
     Attributes
     ----------
-    total, square, cross : float64 tensors (K, units)
-        Block sums of `sample_terms`, their squares, and their products with the block sums of the variance, each
-        summed over blocks.
+    total : float64 tensor (n_kept, units)
+        Sums of the blocks' sums.
+    square, cross : float64 tensors (n_ratios, units)
+        Squares of the first of the blocks' sums, and their products with those of the variance, summed over blocks.
     peak : tensor (units,)
         Largest absolute response to A and B.
     n_blocks, n_samples : int
@@ -213,37 +97,43 @@ class PickFreezeSums:
         square: Tensor | None = None,
         cross: Tensor | None = None,
         *,
+        n_ratios: int | None = None,
         drop: bool = False,
     ) -> None:
         self.total, self.peak, self.drop = total, peak, drop
+        self.n_ratios = len(total) if n_ratios is None else n_ratios
         self.n_samples, self.n_blocks = n_samples, n_blocks
         self._square, self._cross = square, cross
 
     @property
+    def _ratios(self) -> Tensor:
+        return self.total[: self.n_ratios]
+
+    @property
     def square(self) -> Tensor:
-        """Sum over blocks of the squared block sums (K, units)."""
-        return self.total * self.total if self._square is None else self._square
+        """Sum over blocks of the squared block sums (n_ratios, units)."""
+        return self._ratios * self._ratios if self._square is None else self._square
 
     @property
     def cross(self) -> Tensor:
-        """Sum over blocks of block sums times those of the variance, or of dropped samples for means (K, units)."""
-        return self.total * self._partner() if self._cross is None else self._cross
+        """Products of those with the sums of the variance, or for means with the dropped samples (n_ratios, units)."""
+        return self._ratios * self._partner() if self._cross is None else self._cross
 
     def _partner(self) -> Tensor:
-        """Return the block sums that the cross products are with (K, units)."""
+        """Return the block sums that the cross products are with (n_ratios, units)."""
         if not self.drop:
             return self.total[0]
-        mean_and_activity = slice(len(self.total) - 3, len(self.total) - 1)
-        partner = self.total[0].repeat(len(self.total), 1)
-        partner[mean_and_activity] = self.total[-1]
+        mean_and_activity = slice(self.n_ratios - 3, self.n_ratios - 1)
+        partner = self.total[0].repeat(self.n_ratios, 1)
+        partner[mean_and_activity] = self._ratios[-1]
         return partner
 
     def merge(self, right: PickFreezeSums) -> None:
         """Add the state of the blocks to the right, in place."""
         square, cross = self.square, self.cross
         if right._square is None or right._cross is None:
-            square.addcmul_(right.total, right.total)
-            cross.addcmul_(right.total, right._partner())
+            square.addcmul_(right._ratios, right._ratios)
+            cross.addcmul_(right._ratios, right._partner())
         else:
             square += right._square
             cross += right._cross
@@ -258,7 +148,7 @@ class PickFreezeSums:
         arrays = {
             "total": self.total,
             "peak": self.peak,
-            "counts": torch.tensor([self.n_samples, self.n_blocks, int(self.drop)]),
+            "counts": torch.tensor([self.n_samples, self.n_blocks, self.n_ratios, int(self.drop)]),
         }
         if self._square is not None and self._cross is not None:
             arrays |= {"square": self._square, "cross": self._cross}
@@ -267,9 +157,9 @@ class PickFreezeSums:
     @classmethod
     def from_state(cls, arrays: dict[str, Tensor]) -> PickFreezeSums:
         """Make a state of what `state` returned."""
-        n_samples, n_blocks, drop = arrays["counts"].tolist()
-        square, cross = arrays.get("square"), arrays.get("cross")
-        return cls(arrays["total"], arrays["peak"], n_samples, n_blocks, square, cross, drop=bool(drop))
+        n_samples, n_blocks, n_ratios, drop = arrays["counts"].tolist()
+        moments = arrays.get("square"), arrays.get("cross")
+        return cls(arrays["total"], arrays["peak"], n_samples, n_blocks, *moments, n_ratios=n_ratios, drop=bool(drop))
 
 
 class PickFreezeAccumulator:
@@ -277,19 +167,19 @@ class PickFreezeAccumulator:
 
     Parameters
     ----------
-    terms : PickFreezeTerms
+    terms : Terms
     n_units : int
     block : int
         Base samples of a block.
     dtype : torch.dtype
-        Of the partial sums: float32, or float64 for responses in float64.
+        Of the responses, and of the partial sums unless the estimator sums in float64 always.
     compiled : bool
         Whether the update is compiled by `torch.compile`.
     """
 
     def __init__(
         self,
-        terms: PickFreezeTerms,
+        terms: Terms,
         n_units: int,
         block: int,
         *,
@@ -298,7 +188,8 @@ class PickFreezeAccumulator:
         compiled: bool = False,
     ) -> None:
         self.terms, self.block, self.compiled = terms, block, compiled
-        self._sums: list[Tensor] = [torch.zeros(n_units, dtype=dtype, device=device) for _ in range(terms.n_sums)]
+        exact = torch.float64 if terms.in_double else dtype
+        self._sums: list[Tensor] = [torch.zeros(n_units, dtype=exact, device=device) for _ in range(terms.n_sums)]
         self._peak = torch.zeros(n_units, dtype=dtype, device=device)
         self._block_sums: Tensor | None = None
         self._n_part = self._n_samples = 0
@@ -324,9 +215,7 @@ class PickFreezeAccumulator:
         else:
             self._update_eagerly(y, index)
         self._n_part += len(index)
-        # with the rows B_i the variance holds every row; without, the total variances hold those that it lacks
-        checked = self._sums[:1] if self.terms.second_order else self._sums[: self.terms.slices[names.TOTAL_ORDER].stop]
-        return all(bool(torch.isfinite(total).all()) for total in checked)
+        return all(bool(torch.isfinite(total).all()) for total in self._sums[: self.terms.n_checked])
 
     def _update_eagerly(self, y: Tensor, index: Tensor) -> None:
         n_units = y.shape[1]
@@ -335,6 +224,7 @@ class PickFreezeAccumulator:
         for start in range(0, n_units, width):
             tile = slice(start, start + width)
             gathered = y[:, tile].index_select(0, index.flatten()).view(*index.shape, -1)
+            gathered = gathered.to(self._sums[0].dtype)
             _accumulate(gathered.unbind(1), [total[tile] for total in self._sums], self._peak[tile], self.terms)
 
     def _update_compiled(self, y: Tensor, index: Tensor) -> None:
@@ -364,15 +254,18 @@ class PickFreezeAccumulator:
         self._fold()
         if self._n_samples != self.block or self._block_sums is None:
             raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
-        state = PickFreezeSums(self._block_sums, self._peak.clone(), self._n_samples, drop=self.terms.drop)
+        kept = self.terms.block_sums(self._block_sums, self._n_samples)
+        state = PickFreezeSums(
+            kept, self._peak.clone(), self._n_samples, n_ratios=self.terms.n_ratios, drop=self.terms.drop
+        )
         self._block_sums, self._n_samples = None, 0
         self._peak.zero_()
         return state
 
 
-def state_bytes(terms: PickFreezeTerms, n_units: int, depth: int) -> int:
+def state_bytes(terms: Terms, n_units: int, depth: int) -> int:
     """Bytes of memory of the sums of one layer: partial and block sums, and `depth` unmerged states."""
-    partial = 4 * terms.n_sums + 4
+    partial = (8 if terms.in_double else 4) * terms.n_sums + 4
     block_sums = 8 * terms.n_sums
-    merged = 24 * terms.n_sums + 4
+    merged = 8 * terms.n_kept + 16 * terms.n_ratios + 4
     return n_units * (partial + block_sums + depth * merged)

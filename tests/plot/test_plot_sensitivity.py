@@ -7,7 +7,7 @@ import xarray as xr
 
 import neuroprobe as npr
 from neuroprobe.analysis.sensitivity import SobolAnalysis, depth_profiles, strongest_channels
-from neuroprobe.statistics.pick_freeze import PickFreezeTerms
+from neuroprobe.statistics.estimators import DifferenceTerms
 
 
 @pytest.fixture(scope="module")
@@ -72,4 +72,4 @@ def test_pictures_render_without_a_browser(result: xr.DataTree, tmp_path) -> Non
 
 
 def test_analysis_knows_its_terms() -> None:
-    assert SobolAnalysis(("a", "b"), second_order=False).terms == PickFreezeTerms(2, second_order=False)
+    assert SobolAnalysis(("a", "b"), second_order=False).terms == DifferenceTerms(2, second_order=False)

@@ -15,20 +15,19 @@ from neuroprobe import names
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import (
     PickFreezeAccumulator,
     PickFreezeSums,
-    PickFreezeTerms,
     compiles,
-    scales,
     state_bytes,
 )
 
 SAMPLES = 1 << 12
 
 
-def sums_of(y: torch.Tensor, terms: PickFreezeTerms, cuts: tuple[int, ...] = (), **options) -> PickFreezeSums:
+def sums_of(y: torch.Tensor, terms: DifferenceTerms, cuts: tuple[int, ...] = (), **options) -> PickFreezeSums:
     """Accumulate responses (samples, rows, units) as one block, in the pieces between `cuts`."""
     accumulator = PickFreezeAccumulator(terms, y.shape[-1], len(y), **options)
     for start, stop in itertools.pairwise((0, *cuts, len(y))):
@@ -80,7 +79,7 @@ def test_agrees_with_salib_on_the_same_rows() -> None:
     rows = design.presentations(0, n)
     y = oracle.function(np.stack([rows.values[name] for name in ("x1", "x2", "x3")], -1))
     ours = finalize(
-        sums_of(torch.from_numpy(y)[..., None], PickFreezeTerms(3), dtype=torch.float64), PickFreezeTerms(3)
+        sums_of(torch.from_numpy(y)[..., None], DifferenceTerms(3), dtype=torch.float64), DifferenceTerms(3)
     )
     # SALib orders the rows A, AB_1 … AB_d, BA_1 … BA_d, B
     order = [0, *range(2, 8), 1]
@@ -95,9 +94,9 @@ def test_agrees_with_salib_on_the_same_rows() -> None:
 def test_sums_are_those_of_the_formulas(second_order: bool) -> None:
     """Brute force: each term written out for one sample and one unit."""
     d = 3
-    terms = PickFreezeTerms(d, second_order, total_interaction=True)
+    terms = DifferenceTerms(d, second_order, total_interaction=True)
     y = torch.randn(5, terms.n_rows, 2, dtype=torch.float64)
-    scale = [scales(terms)[name] for name, part in terms.slices.items() for _ in range(part.start, part.stop)]
+    scale = [terms.scales[name] for name, part in terms.slices.items() for _ in range(part.start, part.stop)]
     total = sums_of(y, terms, dtype=torch.float64).total.numpy() * np.array(scale)[:, None]
     expected = np.zeros_like(total)
     for sample, unit in np.ndindex(5, 2):
@@ -123,7 +122,7 @@ def test_sums_are_those_of_the_formulas(second_order: bool) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 127), max_size=6, unique=True), st.integers(1, 40))
 def test_random_chunks_change_nothing_beyond_rounding(cuts: list[int], n_units: int) -> None:
-    terms = PickFreezeTerms(3)
+    terms = DifferenceTerms(3)
     y = torch.randn(128, terms.n_rows, n_units, generator=torch.Generator().manual_seed(n_units))
     whole, pieces = sums_of(y, terms), sums_of(y, terms, tuple(sorted(cuts)))
     np.testing.assert_allclose(pieces.total, whole.total, rtol=1e-5, atol=1e-4)
@@ -132,7 +131,7 @@ def test_random_chunks_change_nothing_beyond_rounding(cuts: list[int], n_units: 
 
 def test_tiles_of_units_change_nothing() -> None:
     """The eager update walks over tiles of units: a unit's sums do not depend on its neighbours."""
-    terms = PickFreezeTerms(2)
+    terms = DifferenceTerms(2)
     y = torch.randn(64, terms.n_rows, 5000)
     whole = sums_of(y, terms).total
     alone = sums_of(y[..., 4321:4322].contiguous(), terms).total
@@ -142,7 +141,7 @@ def test_tiles_of_units_change_nothing() -> None:
 def test_compiled_update_equals_the_eager_one() -> None:
     if not compiles():
         pytest.skip("no compiler for torch.compile here")
-    terms = PickFreezeTerms(3, total_interaction=True)
+    terms = DifferenceTerms(3, total_interaction=True)
     y = torch.randn(128, terms.n_rows, 700)
     eager, compiled = sums_of(y, terms), sums_of(y, terms, (50,), compiled=True)
     scale = eager.total.abs().amax(1, keepdim=True)
@@ -151,7 +150,7 @@ def test_compiled_update_equals_the_eager_one() -> None:
 
 def test_rows_are_looked_up() -> None:
     """A row that repeats a stimulus is run once, and its response serves every row that repeats it."""
-    terms = PickFreezeTerms(2)
+    terms = DifferenceTerms(2)
     y = torch.randn(64, terms.n_rows, 7)
     index = torch.randint(0, 64 * terms.n_rows, (64, terms.n_rows))
     accumulator = PickFreezeAccumulator(terms, 7, 64)
@@ -204,7 +203,7 @@ def test_dead_and_constant_units_are_undefined_and_spare_the_rest() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_response_that_is_not_finite_is_seen_at_once(bad: float) -> None:
-    terms = PickFreezeTerms(2)
+    terms = DifferenceTerms(2)
     y = torch.randn(8, terms.n_rows, 5)
     y[3, 2, 4] = bad
     accumulator = PickFreezeAccumulator(terms, 5, 8)
@@ -212,14 +211,14 @@ def test_a_response_that_is_not_finite_is_seen_at_once(bad: float) -> None:
 
 
 def test_dropped_base_samples_are_left_out_per_unit_and_counted() -> None:
-    terms = PickFreezeTerms(2, drop=True)
+    terms = DifferenceTerms(2, drop=True)
     y = torch.randn(64, terms.n_rows, 3, dtype=torch.float64)
     kept = y.clone()
     y[[3, 10], [0, 4], [1, 1]] = float("nan")
     found = finalize(sums_of(y, terms, dtype=torch.float64), terms)
     mask = torch.ones(64, dtype=torch.bool)
     mask[[3, 10]] = False
-    without = finalize(sums_of(kept[mask][..., 1:2], PickFreezeTerms(2), dtype=torch.float64), PickFreezeTerms(2))
+    without = finalize(sums_of(kept[mask][..., 1:2], DifferenceTerms(2), dtype=torch.float64), DifferenceTerms(2))
     assert found["n_dropped"].tolist() == [0, 2, 0]
     for name in ("first_order", "total_order", "variance", "mean"):
         np.testing.assert_allclose(found[name][..., 1], without[name][..., 0], rtol=1e-10)
@@ -227,7 +226,7 @@ def test_dropped_base_samples_are_left_out_per_unit_and_counted() -> None:
 
 def test_errors_of_means_allow_for_blocks_of_which_more_is_dropped() -> None:
     """Half of the samples of some blocks are dropped: a mean of noise has the error of the samples that are left."""
-    terms, rng = PickFreezeTerms(2, drop=True), np.random.default_rng(0)
+    terms, rng = DifferenceTerms(2, drop=True), np.random.default_rng(0)
     merged, kept = None, []
     for _ in range(64):
         y = torch.from_numpy(rng.normal(10, 1, (64, 1, 1))).expand(-1, terms.n_rows, -1).clone()
@@ -248,7 +247,7 @@ def test_errors_of_means_allow_for_blocks_of_which_more_is_dropped() -> None:
 
 @pytest.mark.parametrize("row", range(4))
 def test_every_row_is_checked_without_second_order(row: int) -> None:
-    terms = PickFreezeTerms(2, second_order=False)
+    terms = DifferenceTerms(2, second_order=False)
     y = torch.randn(8, terms.n_rows, 3)
     y[2, row, 1] = np.nan
     accumulator = PickFreezeAccumulator(terms, 3, 8)
@@ -256,7 +255,7 @@ def test_every_row_is_checked_without_second_order(row: int) -> None:
 
 
 def test_merging_equals_one_span_and_survives_saving() -> None:
-    terms = PickFreezeTerms(3)
+    terms = DifferenceTerms(3)
     parts = [sums_of(torch.randn(64, terms.n_rows, 6), terms) for _ in range(4)]
     totals = [part.total.clone() for part in parts]
     left, right = parts[0], parts[2]
@@ -272,7 +271,7 @@ def test_merging_equals_one_span_and_survives_saving() -> None:
 
 def test_standard_error_is_that_of_the_ratio_of_block_sums() -> None:
     """Delta method by an independent route: the residuals t − R v of the blocks."""
-    terms = PickFreezeTerms(2)
+    terms = DifferenceTerms(2)
     parts = [
         sums_of(torch.randn(64, terms.n_rows, 4, dtype=torch.float64), terms, dtype=torch.float64) for _ in range(8)
     ]
@@ -281,8 +280,8 @@ def test_standard_error_is_that_of_the_ratio_of_block_sums() -> None:
     for part in parts[1:]:
         merged.merge(part)
     found = finalize(merged, terms)
-    blocks[:, 0] *= scales(terms)[names.VARIANCE]
-    blocks[:, 1:3] *= scales(terms)[names.FIRST_ORDER]
+    blocks[:, 0] *= terms.scales[names.VARIANCE]
+    blocks[:, 1:3] *= terms.scales[names.FIRST_ORDER]
     ratio = blocks[:, 1:3].sum(0) / blocks[:, 0].sum(0)
     residual = blocks[:, 1:3] - ratio * blocks[:, :1]
     expected = np.sqrt(8 * residual.var(0, ddof=1)) / blocks[:, 0].sum(0)
@@ -304,7 +303,7 @@ def test_coverage_of_the_intervals() -> None:
 
 
 def test_a_block_that_is_not_full_is_refused() -> None:
-    accumulator = PickFreezeAccumulator(PickFreezeTerms(1), 2, 64)
+    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 64)
     accumulator.update(torch.randn(4, 2), torch.arange(4).view(1, 4))
     with pytest.raises(ValueError, match="64 base samples, received 1"):
         accumulator.end_block()
@@ -312,7 +311,7 @@ def test_a_block_that_is_not_full_is_refused() -> None:
 
 def test_state_bytes_are_those_of_the_specification() -> None:
     """About 36 K bytes per unit, 1.0 kB for six factors with second order, whatever the number of samples."""
-    terms = PickFreezeTerms(6)
+    terms = DifferenceTerms(6)
     assert state_bytes(terms, 1, 1) == pytest.approx(36 * terms.n_sums, rel=0.01)
     assert 900 < state_bytes(terms, 1, 1) < 1200
 
@@ -324,7 +323,7 @@ def test_binary_switch_halves_are_reused_and_give_the_same_indices() -> None:
     rows = design.presentations(0, 256)
     x = np.stack([rows.values[f"{n}_on"] for n in "abc"], -1)
     y = torch.from_numpy(x[..., 0] + 2 * x[..., 1] * x[..., 2])[..., None]
-    terms = PickFreezeTerms(3)
+    terms = DifferenceTerms(3)
     looked_up = torch.take_along_dim(y, torch.from_numpy(rows.source)[..., None], dim=1)
     assert rows.is_run.mean() < 0.75
     assert torch.equal(
