@@ -11,10 +11,10 @@ import torch
 
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import PickFreeze, block_length
-from neuroprobe.statistics.estimators import DifferenceTerms
+from neuroprobe.design.pick_freeze import PickFreeze, Presentations, block_length
+from neuroprobe.statistics.estimators import DifferenceTerms, Terms
 from neuroprobe.statistics.indices import finalize
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 from neuroprobe.statistics.tree import MergeTree, Span
 
 
@@ -114,12 +114,27 @@ def stream(
     block, length = block_length(samples, scramble)
     design = PickFreeze(factors, seed, 1, second_order, length)
     terms = DifferenceTerms(len(factors), second_order, total_interaction)
-    tree, accumulator = MergeTree(), None
+
+    def respond(rows: Presentations) -> np.ndarray:
+        return function(np.stack([rows.values[factor.inputs[0].name] for factor in factors], -1))
+
+    return finalize(stream_design(design, respond, samples, block, terms, dtype), terms)
+
+
+def stream_design(
+    design: PickFreeze,
+    respond: Callable[[Presentations], np.ndarray],
+    samples: int,
+    block: int,
+    terms: Terms,
+    dtype: torch.dtype = torch.float64,
+) -> PickFreezeSums:
+    """Send responses (samples, rows) or (samples, rows, units) to the rows of a design through the statistic."""
+    tree: MergeTree[PickFreezeSums] = MergeTree()
+    accumulator = None
     for number in range(samples // block):
         rows = design.presentations(number * block, (number + 1) * block)
-        x = np.stack([rows.values[factor.inputs[0].name] for factor in factors], -1)
-        y = function(x)
-        y = y.reshape(*x.shape[:2], -1)
+        y = respond(rows).reshape(block, design.n_rows, -1)
         accumulator = accumulator or PickFreezeAccumulator(terms, y.shape[-1], block, dtype=dtype)
         step = min(64, block)
         for start in range(0, block, step):
@@ -127,5 +142,56 @@ def stream(
             index = torch.arange(len(part)).view(step, -1)
             assert accumulator.update(part, index)
         tree.add(Span(number, number + 1), accumulator.end_block())
-    ((_, sums),) = tree.nodes()
-    return finalize(sums, terms)
+    (_, sums), *others = tree.nodes()
+    for _, right in others:
+        sums.merge(right)
+    return sums
+
+
+class SeparableImages:
+    """Units y = g(x) + h(I) + k(x) m(I) with g and k multilinear: their indices are known in each image.
+
+    g = a₁x₁ + a₂x₂ + a₁₂x₁x₂ and k = b₁x₁ + b₂x₂ of two independent x ~ U(−√3, √3), of mean 0 and variance 1, so that
+    within image I the variances are V_i = (a_i + b_i m(I))² and V_12 = a₁₂².
+
+    Parameters
+    ----------
+    n_images, n_units, seed : int
+        m and h of each image and unit are drawn from normal laws: m ~ N(.5, 1).
+    """
+
+    factors = tuple(Factor(name, (Input(name, Law("uniform", (-(3**0.5), 3**0.5))),)) for name in ("x1", "x2"))
+
+    def __init__(self, n_images: int, n_units: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.a, self.b = rng.normal(size=(2, 2, n_units))
+        self.a12 = rng.normal(size=n_units)
+        self.m = rng.normal(0.5, 1, (n_images, n_units))
+        self.h = rng.normal(0, 3, (n_images, n_units))
+
+    def respond(self, rows: Presentations) -> np.ndarray:
+        """Responses (samples, rows, units)."""
+        x1, x2 = (rows.values[name][..., None] for name in ("x1", "x2"))
+        g = self.a[0] * x1 + self.a[1] * x2 + self.a12 * x1 * x2
+        return g + self.h[rows.image] + (self.b[0] * x1 + self.b[1] * x2) * self.m[rows.image]
+
+    def within(self, *, new_images: bool = False) -> dict[str, np.ndarray]:
+        """Ratios of means over images: of these, or of the law that they are drawn from."""
+        mean, square = (0.5, 1.25) if new_images else (self.m.mean(0), (self.m**2).mean(0))
+        alone = self.a**2 + 2 * self.a * self.b * mean + self.b**2 * square
+        variance = alone.sum(0) + self.a12**2
+        return {
+            "first_order": alone / variance,
+            "total_order": (alone + self.a12**2) / variance,
+            "second_order": self.a12**2 / variance,
+        }
+
+    def with_image(self) -> dict[str, np.ndarray]:
+        """Indices where the image is the third factor, drawn from these images alike."""
+        mean, spread = self.m.mean(0), self.m.var(0)
+        alone = np.stack([*(self.a + self.b * mean) ** 2, self.h.var(0)])
+        by_image = self.b**2 * spread
+        variance = alone.sum(0) + self.a12**2 + by_image.sum(0)
+        total = np.stack([*(alone[:2] + self.a12**2 + by_image), alone[2] + by_image.sum(0)])
+        pairs = np.stack([self.a12**2, *by_image])  # (x1, x2), (x1, image), (x2, image)
+        return {"first_order": alone / variance, "total_order": total / variance, "second_order": pairs / variance}

@@ -1,5 +1,6 @@
 """The rig from end to end: runs, interruptions, extensions, stored responses, refusals."""
 
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from neuroprobe import names, planner, summary
 from neuroprobe.design.laws import Law
 from neuroprobe.errors import PlanError, ProtocolError, ReaderError, ResponseError, StoreError, SubjectError
 from neuroprobe.progress import BatchDone, Finished, RunStarted, ShardDone
+from neuroprobe.protocol.reader import load_protocol
+from neuroprobe.rig import open_rig
 from neuroprobe.stimuli.alterations import ALTERATIONS, Parameter, alteration
 from neuroprobe.store import RUN_FOLDER, journal_entries
 
@@ -441,6 +444,89 @@ def test_order_as_factor(tmp_path: Path) -> None:
     recording = npr.open_recording(tmp_path / "out.zarr")
     assert set(recording["order"].values.tolist()) == set(range(6))
     assert npr.sobol(recording)["linear"]["factor"].values.tolist() == ["erasing", "grayscale", "hue", "order"]
+
+
+def test_order_as_factor_against_every_state(tmp_path: Path) -> None:
+    """Three alterations, on or off, in six orders, of one image: 48 states, of which the exact indices follow."""
+    alterations = [
+        {"name": "erasing", "switch": 0.5, "row": 20, "column": 8, "area": 0.15, "aspect": 1},
+        {"name": "gaussian_blur", "switch": 0.5, "sigma": 1.5},
+        {"name": "rotation", "switch": 0.5, "angle": 30},
+    ]
+    asked = protocol(
+        treatment={"alterations": alterations, "order": "factor", "reference_side": "image"},
+        stimuli={"images": {"photographs": {"per_image": 1}, "limit": 1, "size": 32}},
+        design={"samples": 2048},
+    )
+    node = npr.run(asked, tmp_path / "out.zarr")["sobol/linear"]
+    rig = open_rig(load_protocol(asked))
+    labels = [item["name"] for item in alterations]
+    states = np.array(list(itertools.product(*[[0, 1]] * 3, range(6))))
+    values = {f"{label}_on": torch.from_numpy(states[:, i]) for i, label in enumerate(labels)}
+    values["order"] = torch.from_numpy(states[:, 3])
+    for item in alterations:
+        for key in set(item) - {"name", "switch"}:
+            values[f"{item['name']}_{key}"] = torch.full((48,), float(item[key]))
+    shown = rig.treatment.apply(rig.images.load([0] * 48), values, torch.zeros(48, dtype=torch.int64))
+    with torch.no_grad():
+        y = rig.subject.network(rig.subject.prepare(shown)).double().numpy().reshape(2, 2, 2, 6, 10)
+    variance = y.var((0, 1, 2, 3))
+    for index, name in enumerate([*labels, "order"]):
+        others = tuple(axis for axis in range(4) if axis != index)
+        first, total = y.mean(others).var(0) / variance, y.var(index).mean((0, 1, 2)) / variance
+        for exact, kind in ((first, "first_order"), (total, "total_order")):
+            found, error = (node[key].sel(factor=name).values for key in (kind, f"{kind}_se"))
+            # t with 15 degrees of freedom
+            assert (np.abs(found - exact) <= 6 * error + 1e-6).all(), (name, kind)
+    assert float(node["total_order"].sel(factor="order").mean()) > 0.005
+
+
+def test_replicated_images(tmp_path: Path) -> None:
+    """Each block shows images of its own: the errors are for new images, and larger where images differ."""
+    plain = npr.run(protocol(), tmp_path / "plain.zarr")["sobol/linear"]
+    asked = protocol(design={"samples": 512, "replicate": "image"}, record={"batch": 64, "store": "responses"})
+    node = npr.run(asked, tmp_path / "out.zarr")["sobol/linear"]
+    assert node["first_order_se"].attrs["se_scope"] == "new images of the same kind"
+    assert plain["first_order_se"].attrs["se_scope"] == "these images"
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    shown = recording["image_id"].values.reshape(node.attrs["blocks"], -1)
+    groups = [set(block.tolist()) for block in shown]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    again = npr.sobol(recording)["linear"]
+    xr.testing.assert_allclose(again.to_dataset(), node.to_dataset(), rtol=1e-5, atol=1e-7)
+    assert again["first_order_se"].attrs == node["first_order_se"].attrs
+    with pytest.raises(StoreError, match="have no images left"):
+        npr.run({**asked, "design": {"samples": 1024, "replicate": "image"}}, tmp_path / "out.zarr")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"design": {"samples": 4096, "replicate": "image", "scramble": 64}},
+            PlanError,
+            r"replicate: image: 64 blocks of 64 base samples need as many groups of images, and there are \d+ images",
+        ),
+        ({"design": {"replicate": "image"}, "image": "factor"}, ProtocolError, "replicate: image takes frozen images"),
+        ({"analyses": [{"sobol": {"estimator": "salib"}}]}, ProtocolError, "holds the variance between images"),
+        (
+            {"analyses": [{"sobol": {"estimator": "salib", "total_interaction": True}}], "image": "factor"},
+            ProtocolError,
+            "total_interaction, which SALib does not compute",
+        ),
+        (
+            {"analyses": [{"sobol": {"estimator": "salib"}}], "image": "factor", "record": {"nan": "drop"}},
+            ProtocolError,
+            "nan: drop",
+        ),
+        ({"analyses": [{"sobol": {"estimator": "salob"}}]}, ProtocolError, "salob"),
+    ],
+)
+def test_scopes_and_estimators_that_do_not_go_together(changes: dict, error: type, message: str, tmp_path) -> None:
+    image = changes.pop("image", "frozen")
+    with pytest.raises(error, match=message):
+        npr.run(protocol(**changes, stimuli={**protocol()["stimuli"], "image": image}), tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
 
 
 NETWORK = """

@@ -206,6 +206,7 @@ def sobol(recording: xr.DataTree, *, total_interaction: bool = False) -> xr.Data
         total_interaction,
         drop=attrs.get("nan") == "drop",
         image=str(attrs.get("image", "frozen")),
+        replicate=str(attrs.get("replicate", "sample")),
     )
     nodes = {}
     layers = recording.children[names.RESPONSES].children

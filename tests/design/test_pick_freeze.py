@@ -9,7 +9,7 @@ from scipy.stats import qmc
 from neuroprobe import names
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import PickFreeze, block_length, is_power_of_two
+from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze, block_length, is_power_of_two
 from neuroprobe.design.randomness import generator
 
 UNIFORM = Law("uniform", (0, 1))
@@ -47,6 +47,7 @@ DESIGNS = {
     "d + 2 rows": design_of(scramble=16, second_order=False),
     "image factor": design_of((*FACTORS, image_factor(7)), scramble=32),
     "redrawn images": design_of(scramble=16, redrawn=True),
+    "groups of images": design_of(scramble=16, n_images=70, groups=ImageGroups(16, 64)),
     "one factor": design_of((HUE,), scramble=16),
 }
 each_design = pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
@@ -284,6 +285,21 @@ def test_frozen_images_come_in_an_order_of_the_seed():
     orders = [tuple(design_of(seed=seed, n_images=64, scramble=64).presentations(0, 64).image[:, 0]) for seed in (0, 1)]
     assert orders[0] != orders[1]
     assert tuple(range(64)) not in orders
+
+
+@pytest.mark.parametrize(("n_images", "block", "n_groups"), [(64, 64, 16), (100, 64, 8), (7, 32, 7), (300, 16, 4)])
+def test_each_block_shows_images_of_its_own(n_images, block, n_groups):
+    design = design_of(n_images=n_images, scramble=block, groups=ImageGroups(block, n_groups))
+    shown = design.presentations(0, block * n_groups).image
+    assert (shown == shown[:, :1]).all()
+    blocks = shown[:, 0].reshape(n_groups, block)
+    groups = [set(row.tolist()) for row in blocks]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == min(n_images, sum(map(len, groups)))
+    for row, group in zip(blocks, groups, strict=True):
+        counts = np.unique(row, return_counts=True)[1]
+        assert counts.max() - counts.min() <= 1
+        assert abs(len(group) - min(block, n_images / n_groups)) < 1
+    np.testing.assert_array_equal(design.presentations(block + 3, 2 * block).image, shown[block + 3 : 2 * block])
 
 
 def test_image_factor_is_swapped_like_the_others():
