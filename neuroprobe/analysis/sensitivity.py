@@ -99,17 +99,32 @@ class SobolAnalysis:
         depth: int,
     ) -> xr.Dataset:
         """Label the sums of one layer, the `depth`-th that was recorded, over the layer's native shape."""
-        arrays = self.finalize(sums)
         error_attrs = {
-            "se_scope": SCOPES[self.image if self.replicate == "sample" else "replicated"],
             "se_kind": "upper bound" if scramble is None else "delta method over independent scrambles",
             "df": sums.n_blocks - 1,
+        }
+        attrs = {"samples": sums.n_samples, "blocks": sums.n_blocks, "depth": depth}
+        return self.label_arrays(self.finalize(sums), dims, shape, coords, error_attrs, attrs)
+
+    def label_arrays(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        dims: Sequence[str],
+        shape: Sequence[int],
+        coords: Mapping[Any, Any],
+        error_attrs: Mapping[str, Any],
+        attrs: Mapping[str, Any],
+    ) -> xr.Dataset:
+        """Label indices (…, units) of one layer over the layer's shape."""
+        error_attrs = {
+            "se_scope": SCOPES[self.image if self.replicate == "sample" else "replicated"],
+            **error_attrs,
         }
         variables = {}
         for name, array in arrays.items():
             leading = ((), (names.FACTOR,), (names.FACTOR, names.FACTOR_2))[array.ndim - 1]
-            attrs = self._attrs(name) | (error_attrs if name.endswith("_se") else {})
-            variables[name] = ((*leading, *dims), array.reshape(array.shape[:-1] + tuple(shape)), attrs)
+            described = self._attrs(name) | (error_attrs if name.endswith("_se") else {})
+            variables[name] = ((*leading, *dims), array.reshape(array.shape[:-1] + tuple(shape)), described)
         labels = np.array(self.factors, dtype=object)
         present = {dim for dims_, _, _ in variables.values() for dim in dims_}
         axes = {dim: (dim, labels) for dim in (names.FACTOR, names.FACTOR_2) if dim in present}
@@ -119,9 +134,7 @@ class SobolAnalysis:
             {
                 "method": METHODS[self.estimator],
                 "estimator": self.estimator,
-                "samples": sums.n_samples,
-                "blocks": sums.n_blocks,
-                "depth": depth,
+                **attrs,
                 "n_undefined": int((arrays[names.DEFINED] == 0).sum()),
             },
         )
