@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuroprobe import plot
+    from neuroprobe.analysis.select import select_units
     from neuroprobe.analysis.sensitivity import sobol
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
@@ -30,6 +31,7 @@ _HOMES = {
     "plan": "neuroprobe.runner",
     "plot": "neuroprobe.plot",
     "run": "neuroprobe.runner",
+    "select_units": "neuroprobe.analysis.select",
     "sobol": "neuroprobe.analysis.sensitivity",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "plan",
     "plot",
     "run",
+    "select_units",
     "sobol",
 ]
 

@@ -14,7 +14,6 @@ import click
 
 from neuroprobe.errors import NeuroprobeError, ProtocolError
 
-PROTOCOL_EXIT = 2
 LISTS = ("alterations", "networks", "analyses", "images", "layers")
 
 
@@ -28,12 +27,11 @@ def _readable(function: Callable[..., None]) -> Callable[..., None]:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             try:
                 function(*args, **kwargs)
-            except ProtocolError as error:
-                click.echo(str(error), err=True)
-                sys.exit(PROTOCOL_EXIT)
             except NeuroprobeError as error:
-                click.echo(f"error: {error}", err=True)
-                sys.exit(1)
+                # every line of a protocol's errors begins with its place
+                prefix = "" if isinstance(error, ProtocolError) else "error: "
+                click.echo(f"{prefix}{error}", err=True)
+                sys.exit(error.exit_code)
             except KeyboardInterrupt:
                 click.echo("\ninterrupted: run the same command again to go on", err=True)
                 sys.exit(130)
@@ -134,6 +132,45 @@ def export(store: Path, output: Path) -> None:
 
     export_netcdf(store, output)
     click.echo(str(output))
+
+
+@main.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("query", required=False)
+@click.option("--columns", help="Columns of the output, separated by commas.")
+@click.option("--sort", "sort_by", metavar="COLUMN", help="Column to sort by, the largest value first.")
+@click.option("--ascending", is_flag=True, help="Sort the smallest value first.")
+@click.option("--limit", type=click.IntRange(min=0), help="Units to print, at most.")
+@click.option("--csv", "style", flag_value="csv", help="Print CSV with all digits.")
+@click.option("--json", "style", flag_value="json", help="Print a list of JSON records.")
+@click.option("--list-columns", "only_list", is_flag=True, help="Print the columns that there are, and stop.")
+@_readable
+def select(
+    store: Path,
+    query: str | None,
+    columns: str | None,
+    sort_by: str | None,
+    ascending: bool,
+    limit: int | None,
+    style: str | None,
+    only_list: bool,
+) -> None:
+    """Print the units of the result in a STORE, or netCDF export, for which a QUERY is true: one a line.
+
+    A query is such as "layer == 'conv2' and first_order_hue > 2 * first_order_se_hue", or "channel in [3, 5] and not
+    (mean < 0 or mean > 1)". Without one, all units are printed.
+    """
+    from neuroprobe.analysis.select import list_columns, select_units
+    from neuroprobe.export import write_units
+
+    if only_list:
+        rows = list_columns(store)
+        click.echo(json.dumps(rows) if style == "json" else _table(rows))
+        return
+    chosen = None if columns is None else [name.strip() for name in columns.split(",")]
+    units = select_units(store, query, columns=chosen, sort_by=sort_by, ascending=ascending, limit=limit)
+    write_units(units, sys.stdout, style or "tsv")
+    click.echo(f"{units.attrs['n_selected']:,} of {units.attrs['n_units']:,} units", err=True)
 
 
 @main.command(name="list")

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class NeuroprobeError(Exception):
-    """Base of all errors of neuroprobe."""
+    """Base of all errors of neuroprobe.
+
+    Attributes
+    ----------
+    exit_code : int
+        Of a command that ends with it: 2 where what the user wrote is wrong, else 1.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class ProtocolError(NeuroprobeError):
         In the order of the file.
     """
 
+    exit_code = 2
+
     def __init__(self, problems: Sequence[Problem], file: str = "<protocol>") -> None:
         self.file = file
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
@@ -49,6 +60,48 @@ class ProtocolError(NeuroprobeError):
     def column(self) -> int:
         """Column of the first problem."""
         return self.problems[0].column
+
+
+class QueryError(NeuroprobeError):
+    """A query of units that cannot be read, or does not fit the columns that there are.
+
+    Parameters
+    ----------
+    message : str
+    text : str
+        The query; empty where the error is about something else, or is raised where the text is not known.
+    start, stop : int
+        The characters of the query that are wrong: from `start`, counted from 0, up to but without `stop`.
+
+    Attributes
+    ----------
+    line, column : int
+        Place of the first of these characters, both from 1; 0 where the error is not in a query.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, text: str = "", start: int = 0, stop: int = 0) -> None:
+        self.message, self.start, self.stop = message, start, stop
+        self.line = self.column = 0
+        if text:
+            self.line = text.count("\n", 0, start) + 1
+            self.column = start - text.rfind("\n", 0, start)
+            marked = _marked(text.split("\n")[self.line - 1], self.column - 1, stop - start)
+            message = f"query:{self.line}:{self.column}: {message}\n{marked}"
+        super().__init__(message)
+
+    def within(self, text: str) -> QueryError:
+        """Return the same error with its place in a text."""
+        return QueryError(self.message, text, self.start, self.stop)
+
+
+def _marked(line: str, start: int, length: int, width: int = 100) -> str:
+    """Return a line, or the part of a long one, above carets that mark some of its characters."""
+    first = max(0, start - width // 2)
+    shown = "".join(character if character.isprintable() else " " for character in line[first : first + width])
+    carets = "^" * max(1, min(length, len(shown) - (start - first)))
+    return f"  {shown}\n  {' ' * (start - first)}{carets}"
 
 
 class PlanError(NeuroprobeError):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Final, TextIO
 
+import numpy as np
+import pandas as pd
 import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.store import open_result, require_file_name
+
+DIGITS: Final = 6  # of numbers for people
+ROWS: Final = 1 << 16  # that are turned into JSON at a time
 
 
 def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -44,3 +51,40 @@ def _plain_text(dataset: xr.Dataset) -> xr.Dataset:
     """Text as objects, which netCDF4 writes as strings."""
     texts = {name: v.astype(object) for name, v in dataset.variables.items() if v.dtype.kind == "T"}
     return dataset.assign_coords({name: (v.dims, v.values, v.attrs) for name, v in texts.items()})
+
+
+def write_units(units: xr.Dataset, stream: TextIO, style: str = "tsv") -> None:
+    """Write a table of units: a line per unit below a line of names, or a list of records.
+
+    Parameters
+    ----------
+    units : Dataset
+        As `neuroprobe.select_units` gives it.
+    stream : text file
+    style : str
+        ``"tsv"``: separated by tabs, numbers to six digits, for people; ``"csv"`` or ``"json"``: all digits. Undefined
+        numbers are NaN; in JSON they are null, and so are infinite ones.
+    """
+    table = units.to_dataframe().reset_index(drop=True)
+    for name in map(str, units.coords):
+        # places that some layers lack are whole numbers beside NaN
+        if pd.api.types.is_float_dtype(table[name]) and (table[name].dropna() % 1 == 0).all():
+            table[name] = table[name].astype("Int64")
+    match style:
+        case "json":
+            _write_json(table, stream)
+        case "csv":
+            table.to_csv(stream, index=False, na_rep="NaN")
+        case _:
+            table.to_csv(stream, index=False, na_rep="NaN", sep="\t", float_format=f"%.{DIGITS}g")
+
+
+def _write_json(table: pd.DataFrame, stream: TextIO) -> None:
+    """Write records some rows at a time, by way of the standard library: pandas rounds to 15 decimals."""
+    table = table.replace([np.inf, -np.inf], np.nan).astype(object)
+    table = table.where(table.notna(), None)
+    stream.write("[")
+    for start in range(0, len(table), ROWS):
+        records = table[start : start + ROWS].to_dict("records")
+        stream.write(", " * (start > 0) + json.dumps(records)[1:-1])
+    stream.write("]\n")

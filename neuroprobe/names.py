@@ -10,6 +10,7 @@ CHANNEL: Final = "channel"
 Y: Final = "y"
 X: Final = "x"
 TOKEN: Final = "token"
+UNIT: Final = "unit"
 FACTOR: Final = "factor"
 FACTOR_2: Final = "factor_2"
 LAYER: Final = "layer"
@@ -23,6 +24,9 @@ ROLE: Final = "role"
 IMAGE_ID: Final = "image_id"
 CLASS_LABEL: Final = "class_label"
 STIMULUS_ID: Final = "stimulus_id"
+
+# coordinates of units
+UNIT_ID: Final = "unit_id"
 
 # factors that are not alterations
 IMAGE: Final = "image"
@@ -40,6 +44,7 @@ SECOND_ORDER: Final = "second_order"
 TOTAL_INTERACTION: Final = "total_interaction"
 VARIANCE: Final = "variance"
 MEAN: Final = "mean"
+SHAPLEY_EFFECT: Final = "shapley_effect"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
 N_DROPPED: Final = "n_dropped"
@@ -52,6 +57,11 @@ CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 def se(name: str) -> str:
     """Name of the standard error of a variable."""
     return f"{name}_se"
+
+
+def column(variable: str, *labels: str) -> str:
+    """Name of a column of a table of units: ``variance``, ``first_order_hue``, ``shapley_hue`` of `shapley_effect`."""
+    return "_".join([variable.replace(SHAPLEY_EFFECT, "shapley") if labels else variable, *labels])
 
 
 def switch(alteration: str) -> str:

@@ -27,6 +27,7 @@ PUBLIC = {
     "plan",
     "plot",
     "run",
+    "select_units",
     "sobol",
 }
 
