@@ -22,6 +22,7 @@ SAMPLE: Final = "sample"
 ROLE: Final = "role"
 IMAGE_ID: Final = "image_id"
 CLASS_LABEL: Final = "class_label"
+SOURCE: Final = "source"
 STIMULUS_ID: Final = "stimulus_id"
 
 # factors that are not alterations
