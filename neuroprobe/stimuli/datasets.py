@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from threading import Lock
@@ -118,25 +118,28 @@ def open_dataset(
     options = options or {}
     for _, complaint in complaints(name, root, split, download, options):
         raise ReaderError(complaint)
-    images = _construct(name, root, split, download, options)
+    images, n = _construct(name, root, split, download, options)
     lock = Lock()  # FakeData seeds torch, and others keep one file open
 
     def item(index: int) -> tuple[Any, Any]:
         with lock:
             return _pair(images[index], name)
 
-    if not len(images):
+    if not n:
         raise ReaderError(f"data set {name} is empty")
     return Source(
         where=f"data set {name}" + (f" in {root!r}" if root else ""),
-        ids=[str(index) for index in range(len(images))],
-        labels=_labels(images, item),
+        ids=[str(index) for index in range(n)],
+        labels=_labels(images, n, item),
         read=lambda index: _picture(item(index)[0]),
         n_bytes=getattr(getattr(images, "data", None), "nbytes", 0),
     )
 
 
-def _construct(name: str, root: str | None, split: str | None, download: bool, options: Mapping[str, Any]) -> Any:
+def _construct(
+    name: str, root: str | None, split: str | None, download: bool, options: Mapping[str, Any]
+) -> tuple[Any, int]:
+    """Make a data set, and count its images."""
     taken = parameters(name)
     arguments = dict(options)
     if root is not None:
@@ -151,7 +154,8 @@ def _construct(name: str, root: str | None, split: str | None, download: bool, o
         raise _missing(name, root, "there is no such folder", "download" in taken)
     try:
         with redirect_stdout(sys.stderr):
-            return getattr(datasets, name)(**arguments)
+            images = getattr(datasets, name)(**arguments)
+        return images, len(images)
     except (ValueError, TypeError) as error:
         raise ReaderError(f"data set {name}: {error}") from error
     except ImportError as error:
@@ -188,8 +192,8 @@ def _picture(image: Image.Image | Tensor) -> Picture:
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
-def _labels(images: Any, item: Any) -> list[str | None] | None:
-    targets = _targets(images, item)
+def _labels(images: Any, n: int, item: Callable[[int], tuple[Any, Any]]) -> list[str | None] | None:
+    targets = _targets(images, n, item)
     if targets is None:
         return None
     names = _class_names(getattr(images, "classes", None) or ())
@@ -199,7 +203,7 @@ def _labels(images: Any, item: Any) -> list[str | None] | None:
     ]
 
 
-def _targets(images: Any, item: Any) -> list[int | None] | None:
+def _targets(images: Any, n: int, item: Callable[[int], tuple[Any, Any]]) -> list[int | None] | None:
     """Classes of all images by number, without decoding them where the data set lists them; None if it has none."""
 
     def target(index: int) -> Any:
@@ -210,7 +214,6 @@ def _targets(images: Any, item: Any) -> list[int | None] | None:
         except Exception:  # a broken image, of which the set will tell
             return None
 
-    n = len(images)
     place, first = next(((i, t) for i in range(n) if (t := target(i)) is not None), (0, None))
     if not _is_class(first):
         return None
