@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 
 from neuroprobe.errors import SubjectError
-from neuroprobe.protocol.schema import ANALYSES, IMAGE_SOURCES, SobolSpec
+from neuroprobe.protocol.images import IMAGE_SOURCES
+from neuroprobe.protocol.schema import ANALYSES, SobolSpec
 
 
 def alterations() -> list[dict[str, str]]:
@@ -42,11 +44,13 @@ def analyses() -> list[dict[str, str]]:
 
 
 def images() -> list[dict[str, str]]:
-    """Sources of images with their keys."""
-    return [
-        {"name": name, "summary": inspect.getdoc(model) or "", "keys": ", ".join(model.model_fields)}
-        for name, model in IMAGE_SOURCES.items()
-    ]
+    """Sources of images with their keys and defaults, their own keys first."""
+    rows = []
+    for name, model in IMAGE_SOURCES.items():
+        fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__)
+        keys = (key if field.is_required() else f"{key}: {json.dumps(field.default)}" for key, field in fields)
+        rows.append({"name": name, "summary": inspect.getdoc(model) or "", "keys": ", ".join(keys)})
+    return rows
 
 
 def layers(network: str, size: int | None = None) -> list[dict[str, str]]:

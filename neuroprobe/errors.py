@@ -116,6 +116,10 @@ class ReaderError(NeuroprobeError):
     """Images, weights or a recording that cannot be read."""
 
 
+class ImageError(ReaderError):
+    """An image that cannot be decoded."""
+
+
 class SubjectError(NeuroprobeError):
     """A network that cannot be recorded as it is."""
 

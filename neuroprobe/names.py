@@ -23,6 +23,7 @@ SAMPLE: Final = "sample"
 ROLE: Final = "role"
 IMAGE_ID: Final = "image_id"
 CLASS_LABEL: Final = "class_label"
+SOURCE: Final = "source"
 STIMULUS_ID: Final = "stimulus_id"
 
 # coordinates of units

@@ -24,6 +24,7 @@ MAX_SAMPLES_PER_BATCH: Final = 64  # the statistics sum at most so many in float
 COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
 PIECE: Final = 1024  # base samples; a block may have many more
 CHUNK_BYTES: Final = 32 << 20  # of a chunk of stored responses
+N_NAMED: Final = 3  # broken images that a warning names
 
 
 @dataclass(frozen=True)
@@ -409,6 +410,9 @@ def _n_packs(n_run: NDArray[np.int64], batch: int) -> int:
 
 def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
     protocol, n_blocks = rig.protocol, samples // layout.block
+    if skipped := rig.images.skipped:
+        listed = ", ".join(skipped[:N_NAMED]) + (", …" if len(skipped) > N_NAMED else "")
+        yield f"{len(skipped):,} broken images are left out: {listed}"
     if samples != wanted:
         yield f"samples: {wanted:,} is not a multiple of the block of {layout.block}; {samples:,} are run"
     if not is_power_of_two(samples):

@@ -27,6 +27,7 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "weights_hash": rig.subject.digest,
         "stimulus_hash": rig.images.digest,
         "n_images": len(rig.images),
+        "n_skipped": rig.images.n_skipped,
         "image_shape": list(rig.images.shape),
         "device": str(rig.device),
         "dtype": "float32",

@@ -93,8 +93,7 @@ class Recorder:
         for start in range(block * layout.block, (block + 1) * layout.block, layout.piece):
             presentations = self.design.presentations(start, start + layout.piece)
             if self.writer is not None:
-                images = self.rig.images
-                self.writer.write_table(start * self.plan.n_rows, presentations, images.ids, images.labels)
+                self.writer.write_table(start * self.plan.n_rows, presentations, self.rig.images.columns)
             for pack in packs(presentations, layout.batch):
                 self._present(probe, presentations, pack)
                 listener(BatchDone(pack.stop - pack.start))

@@ -53,11 +53,9 @@ class ResponseWriter:
         self._written: dict[str, int] = {}
         self._arrays: dict[str, Any] = {}
 
-    def write_table(
-        self, start: int, presentations: Presentations, image_ids: Sequence[str], labels: Sequence[str] | None
-    ) -> None:
+    def write_table(self, start: int, presentations: Presentations, images: Mapping[str, Sequence[str]]) -> None:
         """Write the presentation table of a piece that starts at row `start`."""
-        for name, column in table_columns(presentations, image_ids, labels).items():
+        for name, column in table_columns(presentations, images).items():
             dtype = str if column.dtype == object else column.dtype.type
             array = self._array(name, (self.n,), (self.piece,), (names.PRESENTATION,), dtype)
             array[start : start + len(column)] = column
@@ -134,10 +132,14 @@ class ResponseWriter:
             array[:] = np.asarray(values)
 
 
-def table_columns(
-    presentations: Presentations, image_ids: Sequence[str], labels: Sequence[str] | None
-) -> dict[str, NDArray[Any]]:
-    """Columns of the presentation table, one value per row of the design, in order."""
+def table_columns(presentations: Presentations, images: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+    """Columns of the presentation table, one value per row of the design, in order.
+
+    Parameters
+    ----------
+    images : dict
+        Column → what it says of each image.
+    """
     n, n_rows = presentations.image.shape
     image = presentations.image.ravel()
     sample = np.repeat(presentations.sample, n_rows)
@@ -147,11 +149,10 @@ def table_columns(
         names.SAMPLE: sample.astype(np.int64),
         names.ROLE: np.tile(role, n),
         names.DESIGN: np.full(n * n_rows, DESIGN_NAME, dtype=object),
-        names.IMAGE_ID: np.array(image_ids, dtype=object)[image],
         names.STIMULUS_ID: np.array([f"{s}_{r}" for s, r in zip(sample, shown_as, strict=True)], dtype=object),
     }
-    if labels is not None:
-        columns[names.CLASS_LABEL] = np.array(labels, dtype=object)[image]
+    for name, of_images in images.items():
+        columns[name] = np.array(of_images, dtype=object)[image]
     for name, value in presentations.values.items():
         if name != names.IMAGE:
             is_whole = name == names.ORDER or name.endswith(names.switch(""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,22 @@ from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.schema import AlterationSpec, Folder, Photographs, Protocol, StimuliSpec, TreatmentSpec
-from neuroprobe.stimuli.images import Framing, ImageSet, folder_images, photograph_images
+from neuroprobe.protocol.images import (
+    ArrayFile,
+    DataSet,
+    Folder,
+    ImageSource,
+    Photographs,
+    StoredImages,
+    source_names,
+)
+from neuroprobe.protocol.schema import AlterationSpec, Protocol, StimuliSpec, TreatmentSpec
+from neuroprobe.stimuli.arrays import open_array
+from neuroprobe.stimuli.datasets import open_dataset
+from neuroprobe.stimuli.decoding import Framing
+from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.stimuli.images import ImageSet, Source
+from neuroprobe.stimuli.photographs import open_photographs
 from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
 
@@ -107,15 +121,28 @@ def make_treatment(spec: TreatmentSpec) -> Treatment:
 
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:
     """Open the images of a protocol at its size, or else at the size that the network declares."""
-    size = spec.images.size
-    framing = declared if size is None else Framing((size[0], size[1]))
-    match spec.images:
-        case Folder(folder=folder, limit=limit, shuffle=shuffle):
-            return folder_images(Path(folder), framing, limit=limit, shuffle=shuffle, seed=seed)
-        case Photographs(photographs=how, limit=limit):
-            return photograph_images(framing, crop=how.crop, per_image=how.per_image, limit=limit, seed=seed)
+    framing = declared if spec.size is None else Framing(spec.size)
+    named = zip(spec.sources, source_names(spec.sources), strict=True)
+    return ImageSet(*(open_source(source, name, seed) for source, name in named), framing=framing, seed=seed)
+
+
+def open_source(spec: ImageSource, name: str, seed: int) -> Source:
+    """Open one source of images; none is decoded yet."""
+    match spec:
+        case Folder():
+            source = open_folder(Path(spec.folder))
+        case Photographs(photographs=how):
+            source = open_photographs(crop=how.crop, per_image=how.per_image, seed=seed)
+        case ArrayFile():
+            source = open_array(Path(spec.array))
+        case DataSet():
+            source = open_dataset(spec.dataset, spec.root, spec.split, download=spec.download, options=spec.options)
         case other:
             raise PlanError(f"no reader for images of {type(other).__name__}")
+    if isinstance(spec, StoredImages):
+        red, green, blue = spec.background
+        source = replace(source, shuffle=spec.shuffle, background=(red, green, blue))
+    return replace(source, name=name, limit=spec.limit, skip_broken=spec.skip_broken)
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from neuroprobe.stimuli.alterations import ALTERATIONS
-from neuroprobe.stimuli.images import Framing, ImageSet, folder_images
+from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.stimuli.images import ImageSet
 
 torch.set_num_threads(1)
 # a deadline would make a slow machine fail
@@ -76,7 +77,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def cifar_images(data: Path) -> ImageSet:
     """The 5000 labelled test images of CIFAR-10, at their own size."""
-    return folder_images(data / "cifar10" / "test", Framing())
+    return ImageSet(open_folder(data / "cifar10" / "test"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from neuroprobe.protocol.images import PLACES
 from neuroprobe.protocol.schema import Protocol
 
 
@@ -30,7 +31,10 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
     value = canonical(protocol)
     del value["title"], value["design"]["samples"], value["subject"]["weights"]
     del value["record"]["device"]
-    value["stimuli"]["images"].pop("folder", None)
+    images = value["stimuli"]["images"]
+    for source in images if isinstance(images, list) else [images]:
+        for key in PLACES:
+            source.pop(key, None)
     return _hash({**value, "content": content})
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from neuroprobe.errors import Problem, ProtocolError, closest
-from neuroprobe.protocol.schema import IMAGE_SOURCES, Protocol
+from neuroprobe.protocol.images import IMAGE_SOURCES
+from neuroprobe.protocol.schema import Protocol
 
 Path_ = tuple[Hashable, ...]
 VARIABLE = re.compile(r"\$\{([^}\n]*)\}")

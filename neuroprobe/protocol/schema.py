@@ -3,58 +3,29 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     GetJsonSchemaHandler,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, unknown_name
 from neuroprobe.protocol.alteration import AlterationSpec
+from neuroprobe.protocol.images import AnyImages, ImageSource
+from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
-
-
-class Model(BaseModel):
-    """A block of a protocol."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
-
-
-def problem(message: str) -> PydanticCustomError:
-    """Error of a value, with a message of our own; braces need no escape."""
-    return PydanticCustomError("protocol", "{message}", {"message": message})
-
-
-def problem_at(loc: tuple[str | int, ...], message: str, value: Any) -> ValidationError:
-    """Error of a value within a block."""
-    details = InitErrorDetails(type=problem(message), loc=loc, input=value)
-    return ValidationError.from_exception_data("Protocol", [details])
-
-
-def _resolve(path: str, info: ValidationInfo) -> str:
-    base = (info.context or {}).get("base")
-    return str(Path(base, path)) if base is not None else path
-
-
-RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_resolve)]
 
 
 def _weights(value: str, info: ValidationInfo) -> str:
@@ -62,7 +33,7 @@ def _weights(value: str, info: ValidationInfo) -> str:
         return value
     if not value.endswith(WEIGHT_SUFFIXES):
         raise problem(f"given {value!r}, expected DEFAULT, none, or a path that ends in {', '.join(WEIGHT_SUFFIXES)}")
-    return _resolve(value, info)
+    return resolve(value, info)
 
 
 class Preprocess(Model):
@@ -70,11 +41,6 @@ class Preprocess(Model):
 
     mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
     std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
-
-
-def short_form(core_schema: Any, handler: GetJsonSchemaHandler, short: dict[str, Any]) -> dict[str, Any]:
-    """JSON schema of a block that can also be written in a short form."""
-    return {"anyOf": [short, handler(core_schema)]}
 
 
 class LayerSpec(Model):
@@ -120,66 +86,21 @@ class SubjectSpec(Model):
         return self
 
 
-def _size(value: Any) -> Any:
-    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class ImageSource(Model):
-    """What all sources of images share."""
-
-    limit: PositiveInt | None = None
-    size: Annotated[
-        Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None,
-        BeforeValidator(_size, json_schema_input_type=PositiveInt | list[PositiveInt] | None),
-    ] = None
-
-
-class Folder(ImageSource):
-    """A folder of images, or of one folder per class."""
-
-    folder: RelativePath
-    shuffle: bool = False
-
-
-class PhotographsSpec(Model):
-    """How crops are cut out of the photographs that ship with scikit-image."""
-
-    crop: PositiveInt = 64
-    per_image: PositiveInt = 20
-
-
-class Photographs(ImageSource):
-    """Crops of photographs that need no download."""
-
-    photographs: PhotographsSpec
-
-
-IMAGE_SOURCES: dict[str, type[ImageSource]] = {"folder": Folder, "photographs": Photographs}
-
-
-def _image_source(value: Any) -> str | None:
-    if isinstance(value, ImageSource):
-        return next(key for key, model in IMAGE_SOURCES.items() if isinstance(value, model))
-    if isinstance(value, dict):
-        return next((key for key in IMAGE_SOURCES if key in value), None)
-    return None
-
-
-AnyImages = Annotated[
-    Annotated[Folder, Tag("folder")] | Annotated[Photographs, Tag("photographs")],
-    Discriminator(
-        _image_source,
-        custom_error_type="protocol",
-        custom_error_message=f"expected a source of images with one of the keys: {', '.join(IMAGE_SOURCES)}",
-    ),
-]
-
-
 class StimuliSpec(Model):
     """Which images are shown, and what the image is in the design."""
 
     images: AnyImages
     image: Literal["frozen", "factor", "redrawn"] = "frozen"
+
+    @property
+    def sources(self) -> list[ImageSource]:
+        """The sources of the images, one or several."""
+        return list(self.images) if isinstance(self.images, list) else [self.images]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images, where a source gives them."""
+        return next(((source.size[0], source.size[1]) for source in self.sources if source.size is not None), None)
 
 
 def _order(value: Any) -> Any:

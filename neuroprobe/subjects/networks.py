@@ -15,7 +15,7 @@ from torch import nn
 
 from neuroprobe.errors import SubjectError, unknown_name
 from neuroprobe.registry import Registry
-from neuroprobe.stimuli.images import Framing
+from neuroprobe.stimuli.decoding import Framing
 from neuroprobe.subjects import cifar_resnet, embedded
 
 

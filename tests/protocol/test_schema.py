@@ -9,7 +9,8 @@ from neuroprobe.errors import ProtocolError
 from neuroprobe.protocol import Protocol, load_protocol
 from neuroprobe.protocol.alteration import AlterationSpec, read_law
 from neuroprobe.protocol.digest import canonical
-from neuroprobe.protocol.schema import Folder, LayerSpec, Photographs, Responses
+from neuroprobe.protocol.images import Folder, Photographs
+from neuroprobe.protocol.schema import LayerSpec, Responses
 from neuroprobe.stimuli.alterations import ALTERATIONS
 
 SMALLEST = {

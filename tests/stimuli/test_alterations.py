@@ -10,7 +10,9 @@ from torchvision.transforms.v2 import functional as vision
 from neuroprobe.design.laws import Law
 from neuroprobe.errors import RegistryError
 from neuroprobe.stimuli.alterations import ALTERATIONS, REFERENCE_SIDE, Parameter, alteration, check_alteration
-from neuroprobe.stimuli.images import Framing, photograph_images
+from neuroprobe.stimuli.decoding import Framing
+from neuroprobe.stimuli.images import ImageSet
+from neuroprobe.stimuli.photographs import open_photographs
 
 OURS = ("erasing", "grayscale", "gaussian_blur", "hue", "rotation")
 N_IMAGES = 6
@@ -21,7 +23,7 @@ def random_images(height: int, width: int, n: int = N_IMAGES, seed: int = 0) -> 
 
 
 def photographs(height: int, width: int) -> Tensor:
-    crops = photograph_images(Framing((height, width)), crop=96, per_image=1, seed=3)
+    crops = ImageSet(open_photographs(crop=96, per_image=1, seed=3), framing=Framing((height, width)))
     assert len(crops) == N_IMAGES
     return crops.load(range(N_IMAGES))
 

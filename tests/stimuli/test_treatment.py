@@ -20,7 +20,8 @@ from neuroprobe.protocol.schema import TreatmentSpec
 from neuroprobe.rig import Rig, alteration_factor, make_treatment, open_rig
 from neuroprobe.stimuli import treatment as treatment_module
 from neuroprobe.stimuli.alterations import ALTERATIONS, Parameter, alteration
-from neuroprobe.stimuli.images import Framing, folder_images
+from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders, nth_order
 
 N = 5
@@ -169,7 +170,7 @@ class TestReference:
 @pytest.mark.usefixtures("own_alterations")
 def test_rows_of_a_base_sample_share_their_noise(image_folder: Path) -> None:
     alteration("noise", level=Parameter(Law("uniform", (0, 1)), low=0, high=1, identity=0.0))(noise)
-    images = folder_images(image_folder, Framing())
+    images = ImageSet(open_folder(image_folder))
     shift, level = Law("uniform", (-0.5, 0.5)), Law("uniform", (0.5, 1.0))
     factors = (Factor("hue", (Input("hue_shift", shift),)), Factor("noise", (Input("noise_level", level),)))
     design = PickFreeze(factors, seed=3, n_images=len(images), second_order=True, scramble=4)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from neuroprobe.protocol.schema import SubjectSpec
-from neuroprobe.stimuli.images import Framing, ImageSet, folder_images
+from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.subjects.embedded import CLASSES, WEIGHTS_FILE, EmbeddedNetwork, load_embedded_weights
 from neuroprobe.subjects.subject import Subject, load_subject
 
@@ -62,7 +64,7 @@ def test_the_training_is_on_record(training: dict[str, object]) -> None:
 
 
 def test_accuracy_on_500_images(subject: Subject, data: Path) -> None:
-    images = folder_images(data / "cifar10" / "test", Framing(), limit=500)
+    images = ImageSet(replace(open_folder(data / "cifar10" / "test"), limit=500))
     assert images.labels is not None
     assert [images.labels.count(name) for name in CLASSES] == [50] * 10
     assert n_right(subject, images) / 500 >= 0.85

@@ -1,0 +1,222 @@
+"""Sources of images in a protocol: a folder, a file of an array, a data set, photographs, or several of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    PositiveInt,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, ValidationError
+
+from neuroprobe.errors import closest
+from neuroprobe.protocol.model import Model, RelativePath, problem, resolve
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+# keys that say where images lie: what is there is hashed
+PLACES = ("name", "folder", "array", "root", "download", "skip_broken")
+
+
+def _size(value: Any) -> Any:
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _name(value: str) -> str:
+    if not value or "/" in value:
+        raise problem(f"name: given {value!r}, expected a word without '/', which stands between name and image")
+    return value
+
+
+def _array(value: str, info: ValidationInfo) -> str:
+    if not value.endswith(ARRAY_SUFFIXES):
+        raise problem(f"given {value!r}, expected a path that ends in {', '.join(ARRAY_SUFFIXES)}")
+    return resolve(value, info)
+
+
+class ImageSource(Model):
+    """What all sources of images share.
+
+    Attributes
+    ----------
+    name : str, optional
+        Of several sources, what stands before the ids of this one's images; by default it is named after its place.
+    limit : int, optional
+        Number of images; of classes, the same number of each as far as it goes.
+    size : int or list of int, optional
+        Height and width (px) to which images are resized and cropped; one size holds for all sources of a set.
+    skip_broken : bool
+        Whether images that cannot be decoded are left out, with a warning, rather than refused.
+    """
+
+    name: Annotated[str, AfterValidator(_name)] | None = None
+    limit: PositiveInt | None = None
+    size: Annotated[
+        Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None,
+        BeforeValidator(_size, json_schema_input_type=PositiveInt | list[PositiveInt] | None),
+    ] = None
+    skip_broken: bool = False
+
+    @property
+    def own_name(self) -> str:
+        """What the source is called where the protocol does not name it."""
+        raise NotImplementedError
+
+
+class StoredImages(ImageSource):
+    """What sources share whose images lie somewhere.
+
+    Attributes
+    ----------
+    shuffle : bool
+        Whether a limit takes images at random rather than the first ones, and they are shown in that order.
+    background : list of float
+        RGB in [0, 1] behind transparent pixels; mid-grey by default.
+    """
+
+    shuffle: bool = False
+    background: list[Annotated[float, Field(ge=0, le=1)]] = Field(default=[0.5, 0.5, 0.5], min_length=3, max_length=3)
+
+
+class Folder(StoredImages):
+    """A folder of images (PNG, JPEG, TIFF, WebP), or of one folder per class."""
+
+    folder: RelativePath
+
+    @property
+    def own_name(self) -> str:
+        """Name of the folder."""
+        return Path(os.path.normpath(self.folder)).name or "folder"
+
+
+class ArrayFile(StoredImages):
+    """Images in a NumPy file: .npy, or .npz with the keys images, labels and ids."""
+
+    array: Annotated[str, AfterValidator(_array)]
+
+    @property
+    def own_name(self) -> str:
+        """Name of the file."""
+        return Path(self.array).stem
+
+
+class DataSet(StoredImages):
+    """A data set of torchvision.datasets by the name of its class; options are further arguments of that class."""
+
+    dataset: str
+    root: RelativePath | None = None
+    split: str | None = None
+    download: bool = False
+    options: dict[str, JsonValue] = Field(default={})
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        from neuroprobe.stimuli.datasets import complaints
+
+        errors = [
+            InitErrorDetails(type=problem(message), loc=loc, input=getattr(self, loc[0]))
+            for loc, message in complaints(self.dataset, self.root, self.split, self.download, self.options)
+        ]
+        if errors:
+            raise ValidationError.from_exception_data("DataSet", errors)
+        return self
+
+    @property
+    def own_name(self) -> str:
+        """Name of the data set and of its split."""
+        return self.dataset if self.split is None else f"{self.dataset}_{self.split}".replace("/", "_")
+
+
+class PhotographsSpec(Model):
+    """How crops are cut out of the photographs that ship with scikit-image."""
+
+    crop: PositiveInt = 64
+    per_image: PositiveInt = 20
+
+
+class Photographs(ImageSource):
+    """Crops (crop: 64 px, per_image: 20) of photographs that need no download."""
+
+    photographs: PhotographsSpec
+
+    @property
+    def own_name(self) -> str:
+        """The word itself."""
+        return "photographs"
+
+
+IMAGE_SOURCES: dict[str, type[ImageSource]] = {
+    "folder": Folder,
+    "photographs": Photographs,
+    "array": ArrayFile,
+    "dataset": DataSet,
+}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "several"
+    is_read = isinstance(value, ImageSource)
+    return next(key for key, model in IMAGE_SOURCES.items() if (isinstance(value, model) if is_read else key in value))
+
+
+def _known(value: Any) -> Any:
+    """Refuse a mapping without the key of a source, naming the closest one."""
+    if isinstance(value, ImageSource) or (isinstance(value, dict) and any(key in value for key in IMAGE_SOURCES)):
+        return value
+    keys = list(value) if isinstance(value, dict) and value else [value]
+    hint = next((hint for key in keys if (hint := closest(key, IMAGE_SOURCES))), "")
+    raise problem(
+        f"given {', '.join(map(repr, keys))}{hint}, expected a source of images with one of the keys: "
+        f"{', '.join(IMAGE_SOURCES)}"
+    )
+
+
+def _all_known(value: Any) -> Any:
+    return value if isinstance(value, list) else _known(value)
+
+
+def _consistent(sources: list[ImageSource]) -> list[ImageSource]:
+    sizes = [source.size for source in sources if source.size is not None]
+    if any(size != sizes[0] for size in sizes):
+        raise problem(f"size: given {', '.join(map(str, sizes))}, expected one: images of a set have one size")
+    given = [source.name for source in sources if source.name is not None]
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise problem(f"name: sources named twice: {', '.join(twice)}; names tell the sources of a set apart")
+    return sources
+
+
+_Source = (
+    Annotated[Folder, Tag("folder")]
+    | Annotated[Photographs, Tag("photographs")]
+    | Annotated[ArrayFile, Tag("array")]
+    | Annotated[DataSet, Tag("dataset")]
+)
+_OneSource = Annotated[_Source, Discriminator(_kind), BeforeValidator(_known)]
+_Sources = Annotated[list[_OneSource], Field(min_length=1), AfterValidator(_consistent), Tag("several")]
+AnyImages = Annotated[_Source | _Sources, Discriminator(_kind), BeforeValidator(_all_known)]
+
+
+def source_names(sources: Sequence[ImageSource]) -> list[str]:
+    """Names that tell the sources of a set apart: those that are given, or else their own, numbered where taken."""
+    taken = {source.name for source in sources}
+    found = []
+    for source in sources:
+        name, number = source.name or source.own_name, 1
+        while source.name is None and name in taken:
+            number += 1
+            name = f"{source.own_name}_{number}"
+        taken.add(name)
+        found.append(name)
+    return found
