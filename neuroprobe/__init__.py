@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprobe import plot
     from neuroprobe.analysis.select import select_units
-    from neuroprobe.analysis.sensitivity import sobol
+    from neuroprobe.analysis.stored import sobol
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.schema import Protocol
@@ -32,7 +32,7 @@ _HOMES = {
     "plot": "neuroprobe.plot",
     "run": "neuroprobe.runner",
     "select_units": "neuroprobe.analysis.select",
-    "sobol": "neuroprobe.analysis.sensitivity",
+    "sobol": "neuroprobe.analysis.stored",
 }
 
 __all__ = [

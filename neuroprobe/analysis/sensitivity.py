@@ -1,9 +1,8 @@
-"""Sobol indices with labels: of a run, and of stored responses."""
+"""Sobol indices with labels, and what is read off them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from neuroprobe import names
-from neuroprobe.errors import ReaderError
 
 if TYPE_CHECKING:
     from neuroprobe.statistics.estimators import Terms
@@ -40,7 +38,6 @@ SCOPES: Final = {
     "redrawn": "images drawn from this set",
     "replicated": "new images of the same kind",
 }
-PIECE_BYTES: Final = 128 << 20  # of stored responses that are in memory at a time
 TOLERANCE: Final = 0.01  # standard error under which an index counts as converged
 
 
@@ -182,141 +179,6 @@ def label_convergence(
         names.FACTOR: np.array(factors, dtype=object),
     }
     return xr.Dataset(variables, coords, {"tolerance": TOLERANCE})
-
-
-def sobol(recording: xr.DataTree, *, total_interaction: bool = False) -> xr.DataTree:
-    """Sobol indices of stored responses.
-
-    Parameters
-    ----------
-    recording : xarray.DataTree
-        As `neuroprobe.open_recording` opens it: ``/responses/<layer>`` with ``response(presentation, …)``, the
-        presentations in the order in which they were recorded, whole base samples.
-    total_interaction : bool
-        Whether total interactions are wanted too.
-
-    Returns
-    -------
-    xarray.DataTree
-        One node per layer, as under ``/sobol`` of a result: ``first_order(factor, …)``, ``total_order``,
-        ``second_order(factor, factor_2, …)`` with standard errors, ``variance``, ``mean``, ``activity_rate``,
-        ``defined``. Memory is bounded by a chunk of the responses and the sums of one layer.
-
-    Raises
-    ------
-    ReaderError
-        If the recording has no pick-freeze design, or its rows are not in order.
-
-    Notes
-    -----
-    The estimators and their errors are those of the run: see `neuroprobe.statistics.pick_freeze`.
-    """
-    design = _recorded_design(recording)
-    attrs = recording.attrs
-    analysis = SobolAnalysis(
-        design.factors,
-        design.second_order,
-        total_interaction,
-        drop=attrs.get("nan") == "drop",
-        image=str(attrs.get("image", "frozen")),
-        replicate=str(attrs.get("replicate", "sample")),
-    )
-    nodes = {}
-    layers = recording.children[names.RESPONSES].children
-    for depth, layer in enumerate(sorted(layers, key=_recorded_place(attrs))):
-        node = layers[layer]
-        response = node[names.RESPONSE].transpose(names.PRESENTATION, ...)
-        coords = {dim: response.coords[dim].values for dim in response.dims[1:] if dim in response.coords}
-        sums = _stream(response, analysis, design)
-        dims = [str(dim) for dim in response.dims[1:]]
-        nodes[layer] = analysis.label(sums, dims, response.shape[1:], coords, design.scramble, depth)
-    return xr.DataTree.from_dict(nodes, name=analysis.name)
-
-
-def _recorded_place(attrs: Mapping[Any, Any]) -> Callable[[str], int]:
-    """Place of a layer in the protocol that a recording was made by; all alike where there is none."""
-    if names.PROVENANCE not in attrs:
-        return lambda layer: 0
-    order = [layer["name"] for layer in json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]["layers"]]
-    return order.index
-
-
-@dataclass(frozen=True)
-class _RecordedDesign:
-    """The pick-freeze design of a recording, read off its presentation table."""
-
-    factors: tuple[str, ...]
-    second_order: bool
-    n_samples: int
-    n_rows: int
-    block: int
-    scramble: int | None
-
-
-def _recorded_design(recording: xr.DataTree) -> _RecordedDesign:
-    if names.RESPONSES not in recording.children:
-        raise ReaderError(
-            f"no group {names.RESPONSES!r} in this tree (it has: {', '.join(recording.children) or 'none'}); "
-            "open stored responses by `open_recording`"
-        )
-    table = recording.to_dataset()
-    if names.ROLE not in table.variables or names.SAMPLE not in table.variables:
-        raise ReaderError(
-            f"the presentation table has no {names.ROLE!r} and {names.SAMPLE!r}: "
-            "Sobol indices need a pick-freeze design"
-        )
-    role, sample = table[names.ROLE].values.astype(object), table[names.SAMPLE].values
-    n_rows = int((sample == sample[0]).sum())
-    roles = role[:n_rows].tolist()
-    prefix = names.altered_by_b("A", "")
-    factors = tuple(one.removeprefix(prefix) for one in roles if one.startswith(prefix))
-    second_order = n_rows == 2 * len(factors) + 2
-    ends = ("A", "B") if second_order else ("A",)
-    expected = ["A", "B", *(names.altered_by_b(end, factor) for end in ends for factor in factors)]
-    n_samples = len(role) // n_rows
-    in_order = len(role) % n_rows == 0 and bool((sample.reshape(n_samples, n_rows) == sample[::n_rows, None]).all())
-    if (
-        roles != expected
-        or not in_order
-        or not bool((role.reshape(n_samples, n_rows) == np.array(expected, dtype=object)).all())
-    ):
-        raise ReaderError(
-            f"presentations are not whole base samples in order (roles begin {roles[:4]}, expected {expected[:4]}): "
-            "leave the presentations as they were recorded; choose units, not presentations"
-        )
-    block = int(recording.attrs.get("block", max(1, n_samples // 16)))
-    if n_samples % block:
-        raise ReaderError(f"{n_samples} base samples are not a multiple of the block of {block} samples")
-    scramble = int(recording.attrs.get("scramble", 0)) or None
-    return _RecordedDesign(factors, second_order, n_samples, n_rows, block, scramble)
-
-
-def _stream(response: xr.DataArray, analysis: SobolAnalysis, design: _RecordedDesign) -> PickFreezeSums:
-    """Run the responses of one layer through the streaming statistic, some base samples at a time."""
-    import torch
-
-    from neuroprobe.statistics.pick_freeze import FOLD
-    from neuroprobe.statistics.tree import MergeTree, Span
-
-    n_units = int(np.prod(response.shape[1:]))
-    dtype = torch.float64 if response.dtype == np.float64 else torch.float32
-    accumulator = analysis.accumulator(n_units, design.block, dtype=dtype)
-    tree: MergeTree[PickFreezeSums] = MergeTree()
-    fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * design.n_rows * n_units))
-    step = min(FOLD, design.block, 1 << (fitting.bit_length() - 1))
-    for start in range(0, design.n_samples, design.block):
-        for first in range(start, start + design.block, step):
-            n = min(step, start + design.block - first)
-            rows = response[first * design.n_rows : (first + n) * design.n_rows].values
-            index = torch.arange(n * design.n_rows).view(n, design.n_rows)
-            if not accumulator.update(torch.from_numpy(rows.reshape(len(rows), -1)).to(dtype), index):
-                raise ReaderError(f"responses of base samples {first} to {first + n - 1} hold NaN or infinity")
-        block = start // design.block
-        tree.add(Span(block, block + 1), accumulator.end_block())
-    (_, sums), *others = tree.nodes()
-    for _, right in others:
-        sums.merge(right)
-    return sums
 
 
 def depth_profile(indices: xr.Dataset, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
