@@ -412,7 +412,7 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
     protocol, n_blocks = rig.protocol, samples // layout.block
     if skipped := rig.images.skipped:
         listed = ", ".join(skipped[:N_NAMED]) + (", …" if len(skipped) > N_NAMED else "")
-        yield f"{len(skipped):,} broken images are left out: {listed}"
+        yield f"images left out as broken: {len(skipped):,} ({listed})"
     if samples != wanted:
         yield f"samples: {wanted:,} is not a multiple of the block of {layout.block}; {samples:,} are run"
     if not is_power_of_two(samples):

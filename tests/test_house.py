@@ -31,7 +31,7 @@ PUBLIC = {
     "sobol",
 }
 
-TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner", "statistics.pick_freeze"}
+TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner", "statistics.pick_freeze", "statistics.estimators"}
 EVERYWHERE = {"errors", "names", "registry"}
 # part → the parts that it may import at module level; parts that are not listed may import any but NOBODY
 ALLOWED = {

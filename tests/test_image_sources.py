@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,9 @@ def test_what_is_skipped_is_said(make: Any, image_folder: Path, tmp_path: Path) 
         npr.run(make(folder), tmp_path / "out.zarr", limit=SAMPLES)
     assert not (tmp_path / "out.zarr").exists()
     skipping = make({**folder, "skip_broken": True})
-    warning = "4 broken images are left out: cat/00.png, cat/01.jpg, dog/03.jpg, …"
+    warning = "images left out as broken: 4 (cat/00.png, cat/01.jpg, dog/03.jpg, …)"
     assert warning in npr.plan(skipping, limit=SAMPLES, measure=False).warnings
-    with pytest.warns(UserWarning, match=warning):
+    with pytest.warns(UserWarning, match=re.escape(warning)):
         result = npr.run(skipping, tmp_path / "out.zarr", limit=SAMPLES)
     provenance = json.loads(result.attrs[names.PROVENANCE])
     assert (provenance["n_images"], provenance["n_skipped"]) == (20, 4)

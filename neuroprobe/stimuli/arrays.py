@@ -51,14 +51,14 @@ def open_array(path: Path) -> Source:
     for key, column in columns.items():
         if column.shape != images.shape[:1]:
             raise ReaderError(f"{where}: {key} has shape {column.shape}, expected one for each of {len(images)} images")
-    ids = [str(name) for name in columns.get("ids", np.arange(len(images)))]
+    ids = columns.get("ids", np.arange(len(images)).astype(str)).tolist()
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise ReaderError(f"{where}: ids tell images apart, and {twice!r} is there {ids.count(twice)} times")
     return Source(
         where=where,
         ids=ids,
-        labels=[str(label) for label in columns["labels"]] if "labels" in columns else None,
+        labels=columns["labels"].tolist() if "labels" in columns else None,
         read=lambda index: np.asarray(images[index]),
         n_bytes=0 if path.suffix == ".npy" else images.nbytes,
     )
@@ -77,7 +77,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             held = ", ".join(archive.files) or "nothing"
             raise ValueError(f"expected the key 'images', or one array beside labels and ids; it holds {held}")
         columns = {"images": archive["images" if "images" in keys else keys[0]]}
-        return columns | {key: archive[key] for key in ("labels", "ids") if key in archive.files}
+        return columns | {key: archive[key].astype(str) for key in ("labels", "ids") if key in archive.files}
 
 
 def _as_images(array: NDArray[Any], where: str) -> NDArray[Any]:

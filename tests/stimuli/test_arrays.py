@@ -65,8 +65,9 @@ def test_labels_and_ids(tmp_path: Path) -> None:
     assert ImageSet(replace(found, limit=3)).labels == ["a", "b", "c"]
 
 
-def test_numbers_are_labels_too(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", GREY, labels=np.array([3, 1, 4, 1, 5, 9]))
+@pytest.mark.parametrize("kind", [int, np.uint8, str, bytes])
+def test_numbers_and_bytes_are_labels_too(tmp_path: Path, kind: type) -> None:
+    np.savez_compressed(tmp_path / "a.npz", GREY, labels=np.array([3, 1, 4, 1, 5, 9]).astype(kind))
     assert open_array(tmp_path / "a.npz").labels == ["3", "1", "4", "1", "5", "9"]
 
 
