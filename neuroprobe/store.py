@@ -156,17 +156,17 @@ class RunStore:
         self.spans[span] = entry
         self.convergence |= convergence
 
-    def load(self, span: Span, device: Any = "cpu") -> States:
-        """Read the states of a span."""
-        from safetensors.torch import load_file
+    def load(self, span: Span, key: str, device: Any = "cpu") -> PickFreezeSums:
+        """Read the state of a span that has a key; one at a time, as all together may not fit into memory."""
+        from safetensors import safe_open
 
         from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
-        parts: dict[str, dict[str, Any]] = {}
-        for name, array in load_file(self.folder / self.spans[span]["file"], device=str(device)).items():
-            key, _, part = name.rpartition(SEPARATOR)
-            parts.setdefault(key, {})[part] = array
-        return {key: PickFreezeSums.from_state(arrays) for key, arrays in parts.items()}
+        prefix = f"{key}{SEPARATOR}"
+        with safe_open(self.folder / self.spans[span]["file"], framework="pt", device=str(device)) as file:
+            mine = [name for name in list(file.keys()) if name.startswith(prefix)]
+            arrays = {name.removeprefix(prefix): file.get_tensor(name) for name in mine}
+        return PickFreezeSums.from_state(arrays)
 
 
 def _lock(descriptor: int, path: Path) -> None:
