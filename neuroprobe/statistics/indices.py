@@ -47,9 +47,7 @@ def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = 
     return result
 
 
-def _finalize(
-    sums: PickFreezeSums, terms: PickFreezeTerms, only: Collection[str] | None
-) -> dict[str, NDArray[np.float64]]:
+def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) -> dict[str, NDArray[np.float64]]:
     parts = terms.slices
     repeats = [part.stop - part.start for part in parts.values()]
     scale = np.repeat([terms.scales[name] for name in parts], repeats)[:, None]

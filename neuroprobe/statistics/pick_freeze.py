@@ -147,7 +147,9 @@ class PickFreezeSums:
         """Return the state of some units; it shares their memory."""
         square, cross = (None if sums is None else sums[:, units] for sums in (self._square, self._cross))
         total, peak = self.total[:, units], self.peak[units]
-        return PickFreezeSums(total, peak, self.n_samples, self.n_blocks, square, cross, drop=self.drop)
+        return PickFreezeSums(
+            total, peak, self.n_samples, self.n_blocks, square, cross, n_ratios=self.n_ratios, drop=self.drop
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return the arrays that describe this state, to be saved."""
