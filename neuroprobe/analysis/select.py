@@ -20,14 +20,15 @@ from neuroprobe.analysis.table import Layer, UnitTable
 from neuroprobe.errors import QueryError, StoreError
 
 Source = xr.DataTree | xr.Dataset | str | os.PathLike[str]
-DTYPES: Final[dict[Kind, type]] = {"number": float, "text": object, "condition": bool}
+# of columns without units, and of missing values
+DTYPES: Final[dict[Kind, type]] = {"number": float, "text": object, "condition": float}
 
 
 def select_units(
     result: Source,
     query: str | None = None,
     *,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     sort_by: str | None = None,
     ascending: bool = False,
     limit: int | None = None,
@@ -42,7 +43,7 @@ def select_units(
     query : str, optional
         A condition on columns, such as ``layer == 'conv2' and first_order_hue > 2 * first_order_se_hue``, in the
         language of `neuroprobe.analysis.query`; all units by default.
-    columns : sequence of str, optional
+    columns : str or sequence of str, optional
         Columns of the answer. By default the coordinates of the units, the columns that `query` and `sort_by` name, and
         their standard errors; all columns where no variable is named.
     sort_by : str, optional
@@ -101,6 +102,9 @@ def select_units(
         raise QueryError(f"limit: received {limit}, expected 0 or more")
     condition = parse_query("true" if query is None else query)
     sorters = [] if sort_by is None else [sort_by]
+    columns = [columns] if isinstance(columns, str) else columns
+    if columns is not None and not columns:
+        raise QueryError("columns: received none, expected names of columns")
     with _opened(result) as tree:
         table = UnitTable(tree)
         _check(table, condition, {"columns": columns or (), "sort_by": sorters})
@@ -150,10 +154,8 @@ def _opened(result: Source) -> Iterator[xr.DataTree]:
     elif Path(result).is_file():
         try:
             tree = xr.open_datatree(result)
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{str(result)!r} is neither a store of neuroprobe nor a netCDF export ({error})"
-            ) from None
+        except (OSError, ValueError):
+            raise StoreError(f"{str(result)!r} is neither a store of neuroprobe nor a netCDF export") from None
         with tree:
             yield tree
     else:
@@ -187,12 +189,13 @@ def _chosen_rows(
     layer: Layer, condition: Query, needed: Sequence[str], kinds: Mapping[str, Kind]
 ) -> dict[str, NDArray[Any]] | None:
     """Columns of the units of a layer for which a condition is true; None where there is no such unit."""
-    # whatever the columns that are not given here hold
-    if not layer.names_units and np.all(condition.evaluate({names.LAYER: layer.name}).false):
+    known = {} if layer.names_units else {names.LAYER: layer.name}
+    # whatever the other columns hold
+    if np.all(condition.evaluate(known).false):
         return None
     units = layer.units(needed)
-    loaded = {name: _values(units[name]) for name in condition.columns if name in units.variables}
-    mask = np.broadcast_to(condition.evaluate(loaded).true, units.sizes[names.UNIT])
+    loaded = {name: _values(units[name]) for name in condition.columns if name in units.variables and name not in known}
+    mask = np.broadcast_to(condition.evaluate(loaded | known).true, units.sizes[names.UNIT])
     if not mask.any():
         return None
     rows = {}
@@ -200,7 +203,7 @@ def _chosen_rows(
         if name in units.variables:
             rows[name] = (loaded[name] if name in loaded else _values(units[name]))[mask]
         else:
-            rows[name] = np.full(mask.sum(), *(("", object) if kinds[name] == "text" else (np.nan, float)))
+            rows[name] = np.full(mask.sum(), "" if kinds[name] == "text" else np.nan, DTYPES[kinds[name]])
     return rows
 
 
