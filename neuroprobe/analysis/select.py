@@ -76,7 +76,7 @@ def select_units(
     after its group too: ``sobol_mean``, ``shapley_mean``.
 
     A unit is a point of the dimensions that the named variables have. An index over ``channel`` selects channels; where
-    a variable over ``channel, y, x`` is named beside it, it is repeated at every place.
+    a variable over ``channel, y, x``, or ``y``, is named beside it, it is repeated at every place.
 
     A comparison with an undefined value is neither true nor false, so that neither it nor its contrary selects a unit.
 
@@ -109,7 +109,7 @@ def select_units(
         table = UnitTable(tree)
         _check(table, condition, {"columns": columns or (), "sort_by": sorters})
         named = [*condition.columns, *sorters]
-        shown = list(dict.fromkeys(_default_columns(table, named) if columns is None else columns))
+        shown = _default_columns(table, named) if columns is None else list(dict.fromkeys(columns))
         needed = list(dict.fromkeys([*shown, *named]))
         chosen = [
             rows for layer in table.layers if (rows := _chosen_rows(layer, condition, needed, table.kinds)) is not None
@@ -130,7 +130,7 @@ def select_units(
 
 
 def list_columns(result: Source) -> list[dict[str, str]]:
-    """List the columns of a result, pairs of factors in one order.
+    """List the columns of a result: coordinates, then variables with their errors, pairs in one order.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def list_columns(result: Source) -> list[dict[str, str]]:
         table = UnitTable(tree)
         return [
             {"name": name, "kind": table.kinds[name], "summary": str(table.attrs(name).get("long_name", ""))}
-            for name in [*table.coordinates(()), *table.variables]
+            for name in _default_columns(table, [])
         ]
 
 
@@ -181,8 +181,8 @@ def _default_columns(table: UnitTable, named: list[str]) -> list[str]:
     """Coordinates of units, variables that are named, each with its error; all variables where none is named."""
     coordinates = table.coordinates(named)
     variables = [name for name in named if name not in coordinates] or table.variables
-    errors = {name: table.error(name) for name in variables}
-    return [*coordinates, *(one for name in variables for one in (name, errors[name]) if one is not None)]
+    with_errors = [one for name in variables for one in (name, table.error(name)) if one is not None]
+    return list(dict.fromkeys([*coordinates, *with_errors]))
 
 
 def _chosen_rows(

@@ -51,13 +51,12 @@ class Layer:
         return any(names.LAYER in part.coordinates for part in self.parts)
 
     def sizes(self, named: Collection[str]) -> dict[str, int]:
-        """Dimensions of the units that columns are about; all of the layer where no variable is named."""
+        """Dimensions of the units that columns are about: those of the variables, or all where these do not do."""
         sizes = {dim: part.dataset.sizes[dim] for part in self.parts for dim in unit_dims(part.dataset)}
         found = [part.columns[name] for part in self.parts for name in named if name in part.columns]
-        if all(column.is_coordinate for column in found):
-            return sizes
-        dims = {dim for column in found for dim in column.dims}
-        return {dim: size for dim, size in sizes.items() if dim in dims}
+        dims = {dim for column in found if not column.is_coordinate for dim in column.dims}
+        places = {dim for column in found if column.is_coordinate for dim in column.dims}
+        return {dim: size for dim, size in sizes.items() if dim in dims} if dims and places <= dims else sizes
 
     def n_units(self, named: Collection[str]) -> int:
         """Number of units that columns are about."""
