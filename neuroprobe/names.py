@@ -15,6 +15,11 @@ FACTOR_2: Final = "factor_2"
 LAYER: Final = "layer"
 SAMPLES: Final = "samples"
 QUANTILE: Final = "quantile"
+TREATMENT: Final = "treatment"
+COLOUR: Final = "colour"
+BIN: Final = "bin"
+RANK: Final = "rank"
+THRESHOLD: Final = "threshold"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -31,6 +36,8 @@ ORDER: Final = "order"
 # groups of a store
 RESPONSES: Final = "responses"
 CONVERGENCE: Final = "convergence"
+STIMULI: Final = "stimuli"
+EXAMPLES: Final = "examples"
 
 # variables
 RESPONSE: Final = "response"
@@ -43,6 +50,22 @@ MEAN: Final = "mean"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
 N_DROPPED: Final = "n_dropped"
+STIMULUS: Final = "stimulus"
+PARAMETERS: Final = "parameters"
+SHARE: Final = "share"
+STRENGTH: Final = "strength"
+HIGH: Final = "high"
+OUTSIDE: Final = "outside"
+UNCLEAR: Final = "unclear"
+BIN_START: Final = "bin_start"
+BIN_END: Final = "bin_end"
+N_UNITS: Final = "n_units"
+N_DEFINED: Final = "n_defined"
+N_SILENT: Final = "n_silent"
+N_CONSTANT: Final = "n_constant"
+N_LOST: Final = "n_lost"
+N_RARE: Final = "n_rare"
+N_WITH_DROPPED: Final = "n_with_dropped"
 
 # attributes
 PROVENANCE: Final = "neuroprobe_provenance"
@@ -52,6 +75,11 @@ CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 def se(name: str) -> str:
     """Name of the standard error of a variable."""
     return f"{name}_se"
+
+
+def median(name: str) -> str:
+    """Name of the median of a variable over units."""
+    return f"{name}_median"
 
 
 def switch(alteration: str) -> str:

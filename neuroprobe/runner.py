@@ -28,6 +28,7 @@ from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.stimuli.examples import example_stimuli
 from neuroprobe.store import (
     Header,
     RunStore,
@@ -285,4 +286,6 @@ def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[s
         }
     factors = [factor.name for factor in rig.factors]
     groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
+    examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout.scramble), rig.device)
+    groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
     return groups
