@@ -87,8 +87,8 @@ def run(
         raise click.UsageError("give the store of the result by -o OUT.zarr, or --dry-run")
     loaded = load_protocol(protocol)
     if device is not None:
-        values = loaded.model_dump(by_alias=True)
-        values["record"]["device"] = device
+        values = loaded.model_dump(by_alias=True, exclude_unset=True)
+        values["record"] = {**values.get("record", {}), "device": device}
         loaded = load_protocol(values)
     if dry_run:
         made = runner.plan(loaded, limit=limit)

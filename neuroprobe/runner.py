@@ -27,6 +27,7 @@ from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import PickFreezeSums, compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.stimuli.examples import example_stimuli
 from neuroprobe.store import (
     Header,
     RunStore,
@@ -293,4 +294,6 @@ def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[s
         table[plan.samples] = {site.name: analysis.convergence(merged(analysis.name, site.name)) for site in plan.sites}
     factors = [factor.name for factor in rig.factors]
     groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
+    examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout), rig.device)
+    groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
     return groups

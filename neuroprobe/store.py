@@ -257,7 +257,7 @@ def require_file_name(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     _sync(temporary)
     os.replace(temporary, path)
     _sync(path.parent)

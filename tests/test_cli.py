@@ -100,6 +100,13 @@ def test_device_on_the_command_line_is_checked(protocol: Path, tmp_path: Path) -
     assert result.exit_code == 2
     assert "record.device: given 'gpu'" in result.stderr
     assert call("run", protocol, "-o", tmp_path / "out.zarr", "--device", "cpu").exit_code == 0
+    details = json.loads(xr.open_datatree(tmp_path / "out.zarr").attrs["neuroprobe_provenance"])
+    assert details["protocol_as_given"]["record"] == {
+        "batch": 64,
+        "device": "cpu",
+        "store": {"responses": ["linear"]},
+    }
+    assert details["protocol_as_given"]["design"] == {"samples": 128}
 
 
 def test_errors_are_sentences(protocol: Path, tmp_path: Path) -> None:
@@ -144,17 +151,21 @@ def test_export_writes_the_same_numbers(store: Path, tmp_path: Path) -> None:
         for name, values in exported[f"sobol/{layer}"].data_vars.items():
             assert values.values.tobytes() == result[f"sobol/{layer}"][name].values.tobytes()
         assert exported[f"sobol/{layer}"]["factor"].values.tolist() == ["grayscale", "hue"]
+    for name in ("stimulus", "parameters", "image_id", "treatment"):
+        examples = exported["stimuli/examples"][name], result["stimuli/examples"][name]
+        assert examples[0].values.tolist() == examples[1].values.tolist()
+    assert set(exported["stimuli/examples"].data_vars) == {"stimulus", "parameters"}
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_report_is_one_page_that_opens_offline(store: Path, tmp_path: Path) -> None:
-    assert call("report", store, "-o", tmp_path / "new" / "out.html").exit_code == 0
+def test_report_says_where_the_page_is(store: Path, tmp_path: Path) -> None:
+    result = call("report", store, "-o", tmp_path / "new" / "out.html")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'new' / 'out.html'}\n")
     page = (tmp_path / "new" / "out.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
-    for word in ("small", "grayscale", "conv6", "weights_hash", "standard errors rest on"):
+    for word in ("small", "grayscale", "conv6", "hash of the weights", "standard errors rest on"):
         assert word in page
+    missing = call("report", tmp_path / "none.zarr", "-o", tmp_path / "out.html")
+    assert (missing.exit_code, missing.stderr.startswith("error: ")) == (1, True)
 
 
 QUERY = "layer == 'linear' and total_order_hue > 0.1"

@@ -113,7 +113,7 @@ def test_indices_obey_their_inequalities(whole: xr.DataTree) -> None:
 def test_plain_xarray_opens_a_result_without_a_warning(tmp_path: Path) -> None:
     npr.run(protocol(design={"samples": 128}), tmp_path / "out.zarr")
     tree = xr.open_datatree(tmp_path / "out.zarr")
-    assert set(tree.children) == {"sobol", "convergence"}
+    assert set(tree.children) == {"sobol", "convergence", "stimuli"}
 
 
 def test_convergence_is_kept(whole: xr.DataTree) -> None:
