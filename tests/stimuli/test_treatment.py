@@ -130,11 +130,24 @@ class TestSwitch:
     def test_each_image_gets_its_own_parameters(self, images: Tensor) -> None:
         angle = torch.tensor([-10.0, 0.0, 5.0, 10.0, 3.0], dtype=torch.float64)
         on = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-        result = treat(["rotation"]).apply(images, {"rotation_on": on, "rotation_angle": angle}, KEY)
+        result = treat(["rotation"]).apply(
+            images, {"rotation_on": on, "rotation_angle": angle, "rotation_crop": full(0)}, KEY
+        )
         for i in range(N):
-            alone = ALTERATIONS["rotation"](images[i : i + 1], {"angle": angle[i : i + 1].float()}, KEY[:1], 32)
+            one = {"angle": angle[i : i + 1].float(), "crop": torch.zeros(1)}
+            alone = ALTERATIONS["rotation"](images[i : i + 1], one, KEY[:1], 32)
             expected = alone[0] if on[i] else images[i]
             torch.testing.assert_close(result[i], expected, rtol=0, atol=1e-6)
+
+    @pytest.mark.usefixtures("own_alterations")
+    @pytest.mark.parametrize("on", [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0]])
+    def test_an_alteration_may_return_a_view_of_its_images(self, images: Tensor, on: list[int]) -> None:
+        alteration("transposed")(lambda images: images.transpose(2, 3))
+        alteration("nothing")(lambda images: images)
+        switch = torch.tensor(on, dtype=torch.float64)
+        result = treat(["transposed", "nothing"]).apply(images, {"transposed_on": switch}, KEY)
+        expected = torch.where(switch.view(-1, 1, 1, 1) > 0, images.transpose(2, 3), images)
+        assert torch.equal(result, expected)
 
     @pytest.mark.usefixtures("own_alterations")
     def test_each_image_gets_its_own_key(self, images: Tensor) -> None:
@@ -164,6 +177,16 @@ class TestReference:
         assert make_treatment(TreatmentSpec.model_validate(base)).reference == 224
         image = TreatmentSpec.model_validate(base | {"reference_side": "image"})
         assert make_treatment(image).reference is None
+
+
+@pytest.mark.usefixtures("own_alterations")
+@pytest.mark.parametrize(("side", "seen"), [(224, [2, 2, 1]), (112, [5]), (300, [1] * 5)])
+def test_slices_hold_so_many_pixels(side: int, seen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = []
+    alteration("noted")(lambda images: noted.append(len(images)) or images)
+    monkeypatch.setattr(treatment_module, "SLICE", 2)
+    treat(["noted"]).apply(torch.zeros(N, 3, side, side), {}, KEY)
+    assert noted == seen
 
 
 @pytest.mark.usefixtures("own_alterations")
