@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+from typing import TYPE_CHECKING
 
 from neuroprobe.errors import SubjectError
 from neuroprobe.protocol.images import IMAGE_SOURCES
 from neuroprobe.protocol.schema import ANALYSES, SobolSpec
+
+if TYPE_CHECKING:
+    from neuroprobe.stimuli.alterations import Parameter
 
 
 def alterations() -> list[dict[str, str]]:
@@ -16,12 +20,18 @@ def alterations() -> list[dict[str, str]]:
 
     rows = []
     for name in ALTERATIONS:
-        laws = (
-            f"{key}: {{{parameter.law.kind}: [{', '.join(f'{number:g}' for number in parameter.law.arguments)}]}}"
-            for key, parameter in ALTERATIONS[name].parameters.items()
-        )
+        laws = (f"{key}: {_default(parameter)}" for key, parameter in ALTERATIONS[name].parameters.items())
         rows.append({"name": name, "summary": ALTERATIONS[name].summary, "parameters": ", ".join(laws)})
     return rows
+
+
+def _default(parameter: Parameter) -> str:
+    """Law of a parameter as a protocol writes it."""
+    law = parameter.law
+    if parameter.is_flag and law.constant:
+        return "true" if law.arguments[0] else "false"
+    numbers = ", ".join(f"{number:g}" for number in law.arguments)
+    return numbers if law.kind == "constant" else f"{{{law.kind}: [{numbers}]}}"
 
 
 def networks() -> list[dict[str, str]]:

@@ -459,7 +459,7 @@ def _short_lengths(rig: Rig) -> Iterator[str]:
     for item, one in zip(rig.protocol.treatment.in_order, rig.treatment.applied, strict=True):
         for name, parameter in one.alteration.parameters.items():
             longest = max(map(abs, item.laws[name].support)) * scale
-            if parameter.is_length and longest < 0.5:
+            if parameter.is_length and 0 < longest < 0.5:
                 yield (
                     f"{item.label}: {name} is at most {longest:.2g} px here, as lengths are for images of "
                     f"{rig.treatment.reference:g} px; `treatment.reference_side: image` takes all lengths as they are"

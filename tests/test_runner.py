@@ -343,7 +343,6 @@ def test_stored_responses_are_the_network_s(tmp_path: Path) -> None:
     node = npr.open_recording(out)["responses/linear"].to_dataset()
     from neuroprobe.protocol import load_protocol
     from neuroprobe.rig import open_rig
-    from neuroprobe.stimuli import alterations
 
     rig = open_rig(load_protocol(protocol()))
     for row in range(0, 64, 7):
@@ -355,11 +354,11 @@ def test_stored_responses_are_the_network_s(tmp_path: Path) -> None:
 
         if shown.erasing_on:
             parameters = [value(f"erasing_{name}") for name in ("row", "column", "area", "aspect")]
-            image = alterations.erasing(image, *parameters)
+            image = ALTERATIONS["erasing"].function(image, *parameters)
         if shown.grayscale_on:
-            image = alterations.grayscale(image)
+            image = ALTERATIONS["grayscale"].function(image)
         if shown.hue_on:
-            image = alterations.hue(image, value("hue_shift"))
+            image = ALTERATIONS["hue"].function(image, value("hue_shift"))
         with torch.inference_mode():
             expected = rig.subject.network(rig.subject.prepare(image))[0]
         np.testing.assert_allclose(shown.response.values, expected, rtol=1e-3, atol=1e-3)

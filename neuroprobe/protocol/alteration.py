@@ -99,12 +99,13 @@ def _read_laws(value: dict[str, Any], parameters: Mapping[str, Any], errors: lis
             hint = f"unknown key {key!r}{closest(key, allowed)}; {value['name']} takes: {', '.join(allowed)}"
             _add(errors, (key,), item, hint)
             continue
+        parameter = parameters[key]
         try:
-            laws[key] = read_law(item)
+            laws[key] = read_flag(item) if parameter.is_flag else read_law(item)
         except ValueError as error:
             _add(errors, (key,), item, str(error))
             continue
-        (low, high), parameter = laws[key].support, parameters[key]
+        low, high = laws[key].support
         if low < parameter.low or high > parameter.high:
             span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             allowed_span = f"between {parameter.low:g} and {parameter.high:g}"
@@ -132,13 +133,19 @@ def _json_schema(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         "properties": {kind: numbers for kind in (*SYNTAX, "weights") if kind != "constant"},
         "additionalProperties": False,
     }
+    either = {"enum": [True, False, 0, 1]}
+    flags = {"choice": {"type": "array", "items": either}, "weights": numbers}
+    flag = {"type": "object", "properties": flags, "required": ["choice"], "additionalProperties": False}
     return {
         "type": "object",
         "properties": {
             "name": {"const": name},
             "as": {"type": "string"},
             "switch": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "always"}]},
-            **{key: {"anyOf": [{"type": "number"}, law]} for key in parameters},
+            **{
+                key: {"anyOf": [either, flag] if parameter.is_flag else [{"type": "number"}, law]}
+                for key, parameter in parameters.items()
+            },
         },
         "required": ["name"],
         "additionalProperties": False,
@@ -185,6 +192,33 @@ def read_law(value: Any) -> Law:
         if not isinstance(numbers, list) or not all(_is_number(number) for number in numbers):
             raise ValueError(f"{what}: given {numbers!r}, expected a list of numbers: {SYNTAX[kind]}")
     return Law(kind, tuple(map(float, value[kind])), tuple(map(float, weights)))
+
+
+def read_flag(value: Any) -> Law:
+    """Read the law of a flag as a protocol writes it: true, false, or a choice between them.
+
+    Raises
+    ------
+    ValueError
+        Saying what was received and what is expected.
+
+    Examples
+    --------
+    >>> read_flag(True)
+    Law(kind='constant', arguments=(1.0,), weights=())
+    >>> read_flag({"choice": [False, True], "weights": [3, 1]})
+    Law(kind='choice', arguments=(0.0, 1.0), weights=(3.0, 1.0))
+    """
+    law = None
+    if isinstance(value, dict) and isinstance(value.get("choice"), list):
+        numbers = [int(item) if isinstance(item, bool) else item for item in value["choice"]]
+        law = read_law({**value, "choice": numbers})
+    elif isinstance(value, Number | Law):
+        law = read_law(int(value) if isinstance(value, bool) else value)
+    # 0 and 1 are what a canonical protocol writes
+    if law is None or law.kind not in {"constant", "choice"} or not set(law.arguments) <= {0, 1}:
+        raise ValueError(f"given {value!r}, expected true, false, or {{choice: [true, false], weights: [w, w]}}")
+    return law
 
 
 def write_law(law: Law) -> Any:

@@ -52,7 +52,7 @@ def example_stimuli(
         )
         for chosen in switched_on
     ]
-    order = treatment.order(values, key).tolist()
+    order = treatment.order(values, len(key)).tolist()
     in_words = [
         [""] * n,
         *(_in_words(one, values, treatment.reference) for one in treatment.applied),

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import Presentations
-from neuroprobe.stimuli.alterations import ALTERATIONS, Alteration
+from neuroprobe.stimuli.alterations import ALTERATIONS, REFERENCE_SIDE, Alteration
 from neuroprobe.stimuli.images import ImageSet
 
-SLICE = 8  # images that are altered at a time on a CPU, so that they stay in the cache
+SLICE = 8  # images of 224 px that are altered at a time on a CPU, so that they stay in the cache; more if smaller
+OFF = -1  # stands for no alteration
 
 
 @dataclass(frozen=True)
@@ -67,37 +68,55 @@ class Treatment:
         """
         shown = images.load(presentations.image[sample, row]).to(device)
         values = {name: torch.from_numpy(value[sample, row]).to(device) for name, value in presentations.values.items()}
-        key = torch.from_numpy(presentations.key[sample]).to(device)
-        step = SLICE if shown.device.type == "cpu" else len(shown)
-        for start in range(0, len(shown), step):
-            part = slice(start, start + step)
-            shown[part] = self.apply(shown[part], {name: value[part] for name, value in values.items()}, key[part])
+        self._alter(shown, values, torch.from_numpy(presentations.key[sample]).to(device))
         return shown
 
     def apply(self, images: Tensor, values: dict[str, Tensor], key: Tensor) -> Tensor:
         """Apply the alterations to images (n, 3, height, width), with one value per image of every input."""
-        n = len(images)
-        images = images.clone()
-        for position in self.order(values, key).t():
-            for number in position.unique().tolist():
-                one = self.applied[number]
-                on = values.get(names.switch(one.name), torch.ones(n, device=images.device)) > 0
-                chosen = torch.nonzero((position == number) & on).squeeze(1)
-                if len(chosen):
-                    images[chosen] = self._alter(one, images[chosen], values, key, chosen)
-        return images
+        altered = images.clone()
+        self._alter(altered, values, key)
+        return altered
 
-    def order(self, values: dict[str, Tensor], key: Tensor) -> Tensor:
-        """Return which alteration is applied first, second, … to each image: int tensor (n, alterations)."""
-        if names.ORDER in values:
-            return nth_order(values[names.ORDER].long(), len(self.applied))
-        return torch.arange(len(self.applied), device=key.device).expand(len(key), -1)
+    def _alter(self, images: Tensor, values: dict[str, Tensor], key: Tensor) -> None:
+        """Apply the alterations in place, to a few images at a time."""
+        n, _, height, width = images.shape
+        turns = self._turns(values, n)
+        drawn = [
+            {name: values[names.parameter(one.name, name)].to(images) for name in one.alteration.parameters}
+            for one in self.applied
+        ]
+        step = max(1, SLICE * REFERENCE_SIDE**2 // (height * width)) if images.device.type == "cpu" else n
+        for start in range(0, n, step):
+            part = range(start, min(start + step, n))
+            for turn in turns[:, start : part.stop].tolist():
+                for number in sorted(set(turn) - {OFF}):
+                    chosen = [i for i, other in zip(part, turn, strict=True) if other == number]
+                    index = slice(start, part.stop) if len(chosen) == len(part) else torch.tensor(chosen)
+                    self._alter_by(self.applied[number].alteration, images, drawn[number], key, index)
 
-    def _alter(self, one: Applied, images: Tensor, values: dict[str, Tensor], key: Tensor, chosen: Tensor) -> Tensor:
-        thing = one.alteration
-        drawn = {name: values[names.parameter(one.name, name)][chosen].to(images) for name in thing.parameters}
+    def order(self, values: dict[str, Tensor], n: int) -> Tensor:
+        """Return which alteration is applied first, second, … to each of `n` images: integers (n, k) on the CPU."""
+        k = len(self.applied)
+        ranks = values.get(names.ORDER)
+        return torch.arange(k).expand(n, k) if ranks is None else nth_order(ranks.cpu().long(), k)
+
+    def _turns(self, values: dict[str, Tensor], n: int) -> Tensor:
+        """Return which alteration (or OFF) each of `n` images gets at each turn: integers (turn, image) on the CPU."""
+        order = self.order(values, n)
+        always = torch.ones(n)
+        on = torch.stack([values.get(names.switch(one.name), always).cpu() > 0 for one in self.applied], 1)
+        return torch.where(on.gather(1, order), order, OFF).t()
+
+    def _alter_by(
+        self, thing: Alteration, images: Tensor, drawn: dict[str, Tensor], key: Tensor, index: slice | Tensor
+    ) -> None:
+        """Apply one alteration in place to some of the images."""
+        chosen = images[index]
         reference = min(images.shape[-2:]) if self.reference is None else self.reference
-        return thing(images, drawn, key[chosen], reference)
+        altered = thing(chosen, {name: value[index] for name, value in drawn.items()}, key[index], reference)
+        if altered.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():
+            altered = altered.clone()  # a view of the images would change while they are written
+        images[index] = altered
 
 
 def n_orders(n_alterations: int) -> int:

@@ -1,6 +1,7 @@
 import copy
 import json
 
+import jsonschema
 import pytest
 from pydantic import ValidationError
 
@@ -213,7 +214,7 @@ def test_alterations_are_names_or_mappings():
     hue, rotation, second = loaded("treatment.alterations", given).treatment.alterations
     assert (hue.name, hue.label, hue.switch) == ("hue", "hue", "always")
     assert hue.laws == {"shift": ALTERATIONS["hue"].parameters["shift"].law}
-    assert (rotation.switch, rotation.laws) == (0.5, {"angle": Law("constant", (3,))})
+    assert (rotation.switch, rotation.laws) == (0.5, {"angle": Law("constant", (3,)), "crop": Law("constant", (0,))})
     assert (second.name, second.label) == ("hue", "hue_2")
     assert second.laws == hue.laws
 
@@ -265,6 +266,57 @@ def test_an_alteration_that_never_varies_is_refused(item):
 )
 def test_laws_of_a_canonical_protocol_are_checked_too(item):
     assert refused("treatment.alterations", [item])
+
+
+FLAGS = [
+    (True, Law("constant", (1,))),
+    (False, Law("constant", (0,))),
+    (1, Law("constant", (1,))),
+    (0.0, Law("constant", (0,))),
+    ({"choice": [True, False]}, Law("choice", (1, 0))),
+    ({"choice": [0, 1], "weights": [3, 1]}, Law("choice", (0, 1), (3, 1))),
+]
+
+
+@pytest.mark.parametrize(("given", "law"), FLAGS)
+def test_a_flag_is_read_and_written(given, law):
+    protocol = with_value(SMALLEST, "treatment.alterations", [{"name": "rotation", "crop": given}])
+    jsonschema.validate(protocol, Protocol.model_json_schema())
+    loaded = load_protocol(protocol)
+    assert loaded.treatment.alterations[0].laws["crop"] == law
+    assert load_protocol(json.loads(json.dumps(canonical(loaded)))) == loaded
+
+
+FLAG = "expected true, false, or {choice: [true, false], weights: [w, w]}"
+
+
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        ("yes", f"given 'yes', {FLAG}"),
+        (None, FLAG),
+        (2, FLAG),
+        (0.5, FLAG),
+        ([True], FLAG),
+        ({"uniform": [0, 1]}, FLAG),
+        ({"integers": [0, 1]}, FLAG),
+        ({"choice": True}, FLAG),
+        ({"choice": [True, 2]}, FLAG),
+        ({"choice": [True, "no"]}, "expected a list of numbers"),
+        ({"choice": []}, "choice takes at least one value"),
+        ({"choice": [True, False], "weights": [1]}, "choice has 2 values and 1 weights"),
+    ],
+)
+def test_flags_that_are_refused(given, fragment):
+    assert fragment in refused("treatment.alterations", [{"name": "rotation", "crop": given}])
+
+
+def test_other_parameters_take_no_booleans():
+    for given in (True, {"uniform": [False, True]}, {"choice": [False, True]}):
+        assert "given" in refused("treatment.alterations", [{"name": "hue", "shift": given}])
+        wrong = with_value(SMALLEST, "treatment.alterations", [{"name": "hue", "shift": given}])
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, Protocol.model_json_schema())
 
 
 READ = [

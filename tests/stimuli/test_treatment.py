@@ -15,6 +15,7 @@ from torch import Tensor
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.planner import Layout
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.protocol.schema import TreatmentSpec
 from neuroprobe.rig import Rig, alteration_factor, make_treatment, open_rig
@@ -131,11 +132,24 @@ class TestSwitch:
     def test_each_image_gets_its_own_parameters(self, images: Tensor) -> None:
         angle = torch.tensor([-10.0, 0.0, 5.0, 10.0, 3.0], dtype=torch.float64)
         on = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-        result = treat(["rotation"]).apply(images, {"rotation_on": on, "rotation_angle": angle}, KEY)
+        result = treat(["rotation"]).apply(
+            images, {"rotation_on": on, "rotation_angle": angle, "rotation_crop": full(0)}, KEY
+        )
         for i in range(N):
-            alone = ALTERATIONS["rotation"](images[i : i + 1], {"angle": angle[i : i + 1].float()}, KEY[:1], 32)
+            one = {"angle": angle[i : i + 1].float(), "crop": torch.zeros(1)}
+            alone = ALTERATIONS["rotation"](images[i : i + 1], one, KEY[:1], 32)
             expected = alone[0] if on[i] else images[i]
             torch.testing.assert_close(result[i], expected, rtol=0, atol=1e-6)
+
+    @pytest.mark.usefixtures("own_alterations")
+    @pytest.mark.parametrize("on", [[1, 1, 1, 1, 1], [1, 0, 1, 1, 0]])
+    def test_an_alteration_may_return_a_view_of_its_images(self, images: Tensor, on: list[int]) -> None:
+        alteration("transposed")(lambda images: images.transpose(2, 3))
+        alteration("nothing")(lambda images: images)
+        switch = torch.tensor(on, dtype=torch.float64)
+        result = treat(["transposed", "nothing"]).apply(images, {"transposed_on": switch}, KEY)
+        expected = torch.where(switch.view(-1, 1, 1, 1) > 0, images.transpose(2, 3), images)
+        assert torch.equal(result, expected)
 
     @pytest.mark.usefixtures("own_alterations")
     def test_each_image_gets_its_own_key(self, images: Tensor) -> None:
@@ -168,6 +182,16 @@ class TestReference:
 
 
 @pytest.mark.usefixtures("own_alterations")
+@pytest.mark.parametrize(("side", "seen"), [(224, [2, 2, 1]), (112, [5]), (300, [1] * 5)])
+def test_slices_hold_so_many_pixels(side: int, seen: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = []
+    alteration("noted")(lambda images: noted.append(len(images)) or images)
+    monkeypatch.setattr(treatment_module, "SLICE", 2)
+    treat(["noted"]).apply(torch.zeros(N, 3, side, side), {}, KEY)
+    assert noted == seen
+
+
+@pytest.mark.usefixtures("own_alterations")
 def test_rows_of_a_base_sample_share_their_noise(image_folder: Path) -> None:
     alteration("noise", level=Parameter(Law("uniform", (0, 1)), low=0, high=1, identity=0.0))(noise)
     images = ImageSet(open_folder(image_folder))
@@ -197,7 +221,7 @@ def rig(small_protocol: dict[str, Any]) -> Rig:
 
 class TestStimuliOfAProtocol:
     def test_slices_do_not_change_the_stimuli(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        rows = rig.design(16).presentations(16, 20)
+        rows = rig.design(Layout(16, 16, batch=1)).presentations(16, 20)
         sample, row = np.indices(rows.image.shape).reshape(2, -1)
         whole = rig.treatment.stimuli(rig.images, rows, sample, row)
         assert whole.shape == (sample.size, 3, 32, 32)
@@ -208,7 +232,7 @@ class TestStimuliOfAProtocol:
             torch.testing.assert_close(again, whole, rtol=0, atol=2e-6)
 
     def test_any_selection_of_rows_gives_the_same_stimuli(self, rig: Rig, rng: np.random.Generator) -> None:
-        rows = rig.design(16).presentations(0, 4)
+        rows = rig.design(Layout(16, 16, batch=1)).presentations(0, 4)
         sample, row = np.indices(rows.image.shape).reshape(2, -1)
         whole = rig.treatment.stimuli(rig.images, rows, sample, row)
         chosen = rng.permutation(sample.size)[:11]
@@ -216,7 +240,7 @@ class TestStimuliOfAProtocol:
         torch.testing.assert_close(some, whole[chosen], rtol=0, atol=2e-6)
 
     def test_rows_that_need_not_be_run_show_the_same_stimulus(self, rig: Rig) -> None:
-        rows = rig.design(16).presentations(0, 8)
+        rows = rig.design(Layout(16, 16, batch=1)).presentations(0, 8)
         n, n_rows = rows.image.shape
         sample, row = np.indices((n, n_rows)).reshape(2, -1)
         shown = rig.treatment.stimuli(rig.images, rows, sample, row).view(n, n_rows, 3, 32, 32)
@@ -227,7 +251,7 @@ class TestStimuliOfAProtocol:
 
     def test_cached_images_are_not_altered(self, rig: Rig) -> None:
         before = rig.images.load(range(len(rig.images)))
-        rows = rig.design(16).presentations(0, 2)
+        rows = rig.design(Layout(16, 16, batch=1)).presentations(0, 2)
         sample, row = np.indices(rows.image.shape).reshape(2, -1)
         rig.treatment.stimuli(rig.images, rows, sample, row)
         assert torch.equal(rig.images.load(range(len(rig.images))), before)
