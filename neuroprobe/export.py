@@ -8,7 +8,8 @@ from pathlib import Path
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.store import open_result, require_file_name
+from neuroprobe.disk import replacing, require_file_name
+from neuroprobe.store import open_result
 
 
 def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -30,14 +31,13 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         if names.PRESENTATION not in node.dataset.dims
     }
     nodes["/"] = xr.Dataset(attrs=tree.attrs)
-    temporary = output.with_name(f"{output.name}.tmp")
     compressed = {
         path: {str(name): {"zlib": True, "complevel": 4} for name, v in node.data_vars.items() if v.ndim}
         for path, node in nodes.items()
         if path != "/"
     }
-    xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
-    os.replace(temporary, output)
+    with replacing(output) as temporary:
+        xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
 
 
 def _plain_text(dataset: xr.Dataset) -> xr.Dataset:

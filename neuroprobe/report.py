@@ -16,8 +16,9 @@ import yaml
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import recorded_order
+from neuroprobe.disk import require_file_name, write_text
 from neuroprobe.plot import depth_profile, index_maps
-from neuroprobe.store import open_result, require_file_name, write_text
+from neuroprobe.store import open_result
 from neuroprobe.summary import Status, status
 
 DPI: Final = 110

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
 from neuroprobe.errors import PlanError
 from neuroprobe.probe.capture import check_network, find_sites
+from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.schema import AlterationSpec, Folder, Photographs, Protocol, StimuliSpec, TreatmentSpec
 from neuroprobe.stimuli.images import Framing, ImageSet, folder_images, photograph_images
-from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders
+from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
 
 N_CHECKED = 2  # images that a network is tried on
@@ -69,6 +71,29 @@ class Rig:
             scramble=scramble,
             redrawn=self.protocol.stimuli.image == "redrawn",
         )
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """What forward passes and the making of stimuli keep in memory."""
+        image = self.subject.prepare(self.images.load([0]).to(self.device))
+        return forward_footprint(self.subject.network, self.sites, image, self._bytes_per_stimulus())
+
+    def _bytes_per_stimulus(self) -> int:
+        """Bytes that altering an image takes, by those rows of the first base samples that are altered most."""
+        shown = self.design(None).presentations(0, 1 << 6)
+        switches = [value for name, value in shown.values.items() if name.endswith(names.switch(""))]
+        n_on = sum(switches, np.zeros(shown.image.shape))
+        most = np.argsort(-n_on, axis=None, kind="stable")[:SLICE]
+        sample, row = np.unravel_index(most, n_on.shape)
+        with LiveTensors() as live:
+            self.treatment.stimuli(self.images, shown, sample, row, self.device)
+        return live.peak // SLICE
+
+    def varied(self, **changes: Any) -> Rig:
+        """Return a rig with another protocol, or fewer or smaller sites; the footprint is an upper bound for it."""
+        other = replace(self, **changes)
+        vars(other)["footprint"] = self.footprint
+        return other
 
     @cached_property
     def analyses(self) -> tuple[SobolAnalysis, ...]:
