@@ -12,7 +12,8 @@ import torch
 
 import neuroprobe as npr
 from neuroprobe import planner
-from neuroprobe.planner import make_plan, packs
+from neuroprobe.packing import packs
+from neuroprobe.planner import make_plan
 from neuroprobe.probe.capture import Probe
 from neuroprobe.protocol import load_protocol
 from neuroprobe.rig import open_rig

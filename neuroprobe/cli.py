@@ -67,6 +67,7 @@ def check(protocol: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the plan (rows, units, memory, disk, time) and stop.")
 @click.option("--device", help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
 @click.option("--limit", type=int, help="Base samples, where fewer than the protocol's are wanted.")
+@click.option("--memory", help="What the process may take: 4GB, 512MB, 4GiB, or bytes. Default: what is free.")
 @click.option("--overwrite", is_flag=True, help="Delete a result that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @_readable
@@ -76,6 +77,7 @@ def run(
     dry_run: bool,
     device: str | None,
     limit: int | None,
+    memory: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -91,11 +93,11 @@ def run(
         values["record"] = {**values.get("record", {}), "device": device}
         loaded = load_protocol(values)
     if dry_run:
-        made = runner.plan(loaded, limit=limit)
+        made = runner.plan(loaded, limit=limit, memory=memory)
         click.echo(json.dumps(made.as_dict()) if as_json else str(made))
         return
     assert output is not None
-    runner.run(loaded, output, overwrite=overwrite, limit=limit)
+    runner.run(loaded, output, overwrite=overwrite, limit=limit, memory=memory)
     click.echo(str(output))
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.store import open_result, require_file_name
+from neuroprobe.disk import replacing, require_file_name
+from neuroprobe.store import open_result
 
 DIGITS: Final = 6  # of numbers for people
 ROWS: Final = 1 << 16  # that are turned into JSON at a time
@@ -37,7 +38,6 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         if names.PRESENTATION not in node.dataset.dims
     }
     nodes["/"] = xr.Dataset(attrs=tree.attrs)
-    temporary = output.with_name(f"{output.name}.tmp")
     # netCDF4 has no compression of text
     compressed = {
         path: {
@@ -48,8 +48,8 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         for path, node in nodes.items()
         if path != "/"
     }
-    xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
-    os.replace(temporary, output)
+    with replacing(output) as temporary:
+        xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
 
 
 def _plain_text(dataset: xr.Dataset) -> xr.Dataset:

@@ -1,29 +1,39 @@
-"""The plan: what a protocol costs, and how its rows are packed, before anything is presented."""
+"""The plan: what a protocol will do and what it costs, before anything is presented."""
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neuroprobe.design.pick_freeze import PickFreeze, Presentations, block_length, is_power_of_two
+from neuroprobe.costs import (
+    PROGRAM,
+    by_purpose,
+    disk_moments,
+    fullest,
+    memory_moments,
+    most_memory,
+    program_bytes,
+    sums_of_layers,
+)
+from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze, block_length, is_power_of_two
 from neuroprobe.errors import PlanError
+from neuroprobe.machine import human_bytes
+from neuroprobe.packing import MAX_SAMPLES_PER_BATCH, choose_batch, first_runs, most_rows, n_passes
 
 if TYPE_CHECKING:
+    from neuroprobe.machine import Budget
     from neuroprobe.probe.sites import Site
     from neuroprobe.rig import Rig
 
 MAX_SHARDS: Final = 64
 MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
-MAX_SAMPLES_PER_BATCH: Final = 64  # the statistics sum at most so many in float32
 COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
 PIECE: Final = 1024  # base samples; a block may have many more
-CHUNK_BYTES: Final = 32 << 20  # of a chunk of stored responses
 N_NAMED: Final = 3  # broken images that a warning names
 
 
@@ -41,7 +51,7 @@ class Layout:
         Rows of every forward pass.
     compiled : bool
         Whether the statistics are compiled.
-    image_groups : int
+    n_groups : int
         Groups that the images are shared out to, one per block of the first run; 0 where blocks share images.
     """
 
@@ -49,33 +59,17 @@ class Layout:
     scramble: int | None
     batch: int
     compiled: bool = False
-    image_groups: int = 0
+    n_groups: int = 0
+
+    @property
+    def groups(self) -> ImageGroups | None:
+        """The groups of images, where blocks have images of their own."""
+        return ImageGroups(self.block, self.n_groups) if self.n_groups else None
 
     @property
     def piece(self) -> int:
         """Base samples whose presentations are in memory at a time, and packed together."""
         return min(self.block, PIECE)
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Whole base samples that are presented in one forward pass, or one base sample in several.
-
-    Attributes
-    ----------
-    start, stop : int
-        Base samples, as positions in the piece.
-    sample, row : int arrays
-        The rows that are run, in order.
-    index : int array (samples, rows of a base sample)
-        Which of the rows that are run gives the response to each row.
-    """
-
-    start: int
-    stop: int
-    sample: NDArray[np.int64]
-    row: NDArray[np.int64]
-    index: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -96,8 +90,13 @@ class Plan:
         Blocks of a shard, a power of two.
     sites : tuple of Site
     factors : tuple of str
-    memory, disk : dict
-        Bytes by purpose.
+    memory, device_memory, disk : dict
+        Bytes by purpose, when they are at their fullest: of the process, of the CUDA device (empty without one), and
+        of the store.
+    moment : str
+        When the process takes most.
+    rows_run : tuple of int
+        Rows that are run of each of the first base samples.
     layer_bytes : dict
         Bytes of the sums of each layer.
     seconds : float or None
@@ -116,6 +115,9 @@ class Plan:
     factors: tuple[str, ...]
     memory: Mapping[str, int]
     disk: Mapping[str, int]
+    device_memory: Mapping[str, int] = field(default_factory=dict)
+    moment: str = ""
+    rows_run: tuple[int, ...] = ()
     layer_bytes: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
     warnings: tuple[str, ...] = field(default=())
@@ -129,6 +131,13 @@ class Plan:
     def n_units(self) -> int:
         """Recorded scalars."""
         return sum(site.n_units for site in self.sites)
+
+    @property
+    def n_together(self) -> int:
+        """Base samples that a forward pass may hold."""
+        ends = np.cumsum([0, *self.rows_run])
+        fitting = np.searchsorted(ends, ends + self.layout.batch, side="right") - 1 - np.arange(len(ends))
+        return max(1, min(int(fitting.max()), MAX_SAMPLES_PER_BATCH))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain values, for machines."""
@@ -145,6 +154,7 @@ class Plan:
             "units": self.n_units,
             "layer_bytes": dict(self.layer_bytes),
             "memory": dict(self.memory),
+            "device_memory": dict(self.device_memory),
             "disk": dict(self.disk),
             "seconds": self.seconds,
             "warnings": list(self.warnings),
@@ -164,10 +174,12 @@ class Plan:
         for site in self.sites:
             shape = " × ".join(f"{dim} {n}" for dim, n in zip(site.dims, site.shape, strict=True))
             lines.append(
-                f"    {site.name:<20} {shape} = {site.n_units:,} ({_bytes(self.layer_bytes[site.name])} of sums)"
+                f"    {site.name:<20} {shape} = {site.n_units:,} ({human_bytes(self.layer_bytes[site.name])} of sums)"
             )
-        lines.append(f"  memory      {_bytes(sum(self.memory.values()))} ({_parts(self.memory)})")
-        lines.append(f"  disk        {_bytes(sum(self.disk.values()))} ({_parts(self.disk)})")
+        lines.append(f"  memory      {_parts(self.memory)} while {self.moment}")
+        if self.device_memory:
+            lines.append(f"  device      {_parts(self.device_memory)}")
+        lines.append(f"  disk        {_parts(self.disk)}")
         if self.seconds is not None:
             lines.append(f"  time        about {human_time(self.seconds)}")
         lines += [f"  warning     {warning}" for warning in self.warnings]
@@ -176,16 +188,10 @@ class Plan:
     __repr__ = __str__
 
 
-def _bytes(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
-
-
 def _parts(parts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {_bytes(number)}" for name, number in parts.items())
+    """Sum of some parts, and the parts."""
+    each = ", ".join(f"{name} {human_bytes(number)}" for name, number in parts.items() if number)
+    return f"{human_bytes(sum(parts.values()))} ({each})"
 
 
 def human_time(seconds: float) -> str:
@@ -211,6 +217,7 @@ def make_plan(
     recorded: Layout | None = None,
     limit: int | None = None,
     compiles: Callable[[], bool] = lambda: False,
+    budget: Budget | None = None,
 ) -> Plan:
     """Plan the run of an opened protocol.
 
@@ -223,6 +230,8 @@ def make_plan(
         Base samples, where fewer than the protocol's are wanted.
     compiles : callable
         Tells whether the statistics can be compiled; asked where that would pay.
+    budget : Budget, optional
+        The forward passes are made small enough to keep it, as far as that helps.
     """
     _require_inside(rig)
     spec = rig.protocol.design
@@ -233,25 +242,78 @@ def make_plan(
         layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
     else:
         layout = recorded
-    design = rig.design(layout)
-    samples = -(-wanted // layout.block) * layout.block
-    n_blocks = samples // layout.block
+    plan = _unpacked(rig, wanted, layout)
+    design = rig.design(layout.scramble, layout.groups)
+    if recorded is None:
+        plan = _with_batch(plan, rig, design, budget)
     n_run = design.presentations(0, layout.piece).is_run.sum(1)
-    plan = Plan(
+    of_a_piece = n_passes(n_run, plan.layout.batch)
+    return with_costs(replace(plan, n_passes=of_a_piece * (plan.samples // layout.piece)), rig)
+
+
+def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
+    """Lay out the first run into a store, but for the batch, which is the largest that the protocol allows."""
+    spec = rig.protocol.design
+    block, scramble = block_length(wanted, spec.scramble)
+    if scramble is not None and is_limited:
+        block = scramble = min(block, block_length(wanted, "auto")[0])
+    n_groups = -(-wanted // block) if spec.replicate == "image" else 0
+    if n_groups > len(rig.images):
+        raise PlanError(
+            f"replicate: image: {n_groups} blocks of {block} base samples need as many groups of images, and there "
+            f"are {len(rig.images)} images; show more of them, or make blocks longer by `scramble`"
+        )
+    n_responses = wanted * rig.design(scramble).n_rows * sum(site.n_units for site in rig.sites)
+    can_pay = n_responses > COMPILE_ABOVE and all(analysis.terms.compilable for analysis in rig.analyses)
+    return Layout(block, scramble, rig.protocol.record.batch, can_pay and compiles(), n_groups)
+
+
+def _with_batch(plan: Plan, rig: Rig, design: PickFreeze, budget: Budget | None) -> Plan:
+    """Choose the rows of a forward pass: as many as the protocol allows and as fit into memory."""
+    layout, program = plan.layout, program_bytes(rig)
+
+    def fits(batch: int) -> bool:
+        smaller = replace(plan, layout=replace(layout, batch=batch))
+        return budget is None or budget.holds(*most_memory(memory_moments(smaller, rig, program)))
+
+    most = most_rows(design, layout.piece, layout.batch)
+    fitting = _largest_fitting(most, max(plan.rows_run), fits)
+    batch = choose_batch(design, layout.piece, fitting, fits)
+    text = f"record.batch: forward passes have {batch} rows, as passes of {most} do not fit into memory"
+    warnings = plan.warnings if fitting == most else (*plan.warnings, text)
+    return replace(plan, layout=replace(layout, batch=batch), warnings=warnings)
+
+
+def _largest_fitting(most: int, n_run: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest batch that fits, or 1.
+
+    Memory grows with the batch, but for a step: under `n_run` rows, responses to a base sample have to wait.
+    """
+    whole = min(n_run, most)
+    sizes = range(whole, most + 1) if fits(whole) else range(1, max(2, whole))
+    return sizes[max(0, bisect_left(sizes, True, key=lambda size: not fits(size)) - 1)]
+
+
+def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
+    """Plan all but the forward passes and what they cost."""
+    design = rig.design(layout.scramble, layout.groups)
+    samples = -(-wanted // layout.block) * layout.block
+    n_run = np.concatenate(first_runs(design, layout.piece))
+    return Plan(
         title=rig.protocol.title,
         samples=samples,
         n_rows=design.n_rows,
-        n_passes=_n_packs(n_run, layout.batch) * (samples // layout.piece),
+        n_passes=0,
         n_presented=round(float(n_run.mean()) * samples),
         layout=layout,
-        shard=_shard(n_blocks, None),
+        shard=_shard(samples // layout.block, None),
         sites=rig.sites,
         factors=tuple(factor.name for factor in rig.factors),
         memory={},
         disk={},
+        rows_run=tuple(n_run.tolist()),
         warnings=tuple(_warnings(rig, wanted, samples, layout)),
     )
-    return with_costs(plan, rig)
 
 
 def timed(plan: Plan, rig: Rig, seconds_per_block: float) -> Plan:
@@ -262,99 +324,20 @@ def timed(plan: Plan, rig: Rig, seconds_per_block: float) -> Plan:
 
 def with_costs(plan: Plan, rig: Rig) -> Plan:
     """Add bytes of memory and of disk."""
-    from neuroprobe.statistics.pick_freeze import state_bytes
-
-    depth = max(1, int(math.log2(plan.shard)))
-    terms = rig.analyses[0].terms
-    largest = max(site.n_units for site in plan.sites)
-    n_units = plan.n_units
-    image_bytes = 4 * math.prod(rig.images.shape)
-    weights = sum(p.numel() * p.element_size() for p in rig.subject.network.parameters())
-    stored = stored_sites(rig)
-    per_row = 4 * sum(site.n_units for site in stored)
-    # one more state: a sibling is read from disk to be merged
-    layer_bytes = {site.name: state_bytes(terms, site.n_units, depth + 1) for site in plan.sites}
-    memory = {
-        "sums": sum(layer_bytes.values()),
-        "network": weights,
-        "images": rig.images.bytes_kept + 3 * plan.layout.batch * image_bytes,
-        "forward pass": 3 * plan.layout.batch * max(4 * largest, 8 * image_bytes),
-        "result": 8 * 6 * terms.n_sums * largest,
-    }
-    disk = {
-        "result": 8 * 2 * (terms.n_sums + len(terms.pairs)) * n_units,
-        "state": 2 * 24 * terms.n_sums * n_units,
-    }
-    if stored:
-        memory["stored responses"] = 2 * per_row * plan.n_rows * samples_per_chunk(plan, per_row)
-        disk["stored responses"] = plan.samples * plan.n_rows * per_row
-    return replace(plan, memory=memory, disk=disk, layer_bytes=layer_bytes)
-
-
-def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
-    """Lay out the first run into a store."""
-    spec = rig.protocol.design
-    block, scramble = block_length(wanted, spec.scramble)
-    if scramble is not None and is_limited:
-        block = scramble = min(block, block_length(wanted, "auto")[0])
-    groups = 0
-    if spec.replicate == "image":
-        groups = -(-wanted // block)
-        if groups > len(rig.images):
-            raise PlanError(
-                f"replicate: image: {groups} blocks of {block} base samples need as many groups of images, and there "
-                f"are {len(rig.images)} images; show more of them, or make blocks longer by `scramble`"
-            )
-    draft = Layout(block, scramble, batch=1, image_groups=groups)
-    design = rig.design(draft)
-    n_responses = wanted * design.n_rows * sum(site.n_units for site in rig.sites)
-    can_pay = n_responses > COMPILE_ABOVE and all(analysis.terms.compilable for analysis in rig.analyses)
+    # what the process took before it recorded: later its own sums would be counted twice
+    program = plan.memory.get(PROGRAM) or program_bytes(rig)
+    moments = memory_moments(plan, rig, program)
+    moment, parts = fullest(moments)
+    _, on_device = fullest(moments, on_device=True)
+    _, disk = fullest(disk_moments(plan, rig))
     return replace(
-        draft,
-        batch=choose_batch(design, draft.piece, rig.protocol.record.batch),
-        compiled=can_pay and compiles(),
+        plan,
+        moment=moment,
+        memory=by_purpose(parts),
+        device_memory=by_purpose(on_device),
+        disk=by_purpose(disk),
+        layer_bytes=sums_of_layers(plan, rig),
     )
-
-
-def fits(plan: Plan) -> bool:
-    """Whether a plan needs no more memory than the machine has free."""
-    return sum(plan.memory.values()) <= _free_memory()
-
-
-def _free_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def require_memory(plan: Plan) -> None:
-    """Refuse a plan that needs more memory than the machine has free, naming the largest part.
-
-    Raises
-    ------
-    PlanError
-    """
-    needed, free = sum(plan.memory.values()), _free_memory()
-    if not fits(plan):
-        worst, size = max(plan.memory.items(), key=lambda part: part[1])
-        raise PlanError(
-            f"the run needs {_bytes(needed)} of memory and {_bytes(free)} are free; most goes to {worst} "
-            f"({_bytes(size)}): record fewer layers, some channels, or `reduce: mean`, or leave out second order"
-        )
-
-
-def stored_sites(rig: Rig) -> tuple[Site, ...]:
-    """The sites whose responses are written."""
-    store = rig.protocol.record.store
-    if store == "none":
-        return ()
-    return tuple(site for site in rig.sites if store.responses is None or site.name in store.responses)
-
-
-def samples_per_chunk(plan: Plan, bytes_per_row: int) -> int:
-    """Base samples of a chunk of stored responses: a power of two that divides a piece."""
-    fitting = max(1, CHUNK_BYTES // max(1, bytes_per_row * plan.n_rows))
-    return min(plan.layout.piece, 1 << int(math.log2(fitting)))
 
 
 def _shard(n_blocks: int, seconds_per_block: float | None) -> int:
@@ -366,46 +349,6 @@ def _shard(n_blocks: int, seconds_per_block: float | None) -> int:
         while shard * seconds_per_block < SHARD_SECONDS and n_blocks // (2 * shard) >= MIN_SHARDS:
             shard *= 2
     return shard
-
-
-def packs(presentations: Presentations, batch: int) -> Iterator[Pack]:
-    """Pack the base samples of a piece into forward passes, as many as fit into `batch` rows."""
-    is_run, source = presentations.is_run, presentations.source
-    n_run = is_run.sum(1)
-    start = 0
-    while start < len(n_run):
-        stop, filled = start + 1, int(n_run[start])
-        while stop < len(n_run) and filled + n_run[stop] <= batch and stop - start < MAX_SAMPLES_PER_BATCH:
-            filled += int(n_run[stop])
-            stop += 1
-        run = is_run[start:stop]
-        sample, row = np.nonzero(run)
-        position = np.cumsum(run.ravel()).reshape(run.shape) - 1
-        index = np.take_along_axis(position, source[start:stop], axis=1)
-        yield Pack(start, stop, sample + start, row, index)
-        start = stop
-
-
-def choose_batch(design: PickFreeze, piece: int, largest: int) -> int:
-    """Rows of a forward pass: the number from `largest` / 2 to `largest` that pads least, by the first two pieces."""
-    runs = [design.presentations(start, start + piece).is_run.sum(1) for start in (0, piece)]
-    most = min(largest, max(int(run.sum()) for run in runs))
-    candidates = range(max(1, -(-most // 2)), most + 1)
-    costs = [sum(_n_packs(run, batch) for run in runs) * batch for batch in candidates]
-    # the largest of the cheapest: fewer, fuller forward passes
-    return max(batch for batch, cost in zip(candidates, costs, strict=True) if cost <= 1.01 * min(costs))
-
-
-def _n_packs(n_run: NDArray[np.int64], batch: int) -> int:
-    """Forward passes of a piece; a base sample over `batch` rows takes several."""
-    passes = filled = n_samples = 0
-    for n in n_run.tolist():
-        if filled + n > batch or n_samples == MAX_SAMPLES_PER_BATCH or not passes:
-            passes += -(-n // batch)
-            filled = n_samples = 0
-        filled += n
-        n_samples += 1
-    return passes
 
 
 def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
@@ -425,7 +368,7 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
     if layout.scramble is None:
         yield "scramble: whole gives standard errors that are upper bounds"
     match protocol.stimuli.image:
-        case "frozen" if samples > len(rig.images) and not layout.image_groups:
+        case "frozen" if samples > len(rig.images) and not layout.n_groups:
             yield (
                 f"{samples:,} base samples show {len(rig.images):,} images: standard errors hold for these images, "
                 "not for the population that they come from"

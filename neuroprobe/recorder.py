@@ -13,7 +13,8 @@ from torch import Tensor
 
 from neuroprobe.design.pick_freeze import Presentations
 from neuroprobe.errors import ResponseError
-from neuroprobe.planner import Pack, Plan, packs
+from neuroprobe.packing import Pack, packs
+from neuroprobe.planner import Plan
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
@@ -47,8 +48,9 @@ class Recorder:
 
     def __init__(self, rig: Rig, plan: Plan, writer: ResponseWriter | None = None) -> None:
         self.rig, self.plan, self.writer = rig, plan, writer
-        self.design = rig.design(plan.layout)
+        self.design = rig.design(plan.layout.scramble, plan.layout.groups)
         self.accumulators: dict[str, PickFreezeAccumulator] = {}
+        self.place = "before the first forward pass"  # for whoever explains an error
         self._waiting: dict[str, list[Tensor]] = {}
 
     def _start(self) -> None:
@@ -112,6 +114,7 @@ class Recorder:
         for start in range(0, n_run, size):
             part = slice(start, start + size)
             is_last = start + size >= n_run
+            self.place = f"in a forward pass of {size} rows, before its first recorded layer"
             probe.record(
                 self._stimuli(presentations, pack.sample[part], pack.row[part]),
                 self._consumer(min(size, n_run - start), n_run > size, is_last, index, first),
@@ -129,7 +132,10 @@ class Recorder:
     def _consumer(
         self, n: int, several: bool, is_last: bool, index: Tensor, first: int
     ) -> Callable[[Site, Tensor], None]:
+        size = self.plan.layout.batch
+
         def consume(site: Site, response: Tensor) -> None:
+            self.place = f"in a forward pass of {size} rows, at layer {site.name!r} or behind it"
             y = response.flatten(1).float()
             if several:
                 # the network may overwrite its response as soon as the hook returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError
 from neuroprobe.probe.capture import check_network, find_sites
+from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.images import (
     ArrayFile,
@@ -34,11 +35,8 @@ from neuroprobe.stimuli.decoding import Framing
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.images import ImageSet, Source
 from neuroprobe.stimuli.photographs import open_photographs
-from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders
+from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
-
-if TYPE_CHECKING:
-    from neuroprobe.planner import Layout
 
 N_CHECKED = 2  # images that a network is tried on
 
@@ -77,17 +75,40 @@ class Rig:
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
         return tuple(factors)
 
-    def design(self, layout: Layout) -> PickFreeze:
-        """Return the design of the protocol, laid out in blocks."""
+    def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
+        """Return the design of the protocol."""
         return PickFreeze(
             factors=self.factors,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
-            scramble=layout.scramble,
+            scramble=scramble,
             redrawn=self.protocol.stimuli.image == "redrawn",
-            groups=ImageGroups(layout.block, layout.image_groups) if layout.image_groups else None,
+            groups=groups,
         )
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """What forward passes and the making of stimuli keep in memory."""
+        image = self.subject.prepare(self.images.load([0]).to(self.device))
+        return forward_footprint(self.subject.network, self.sites, image, self._bytes_per_stimulus())
+
+    def _bytes_per_stimulus(self) -> int:
+        """Bytes that altering an image takes, by those rows of the first base samples that are altered most."""
+        shown = self.design(None).presentations(0, 1 << 6)
+        switches = [value for name, value in shown.values.items() if name.endswith(names.switch(""))]
+        n_on = sum(switches, np.zeros(shown.image.shape))
+        most = np.argsort(-n_on, axis=None, kind="stable")[:SLICE]
+        sample, row = np.unravel_index(most, n_on.shape)
+        with LiveTensors() as live:
+            self.treatment.stimuli(self.images, shown, sample, row, self.device)
+        return live.peak // SLICE
+
+    def varied(self, **changes: Any) -> Rig:
+        """Return a rig with another protocol, or fewer or smaller sites; the footprint is an upper bound for it."""
+        other = replace(self, **changes)
+        vars(other)["footprint"] = self.footprint
+        return other
 
     @cached_property
     def analyses(self) -> tuple[SobolAnalysis, ...]:

@@ -13,8 +13,11 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import label_convergence
+from neuroprobe.budget import explained_shortage, fits, require_disk, require_memory
+from neuroprobe.costs import samples_per_chunk, stored_sites
 from neuroprobe.errors import PlanError, StoreError
-from neuroprobe.planner import Plan, fits, make_plan, require_memory, samples_per_chunk, stored_sites, timed
+from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
+from neuroprobe.planner import Plan, make_plan, timed
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
@@ -31,6 +34,7 @@ from neuroprobe.stimuli.examples import example_stimuli
 from neuroprobe.store import (
     Header,
     RunStore,
+    bytes_of_result,
     finished_samples,
     is_store,
     live_spans,
@@ -40,10 +44,11 @@ from neuroprobe.store import (
 )
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
+OPENING = "while the network and the images were opened"
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
 
 
-def plan(protocol: Source, *, limit: int | None = None, measure: bool = True) -> Plan:
+def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, memory: str | int | None = None) -> Plan:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
@@ -53,6 +58,9 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True) ->
         Base samples, where fewer than the protocol's are wanted.
     measure : bool
         Whether a few batches are presented, to estimate the time.
+    memory : str or int, optional
+        What the process may take, all in all: ``"4GB"``, ``"512MB"``, ``"4GiB"``, or bytes. By default what the
+        machine, or the container or job that it runs in, has free.
 
     Returns
     -------
@@ -63,10 +71,17 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True) ->
     NeuroprobeError
         For everything that would stop the run.
     """
-    rig = open_rig(load_protocol(protocol))
-    made = make_plan(rig, limit=limit, compiles=compiles)
-    require_memory(made)
-    return timed(made, rig, Recorder(rig, made).time_block()) if measure else made
+    given = None if memory is None else parse_bytes(memory)
+    with explained_shortage(lambda: OPENING):
+        rig = open_rig(load_protocol(protocol))
+    budget = find_budget(given, rig.device)
+    made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
+    require_memory(made, rig, budget, limit=limit)
+    if not measure:
+        return made
+    recorder = Recorder(rig, made)
+    with explained_shortage(lambda: recorder.place):
+        return timed(made, rig, recorder.time_block())
 
 
 def run(
@@ -76,6 +91,7 @@ def run(
     overwrite: bool = False,
     limit: int | None = None,
     listener: Listener | None = None,
+    memory: str | int | None = None,
 ) -> xr.DataTree:
     """Run a recording protocol, go on with a run that was interrupted, or extend one to more samples.
 
@@ -90,6 +106,9 @@ def run(
         Base samples, where fewer than the protocol's are wanted.
     listener : callable, optional
         Gets the events of `neuroprobe.progress`; by default a progress bar where stderr is a terminal.
+    memory : str or int, optional
+        What the process may take, all in all: ``"4GB"``, ``"512MB"``, ``"4GiB"``, or bytes; forward passes are made
+        small enough. By default what the machine, or the container or job that it runs in, has free.
 
     Returns
     -------
@@ -107,31 +126,37 @@ def run(
     -----
     Interrupting loses at most one shard. Numbers do not depend on where a run was interrupted or extended.
     """
-    checked = load_protocol(protocol)
+    checked, given = load_protocol(protocol), None if memory is None else parse_bytes(memory)
     path = Path(out)
     found = None if is_store(path) and overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
         # a run that stopped before its first block left nothing to go on with
         found, overwrite = None, True
-    rig = open_rig(checked)
+    with explained_shortage(lambda: OPENING):
+        rig = open_rig(checked)
     guard = guard_hash(checked, weights=rig.subject.digest, images=rig.images.digest)
     if found is not None:
         _require_same(path, found, guard)
     recorded = None if found is None else found.layout
-    made = make_plan(rig, recorded=recorded, limit=limit, compiles=compiles)
+    budget = find_budget(given, rig.device)
+    made = make_plan(rig, recorded=recorded, limit=limit, compiles=compiles, budget=budget)
     if found is not None:
         _require_extendable(path, found, made, checked.design.scramble)
-    require_memory(made)
+    require_memory(made, rig, budget, limit=limit, begun=found is not None)
+    require_disk(made, rig, path, replaced=0 if found is None else bytes_of_result(path))
     store = RunStore(path, Header(guard, made.layout, made.samples, checked.title))
     with store.locked(overwrite=overwrite):
         if any(not store.is_done(span) for span in aligned_spans(0, made.n_blocks, 1)):
             for warning in made.warnings:
                 warnings.warn(warning, stacklevel=2)
-            # made here: its sums are gone when the result is made
-            _record(Recorder(rig, made, _writer(path, rig, made)), store, listener or default_listener())
+            recorder = Recorder(rig, made, _writer(path, rig, made))
+            _record(recorder, store, budget, listener or default_listener())
+            del recorder  # its sums are of no use any more, and large
+            give_back()
         elif finished_samples(path) == made.samples:
             return open_result(path)
-        write_result(path, _groups(rig, made, store), root_attrs(rig, made))
+        with explained_shortage(lambda: "while the result was written"):
+            write_result(path, _groups(rig, made, store), root_attrs(rig, made))
     result = open_result(path)
     for layer, node in result.children["sobol"].children.items():
         if node.attrs["n_undefined"] == node[names.DEFINED].size:
@@ -155,9 +180,9 @@ def _require_extendable(path: Path, found: Header, made: Plan, scramble: int | s
             f"{str(path)!r} holds {held:,} base samples, more than the {made.samples:,} asked for: "
             "raise `samples`, choose another path, or delete it by --overwrite"
         )
-    if found.layout.image_groups and made.n_blocks > found.layout.image_groups:
+    if found.layout.n_groups and made.n_blocks > found.layout.n_groups:
         raise StoreError(
-            f"{str(path)!r} shows each image in one of {found.layout.image_groups} blocks (replicate: image), and more "
+            f"{str(path)!r} shows each image in one of {found.layout.n_groups} blocks (replicate: image), and more "
             f"base samples have no images left: choose another path for {made.samples:,} samples"
         )
     recorded = found.layout.scramble
@@ -199,7 +224,7 @@ def site_coords(site: Site) -> dict[str, Any]:
     return {} if site.spec.channels is None else {names.CHANNEL: site.channels}
 
 
-def _record(recorder: Recorder, store: RunStore, listener: Listener) -> None:
+def _record(recorder: Recorder, store: RunStore, budget: Budget, listener: Listener) -> None:
     """Record what is not in the store, shard by shard; the first block tells how long a shard should be."""
     plan = recorder.plan
     blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
@@ -207,14 +232,16 @@ def _record(recorder: Recorder, store: RunStore, listener: Listener) -> None:
     with Probe(recorder.rig.subject.network, recorder.rig.sites) as probe:
 
         def record(span: Span) -> None:
-            _keep(span, recorder.record_span(span, probe, listener), recorder, store)
+            with explained_shortage(lambda: recorder.place):
+                _keep(span, recorder.record_span(span, probe, listener), recorder, store)
+            give_back()
             listener(ShardDone(span))
 
         started = time.perf_counter()
         record(blocks[0])
         longer = timed(plan, recorder.rig, time.perf_counter() - started)
         # longer shards keep more unmerged states in memory
-        plan = recorder.plan = longer if fits(longer) else plan
+        plan = recorder.plan = longer if fits(longer, budget) else plan
         for shard in aligned_spans(0, plan.n_blocks, plan.shard):
             for span in _undone(shard, store):
                 record(span)
@@ -235,6 +262,8 @@ def _undone(span: Span, store: RunStore) -> Iterator[Span]:
 
 def _keep(span: Span, states: States, recorder: Recorder, store: RunStore) -> None:
     """Merge a span with the siblings that are in the store, and store it in their place."""
+    recorder.place = "while sums were merged"
+    give_back()
     convergence = _convergence(span, states, recorder)
     while span.sibling in store.spans:
         for key in states:
@@ -294,6 +323,6 @@ def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[s
         table[plan.samples] = {site.name: analysis.convergence(merged(analysis.name, site.name)) for site in plan.sites}
     factors = [factor.name for factor in rig.factors]
     groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
-    examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout), rig.device)
+    examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout.scramble), rig.device)
     groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
     return groups

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from neuroprobe import names
+from neuroprobe.costs import CHUNK_OF_RESULT
+from neuroprobe.disk import append_line, make_folder, no_room_explained, replacing, used_bytes, write_text
 from neuroprobe.errors import StoreError
+from neuroprobe.machine import give_back
 from neuroprobe.planner import Layout
 from neuroprobe.statistics.tree import Span
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
 RUN_FOLDER: Final = ".neuroprobe"
 FORMAT: Final = 1
-CHUNK_BYTES: Final = 64 << 20  # of a variable of a result, above which each factor has its own chunk
 States = dict[str, "PickFreezeSums"]
 SEPARATOR: Final = "|"  # between the key of a state and the name of its array
 
@@ -82,11 +84,8 @@ class RunStore:
         StoreError
             If another run writes to it, or another protocol has since.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_be_made(self.path, error) from None
-        with (self.folder / "lock").open("w") as lock:
+        make_folder(self.folder, self.path)
+        with no_room_explained(self.path), (self.folder / "lock").open("w") as lock:
             _lock(lock.fileno(), self.path)
             if overwrite:
                 self._clear()
@@ -142,15 +141,14 @@ class RunStore:
             for key, sums in states.items()
             for name, array in sums.state().items()
         }
-        temporary = self.folder / f"{file}.tmp"
-        save_file(arrays, temporary)
-        _sync(temporary)
-        os.replace(temporary, self.folder / file)
-        _sync(self.folder)
         entry = {"span": [span.start, span.stop], "file": file, "convergence": dict(convergence)}
-        with (self.folder / "journal.jsonl").open("ab", buffering=0) as journal:
-            journal.write(json.dumps(entry).encode() + b"\n")
-            os.fsync(journal.fileno())
+        with replacing(self.folder / file) as temporary:
+            save_file(arrays, temporary)
+        try:
+            append_line(self.folder / "journal.jsonl", json.dumps(entry))
+        except BaseException:
+            (self.folder / file).unlink()
+            raise
         for other in [other for other in self.spans if span.holds(other)]:
             (self.folder / self.spans.pop(other)["file"]).unlink(missing_ok=True)
         self.spans[span] = entry
@@ -240,38 +238,6 @@ def read_header(path: Path) -> Header | None:
         raise StoreError(f"{str(path)!r}: its header cannot be read ({error}); run with --overwrite") from error
 
 
-def _cannot_be_made(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"output {str(path)!r} cannot be made ({error.strerror}); choose another path")
-
-
-def require_file_name(path: Path) -> None:
-    """Refuse a folder where a file is to be written, and make the folder that it lies in."""
-    if path.is_dir():
-        raise StoreError(f"output {str(path)!r} is a folder; give the name of a file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_be_made(path, error) from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, last through a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset]]], attrs: Mapping[str, Any]) -> None:
     """Write a result: each group under a temporary name and then renamed, the root's attributes last.
 
@@ -287,16 +253,19 @@ def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset
     staging = path / RUN_FOLDER / "staging.zarr"
     shutil.rmtree(staging, ignore_errors=True)
     with quiet_zarr():
-        for group, nodes in groups.items():
-            for node, dataset in nodes:
-                dataset.to_zarr(
-                    staging,
-                    group=f"{group}/{node}",
-                    mode="a",
-                    consolidated=False,
-                    zarr_format=3,
-                    encoding=_encoding(dataset),
-                )
+        try:
+            for group, nodes in groups.items():
+                for node, dataset in nodes:
+                    where, encoding = f"{group}/{node}", _encoding(dataset)
+                    dataset.to_zarr(
+                        staging, group=where, mode="a", consolidated=False, zarr_format=3, encoding=encoding
+                    )
+                    # gone before the next is made, with what compressing it left behind
+                    del dataset
+                    give_back()
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)  # it may be what the disk lacks
+            raise
         root = zarr.open_group(path, mode="a", zarr_format=3)
         # from here to the end there is no whole result: new groups stand beside old ones
         root.attrs.pop(names.PROVENANCE, None)
@@ -318,7 +287,7 @@ def _encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
 
     encoding: dict[Hashable, dict[str, Any]] = {}
     for name, variable in dataset.data_vars.items():
-        by_factor = variable.nbytes > CHUNK_BYTES
+        by_factor = variable.nbytes > CHUNK_OF_RESULT
         chunks = [1 if by_factor and str(dim).startswith(names.FACTOR) else n for dim, n in variable.sizes.items()]
         encoding[name] = {"chunks": tuple(chunks), "compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")]}
     return encoding
@@ -414,6 +383,11 @@ def _require_finished(path: Path) -> None:
             f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
             "run the same protocol into it again to go on"
         )
+
+
+def bytes_of_result(path: Path) -> int:
+    """Bytes of the result in a store: of all but the run's folder and stored responses."""
+    return used_bytes(path) - used_bytes(path / RUN_FOLDER) - used_bytes(path / names.RESPONSES)
 
 
 def finished_samples(path: Path) -> int:

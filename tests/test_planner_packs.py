@@ -3,24 +3,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuroprobe.costs import CHUNK_BYTES, samples_per_chunk
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations
+from neuroprobe.packing import MAX_SAMPLES_PER_BATCH, choose_batch, n_passes, packs
 from neuroprobe.planner import (
-    CHUNK_BYTES,
-    MAX_SAMPLES_PER_BATCH,
     MAX_SHARDS,
     MIN_SHARDS,
     PIECE,
     SHARD_SECONDS,
     Layout,
     Plan,
-    _n_packs,
     _shard,
-    choose_batch,
     human_time,
-    packs,
-    samples_per_chunk,
 )
 
 UNIFORM = Law("uniform", (0, 1))
@@ -108,7 +104,7 @@ def test_packs_fit_into_the_batch_and_are_as_full_as_they_can_be(source, batch):
 def test_the_plan_counts_the_forward_passes_of_the_packs(source, batch):
     shown = presentations_of(source)
     passes = sum(-(-len(pack.sample) // batch) for pack in packs(shown, batch))
-    assert _n_packs(shown.is_run.sum(1), batch) == passes
+    assert n_passes(shown.is_run.sum(1), batch) == passes
 
 
 def test_packs_of_a_design():
@@ -127,7 +123,7 @@ def test_a_sample_over_the_batch_is_a_pack_of_its_own():
         (1, 2, 10),
         (2, 3, 10),
     ]
-    assert _n_packs(np.array([10, 10, 10]), 4) == 9
+    assert n_passes(np.array([10, 10, 10]), 4) == 9
 
 
 # batches

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import xarray as xr
 
+from neuroprobe.disk import require_file_name, write_text
 from neuroprobe.report import about, findings
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
-from neuroprobe.store import open_result, require_file_name, write_text
+from neuroprobe.store import open_result
 
 
 def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.estimators import Terms
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
-UNITS_AT_A_TIME: Final = 1 << 14  # the many temporaries of a large layer would take more than its result
+UNITS_AT_A_TIME: Final = 1 << 13  # the many temporaries of a large layer would take more than its result
 NOISE_STEPS: Final = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
@@ -45,6 +45,26 @@ def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = 
                 result[name] = np.empty((*values.shape[:-1], n_units), values.dtype)
             result[name][..., units] = values
     return result
+
+
+def result_bytes(terms: Terms, n_units: int) -> dict[str, int]:
+    """Bytes of each variable that `finalize` returns."""
+    d = terms.n_factors
+    leading = {
+        names.FIRST_ORDER: d,
+        names.TOTAL_ORDER: d,
+        names.SECOND_ORDER: d * d,
+        names.TOTAL_INTERACTION: d * d,
+    }
+    sizes = {name: 8 * leading.get(name, 1) * n_units for name in terms.slices}
+    errors = {names.se(name): n for name, n in sizes.items() if name != names.N_DROPPED}
+    return sizes | errors | {names.DEFINED: n_units}
+
+
+def finalize_bytes(terms: Terms) -> int:
+    """Bytes that `finalize` takes for a while beside its result."""
+    # sums, squares and products, scaled, with the parts that are at work; and the result of the slice
+    return UNITS_AT_A_TIME * (5 * 8 * terms.n_kept) + sum(result_bytes(terms, UNITS_AT_A_TIME).values())
 
 
 def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) -> dict[str, NDArray[np.float64]]:

@@ -227,8 +227,7 @@ class PickFreezeAccumulator:
 
     def _update_eagerly(self, y: Tensor, index: Tensor) -> None:
         n_units = y.shape[1]
-        n_tiles = -(-n_units * self.terms.n_sums // TILE) if y.device.type == "cpu" else 1
-        width = -(-n_units // n_tiles)
+        width = _tile_width(self.terms, n_units) if y.device.type == "cpu" else n_units
         for start in range(0, n_units, width):
             tile = slice(start, start + width)
             gathered = y[:, tile].index_select(0, index.flatten()).view(*index.shape, -1)
@@ -271,8 +270,29 @@ class PickFreezeAccumulator:
 
 
 def state_bytes(terms: Terms, n_units: int, depth: int) -> int:
-    """Bytes of memory of the sums of one layer: partial and block sums, and `depth` unmerged states."""
+    """Bytes of the sums of one layer: partial and block sums, and `depth` unmerged states of 1, 2, 4, … blocks."""
     partial = (8 if terms.in_double else 4) * terms.n_sums + 4
     block_sums = 8 * terms.n_sums
-    merged = 8 * terms.n_kept + 16 * terms.n_ratios + 4
-    return n_units * (partial + block_sums + depth * merged)
+    of_one_block = 8 * terms.n_kept + 4
+    merged = of_one_block + 16 * terms.n_ratios
+    states = of_one_block + (depth - 1) * merged if depth else 0
+    return n_units * (partial + block_sums + states)
+
+
+def update_bytes(terms: Terms, n_units: int, n_samples: int, *, tiled: bool) -> int:
+    """Bytes that an update of one layer by some base samples takes for a while, if it is not compiled.
+
+    Parameters
+    ----------
+    tiled : bool
+        Whether it goes through the units tile by tile, as on a CPU.
+    """
+    width = _tile_width(terms, n_units) if tiled else n_units
+    # responses, differences, terms, and what the last term is made of
+    n_arrays = terms.n_rows * (2 if terms.drop else 1) + 2 * terms.n_factors + terms.n_sums + 3
+    return (8 if terms.in_double else 4) * n_samples * width * n_arrays
+
+
+def _tile_width(terms: Terms, n_units: int) -> int:
+    """Units of a tile: all tiles are of about one size."""
+    return -(-n_units // -(-n_units * terms.n_sums // TILE))

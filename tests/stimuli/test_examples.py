@@ -8,13 +8,11 @@ import torch
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.planner import Layout
 from neuroprobe.protocol import load_protocol
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.stimuli.alterations import ALTERATIONS
 from neuroprobe.stimuli.examples import example_stimuli
 
-LAYOUT = Layout(64, 64, batch=1)
 ALTERATIONS_TRIED = [
     {"name": "hue", "switch": 0.5, "shift": {"uniform": [0.1, 0.4]}},
     {"name": "gaussian_blur", "as": "blur", "sigma": {"uniform": [5, 14]}},
@@ -27,7 +25,7 @@ def rig(protocol: dict[str, Any], **changes: Any) -> Rig:
 
 
 def examples(one: Rig) -> xr.Dataset:
-    return example_stimuli(one.treatment, one.images, one.design(LAYOUT), one.device)
+    return example_stimuli(one.treatment, one.images, one.design(64), one.device)
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def test_images_are_spread_over_the_set(one: Rig) -> None:
 
 
 def test_each_alteration_stands_alone_with_the_values_of_row_a(one: Rig) -> None:
-    made, drawn = examples(one), one.design(LAYOUT).presentations(0, 4)
+    made, drawn = examples(one), one.design(64).presentations(0, 4)
     images = one.images.load([0, 8, 15, 23])
     key = torch.from_numpy(drawn.key)
     altered = images
@@ -67,7 +65,7 @@ def test_each_alteration_stands_alone_with_the_values_of_row_a(one: Rig) -> None
 
 
 def test_parameters_are_said_in_words(one: Rig) -> None:
-    said, values = examples(one)["parameters"], one.design(LAYOUT).presentations(0, 4).values
+    said, values = examples(one)["parameters"], one.design(64).presentations(0, 4).values
     for image in range(4):
         words = said.isel(image=image)
         assert words.sel(treatment="control") == words.sel(treatment="grayscale") == ""
@@ -87,7 +85,7 @@ def test_lengths_of_the_images_themselves(small_protocol: dict[str, Any]) -> Non
 def test_order_as_a_factor_is_that_of_row_a(small_protocol: dict[str, Any]) -> None:
     treatment = {"alterations": ALTERATIONS_TRIED, "order": "factor"}
     one = rig(small_protocol, treatment=treatment)
-    made, drawn = examples(one), one.design(LAYOUT).presentations(0, 4)
+    made, drawn = examples(one), one.design(64).presentations(0, 4)
     ranks = [["hue", "blur", "grayscale"], ["hue", "grayscale", "blur"], ["blur", "hue", "grayscale"]]
     ranks += [["blur", "grayscale", "hue"], ["grayscale", "hue", "blur"], ["grayscale", "blur", "hue"]]
     for image, rank in enumerate(drawn.values["order"][:, 0].astype(int)):

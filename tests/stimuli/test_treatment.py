@@ -15,7 +15,6 @@ from torch import Tensor
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
-from neuroprobe.planner import Layout
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.protocol.schema import TreatmentSpec
 from neuroprobe.rig import Rig, alteration_factor, make_treatment, open_rig
@@ -221,7 +220,7 @@ def rig(small_protocol: dict[str, Any]) -> Rig:
 
 class TestStimuliOfAProtocol:
     def test_slices_do_not_change_the_stimuli(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        rows = rig.design(Layout(16, 16, batch=1)).presentations(16, 20)
+        rows = rig.design(16).presentations(16, 20)
         sample, row = np.indices(rows.image.shape).reshape(2, -1)
         whole = rig.treatment.stimuli(rig.images, rows, sample, row)
         assert whole.shape == (sample.size, 3, 32, 32)
@@ -232,7 +231,7 @@ class TestStimuliOfAProtocol:
             torch.testing.assert_close(again, whole, rtol=0, atol=2e-6)
 
     def test_any_selection_of_rows_gives_the_same_stimuli(self, rig: Rig, rng: np.random.Generator) -> None:
-        rows = rig.design(Layout(16, 16, batch=1)).presentations(0, 4)
+        rows = rig.design(16).presentations(0, 4)
         sample, row = np.indices(rows.image.shape).reshape(2, -1)
         whole = rig.treatment.stimuli(rig.images, rows, sample, row)
         chosen = rng.permutation(sample.size)[:11]
@@ -240,7 +239,7 @@ class TestStimuliOfAProtocol:
         torch.testing.assert_close(some, whole[chosen], rtol=0, atol=2e-6)
 
     def test_rows_that_need_not_be_run_show_the_same_stimulus(self, rig: Rig) -> None:
-        rows = rig.design(Layout(16, 16, batch=1)).presentations(0, 8)
+        rows = rig.design(16).presentations(0, 8)
         n, n_rows = rows.image.shape
         sample, row = np.indices((n, n_rows)).reshape(2, -1)
         shown = rig.treatment.stimuli(rig.images, rows, sample, row).view(n, n_rows, 3, 32, 32)
@@ -251,7 +250,7 @@ class TestStimuliOfAProtocol:
 
     def test_cached_images_are_not_altered(self, rig: Rig) -> None:
         before = rig.images.load(range(len(rig.images)))
-        rows = rig.design(Layout(16, 16, batch=1)).presentations(0, 2)
+        rows = rig.design(16).presentations(0, 2)
         sample, row = np.indices(rows.image.shape).reshape(2, -1)
         rig.treatment.stimuli(rig.images, rows, sample, row)
         assert torch.equal(rig.images.load(range(len(rig.images))), before)

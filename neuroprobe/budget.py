@@ -1,0 +1,241 @@
+"""The budget: a plan beside what the machine offers, and what would fit where the plan does not."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neuroprobe import names
+from neuroprobe.costs import PROGRAM, Part, by_purpose, disk_moments, fullest, memory_moments, stored_sites
+from neuroprobe.disk import free_bytes, used_bytes
+from neuroprobe.errors import PlanError
+from neuroprobe.machine import Budget, human_bytes
+from neuroprobe.planner import Plan, make_plan
+
+if TYPE_CHECKING:
+    from neuroprobe.probe.sites import Site
+    from neuroprobe.rig import Rig
+
+N_NAMED = 3  # layers that an alternative names
+PURPOSES = {PROGRAM: "Python and what it holds", "network": "the network", "images": "the images"}
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A change of a protocol, and the plan with it."""
+
+    text: str
+    plan: Plan
+
+
+def fits(plan: Plan, budget: Budget) -> bool:
+    """Whether a plan keeps a budget of memory."""
+    return budget.holds(sum(plan.memory.values()), sum(plan.device_memory.values()))
+
+
+def require_memory(plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = None, begun: bool = False) -> None:
+    """Refuse a plan that does not keep a budget of memory.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Base samples, as they were asked for.
+    begun : bool
+        Whether the plan goes on with a store, whose forward passes are fixed.
+
+    Raises
+    ------
+    PlanError
+        Naming what takes most, and what would fit.
+    """
+    if fits(plan, budget):
+        return
+    on_device = sum(plan.memory.values()) <= budget.memory
+    moment, parts = fullest(memory_moments(plan, rig, plan.memory[PROGRAM]), on_device=on_device)
+    passes = (
+        f"in the forward passes of {plan.layout.batch} rows that the store was begun with"
+        if begun
+        else f"even in forward passes of {_rows(plan.layout.batch)}"
+    )
+    allowed = (
+        f"{human_bytes(budget.device or 0)} of the device are free"
+        if on_device
+        else f"{human_bytes(budget.memory)} are allowed ({budget.source})"
+    )
+    found = alternatives(plan, rig, budget, limit=limit, begun=begun)
+    fitting = [one for one in found if fits(one.plan, budget)]
+    listed = "; ".join(f"{one.text} ({human_bytes(_needed(one.plan, on_device))})" for one in fitting or found[:1])
+    closest = f"nothing tried fits; closest comes {listed}" if found else "nothing can be left out"
+    raise PlanError(
+        f"the run needs {human_bytes(_needed(plan, on_device))} of memory while {moment}, {passes}, and {allowed}; "
+        f"most goes to {_worst(parts)}. {f'This would fit: {listed}' if fitting else closest.capitalize()}"
+    )
+
+
+def _needed(plan: Plan, on_device: bool) -> int:
+    return sum((plan.device_memory if on_device else plan.memory).values())
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
+def _worst(parts: Sequence[Part]) -> str:
+    """Say which purpose takes most, and the layer that takes most of it."""
+    purpose, n_bytes = max(by_purpose(parts).items(), key=lambda item: item[1])
+    part = max((part for part in parts if part.purpose == purpose), key=lambda part: part.n_bytes)
+    layer = f", {human_bytes(part.n_bytes)} of it at layer {part.layer!r}" if part.layer else ""
+    return f"{PURPOSES.get(purpose, f'the {purpose}')} ({human_bytes(n_bytes)}{layer})"
+
+
+def alternatives(
+    plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = None, begun: bool = False
+) -> list[Alternative]:
+    """Return the smallest changes of each kind with which a plan fits; if there are none, what comes closest first.
+
+    Parameters
+    ----------
+    limit, begun
+        As for `require_memory`.
+    """
+
+    def planned(change: tuple[str, Rig]) -> Alternative:
+        text, other = change
+        made = make_plan(other, limit=limit, compiles=lambda: plan.layout.compiled, budget=budget)
+        return Alternative(text.format(rows=_rows(made.layout.batch)), made)
+
+    found: list[Alternative] = []
+    for base, also in ((rig, ""), (_first_order(rig), " and `second_order: false`")):
+        if any(fits(one.plan, budget) for one in found) or (also and base is rig):
+            break
+        if not also and begun:
+            found.append(planned(("forward passes of {rows}, in a store that is begun anew (--overwrite)", rig)))
+        if not also and _first_order(rig) is not rig:
+            found.append(planned(("`second_order: false`", _first_order(rig))))
+        if not also and stored_sites(rig):
+            record = rig.protocol.record.model_copy(update={"store": "none"})
+            found.append(
+                planned(("`store: none`", rig.varied(protocol=rig.protocol.model_copy(update={"record": record}))))
+            )
+        for kind, change in (("`reduce: mean` on", _reduced), ("no layer", _without)):
+            steps = list(change(base))
+            if not steps:
+                continue
+            # the more layers are changed, the less memory it takes
+            first = bisect_left(steps, True, key=lambda step: fits(planned(("", step[1])).plan, budget))
+            layers, other = steps[min(first, len(steps) - 1)]
+            found.append(planned((f"{kind} {_listed(layers)}{also}", other)))
+    return sorted(found, key=lambda one: (not fits(one.plan, budget), _excess(one.plan, budget)))
+
+
+def _excess(plan: Plan, budget: Budget) -> int:
+    """Bytes over the budget; 0 for all plans that keep it, which stay in their order."""
+    return max(0, _needed(plan, False) - budget.memory) + max(0, _needed(plan, True) - (budget.device or 0))
+
+
+def _listed(layers: Sequence[str]) -> str:
+    more = f" and {len(layers) - N_NAMED} more of the largest" if len(layers) > N_NAMED else ""
+    return ", ".join(layers[:N_NAMED]) + more
+
+
+def _first_order(rig: Rig) -> Rig:
+    """Leave out second order, if it is there."""
+    design = rig.protocol.design
+    if not design.second_order:
+        return rig
+    less = design.model_copy(update={"second_order": False})
+    return rig.varied(protocol=rig.protocol.model_copy(update={"design": less}))
+
+
+def _reduced(rig: Rig) -> Iterator[tuple[list[str], Rig]]:
+    """Reduce the largest layers to the means of their channels, more and more of them."""
+    maps = [site for site in _by_size(rig) if len(site.dims) > 1]
+    for n in range(1, len(maps) + 1):
+        chosen = {site.name for site in maps[:n]}
+        sites = tuple(_mean(site) if site.name in chosen else site for site in rig.sites)
+        yield [site.name for site in maps[:n]], rig.varied(sites=sites)
+
+
+def _mean(site: Site) -> Site:
+    n_channels = site.shape[site.dims.index(names.CHANNEL)]
+    return replace(
+        site, dims=(names.CHANNEL,), shape=(n_channels,), spec=site.spec.model_copy(update={"reduce": "mean"})
+    )
+
+
+def _without(rig: Rig) -> Iterator[tuple[list[str], Rig]]:
+    """Leave out the largest layers, more and more of them."""
+    largest = _by_size(rig)
+    for n in range(1, len(largest)):
+        left_out = [site.name for site in largest[:n]]
+        yield left_out, rig.varied(sites=tuple(site for site in rig.sites if site.name not in left_out))
+
+
+def _by_size(rig: Rig) -> list[Site]:
+    return sorted(rig.sites, key=lambda site: -site.n_units)
+
+
+def require_disk(plan: Plan, rig: Rig, path: Path, *, replaced: int = 0) -> None:
+    """Refuse a plan for whose store there is not enough room.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store; what it holds already counts.
+    replaced : int
+        Bytes of an earlier result, which stays until the new one is whole.
+
+    Raises
+    ------
+    PlanError
+        Naming what is missing, and what takes most.
+    """
+    needed, there, free = sum(plan.disk.values()) + replaced, used_bytes(path), free_bytes(path)
+    if needed - there <= free:
+        return
+    moment, parts = fullest(disk_moments(plan, rig))
+    raise PlanError(
+        f"{str(path)!r} needs up to {human_bytes(needed)} while {moment}, of which {human_bytes(there)} are there, and "
+        f"{human_bytes(free)} of the disk are free: {human_bytes(needed - there - free)} are missing; most goes to "
+        f"{_worst(parts)}; choose a path on another disk, store fewer responses, or record fewer layers"
+    )
+
+
+@contextmanager
+def explained_shortage(place: Callable[[], str]) -> Iterator[None]:
+    """Turn a shortage of memory while a run goes on into a sentence.
+
+    Parameters
+    ----------
+    place : callable
+        Says where in the run.
+
+    Raises
+    ------
+    PlanError
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        raise PlanError(
+            f"memory ran out {place()}: other programs may have taken what was free when the run was planned; free "
+            "some and run the same command again to go on, or begin anew (--overwrite) with less by `--memory`, a "
+            "smaller `record: {batch: …}`, or fewer layers"
+        ) from error
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error of Python's, numpy's or torch's says that memory ran out."""
+    said = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in said
+        or "out of memory" in said
+    )

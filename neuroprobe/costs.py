@@ -1,0 +1,334 @@
+"""What a plan costs: bytes of memory and of disk by purpose, at each moment at which they may be at their fullest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from neuroprobe import names
+from neuroprobe.machine import give_back, resident_bytes
+
+if TYPE_CHECKING:
+    from neuroprobe.planner import Plan
+    from neuroprobe.probe.sites import Site
+    from neuroprobe.rig import Rig
+    from neuroprobe.statistics.estimators import Terms
+
+PROGRAM: Final = "program"  # Python, its libraries, and what else the process holds before it runs
+CHUNK_BYTES: Final = 32 << 20  # of a chunk of stored responses
+CHUNK_OF_RESULT: Final = 64 << 20  # bytes of a variable of a result, above which each factor has its own chunk
+# what the allocator (glibc's) keeps of freed memory; measured by benchmarks/bench_memory.py
+MAPPED_BYTES: Final = 32 << 20  # arrays of this size are given back when they are freed (M_MMAP_THRESHOLD)
+HOLES: Final = 0.7  # of smaller tensors: gaps between them that others do not fit into, and the top of the heap,
+TOP_BYTES: Final = 64 << 20  # of which so much is kept at most (M_TRIM_THRESHOLD)
+KEPT_BYTES: Final = 12 << 20
+KEPT_SHARE: Final = 0.05  # of all that comes and goes
+KEPT_SHARE_ON_DEVICE: Final = 0.1  # torch hands out memory in blocks
+COMPILER_BYTES: Final = 120 << 20  # torch.compile at work; its libraries are part of the program by then
+METADATA_BYTES: Final = 16 << 10  # of a variable on disk, with the rest of its last block
+TEXT_BYTES: Final = 48  # of the role, design and stimulus of a presentation
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes for one purpose.
+
+    Attributes
+    ----------
+    purpose : str
+    n_bytes : int
+    layer : str
+        For which; empty where they are for all.
+    on_device : bool
+        Whether they lie on a CUDA device.
+    """
+
+    purpose: str
+    n_bytes: int
+    layer: str = ""
+    on_device: bool = False
+
+
+Moments = Mapping[str, tuple[Part, ...]]
+
+
+def fullest(moments: Moments, *, on_device: bool = False) -> tuple[str, tuple[Part, ...]]:
+    """Return the moment that takes most on the host, or on the device, and its parts there."""
+    parts = {moment: tuple(p for p in all_ if p.on_device is on_device) for moment, all_ in moments.items()}
+    return max(parts.items(), key=lambda item: total(item[1]))
+
+
+def total(parts: Iterable[Part]) -> int:
+    """Bytes of some parts."""
+    return sum(part.n_bytes for part in parts)
+
+
+def by_purpose(parts: Iterable[Part]) -> dict[str, int]:
+    """Bytes of some parts by purpose."""
+    sums: dict[str, int] = {}
+    for part in parts:
+        sums[part.purpose] = sums.get(part.purpose, 0) + part.n_bytes
+    return sums
+
+
+def most_memory(moments: Moments) -> tuple[int, int]:
+    """Bytes that the process takes at most, and those on the CUDA device."""
+    return total(fullest(moments)[1]), total(fullest(moments, on_device=True)[1])
+
+
+# memory
+
+
+def program_bytes(rig: Rig) -> int:
+    """Bytes that the process takes now, but for the network and the images of the rig."""
+    import zarr.codecs  # noqa: F401 - what a run has yet to import counts too
+
+    give_back()
+    opened = rig.images.bytes_kept + (0 if rig.device.type == "cuda" else network_bytes(rig))
+    return max(1, resident_bytes() - opened)
+
+
+def memory_moments(plan: Plan, rig: Rig, program: int) -> Moments:
+    """Bytes of memory at each moment of a run.
+
+    Parameters
+    ----------
+    plan : Plan
+    rig : Rig
+    program : int
+        Bytes that the process takes without network and images.
+    """
+    on_device = rig.device.type == "cuda"
+    weights = network_bytes(rig)
+    base = (
+        Part(PROGRAM, program),
+        Part("network", weights, on_device=on_device),
+        Part("images", rig.images.bytes_kept),
+    )
+    comes_and_goes = {
+        "recording": [*_sums(plan, rig), *_recording(plan, rig), *_stored(plan, rig)],
+        "merging sums": list(_merging(plan, rig)),
+        "writing the result": list(_writing(plan, rig)),
+    }
+    moments = {moment: (*base, *parts, *_kept(parts)) for moment, parts in comes_and_goes.items()}
+    # a file of weights is read beside the network that takes them over
+    n_copies = 1 if rig.protocol.subject.weights == "none" or rig.protocol.subject.random_twin else 2
+    return {"loading the network": (base[0], Part("network", n_copies * weights)), **moments}
+
+
+def network_bytes(rig: Rig) -> int:
+    """Bytes of the weights and buffers of the network."""
+    network = rig.subject.network
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+
+
+def _kept(parts: Iterable[Part]) -> Iterator[Part]:
+    on_host, on_device = (total(part for part in parts if part.on_device is there) for there in (False, True))
+    yield Part("allocator", KEPT_BYTES + int(KEPT_SHARE * on_host))
+    yield Part("allocator", int(KEPT_SHARE_ON_DEVICE * on_device), on_device=True)
+
+
+def _sums(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """Sums of the block that is recorded, and unmerged states of its shard."""
+    from neuroprobe.statistics.pick_freeze import FOLD, state_bytes
+
+    terms = rig.analyses[0].terms
+    for site in plan.sites:
+        n_bytes = state_bytes(terms, site.n_units, depth_of(plan))
+        if plan.layout.block <= FOLD:
+            # block sums are made when the block ends
+            n_bytes -= single_bytes(terms, site.n_units)
+        yield Part("sums", n_bytes, site.name, rig.device.type == "cuda")
+
+
+def sums_of_layers(plan: Plan, rig: Rig) -> dict[str, int]:
+    """Bytes of the sums of each layer while a run records."""
+    return {part.layer: part.n_bytes for part in _sums(plan, rig)}
+
+
+def depth_of(plan: Plan) -> int:
+    """Unmerged states that are in memory while the last block of a shard is recorded."""
+    return plan.shard.bit_length() - 1
+
+
+def _table_bytes(plan: Plan, rig: Rig) -> int:
+    """Bytes of the presentations of a piece: values of every input, and comparisons of all rows with each other."""
+    n_inputs, d = sum(len(factor.inputs) for factor in rig.factors), len(rig.factors)
+    sequence = 8 * 2 * n_inputs * max(plan.layout.piece, plan.layout.scramble or 0)
+    return 2 * sequence + plan.layout.piece * plan.n_rows * (8 * (n_inputs + 4) + plan.n_rows * (d + 2))
+
+
+def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """The tensors of a forward pass, with what its stimuli and the statistics take."""
+    from neuroprobe.statistics.pick_freeze import update_bytes
+    from neuroprobe.stimuli.treatment import SLICE
+
+    layout, terms, on_device = plan.layout, rig.analyses[0].terms, rig.device.type == "cuda"
+    small, large = rig.footprint.forward(layout.batch, 0 if on_device else MAPPED_BYTES)
+    for site in plan.sites:
+        if not layout.compiled:
+            moment = rig.footprint.sites[site.name]
+            small[moment] += update_bytes(terms, site.n_units, plan.n_together, tiled=not on_device)
+    # on a CPU small tensors stay in the heap when they are gone
+    if not on_device:
+        yield Part("allocator", min(int(HOLES * small.max()), TOP_BYTES))
+    moment = int(np.argmax(small + large))
+    forward = int((small + large).max() if on_device else small.max() + large.max())
+    yield Part("forward pass", forward, rig.footprint.layer_at(moment), on_device)
+    n_run = max(plan.rows_run)
+    if n_run > layout.batch:
+        # the responses to a base sample wait for those of its last pass, and are joined
+        waiting = sum(site.n_units for site in plan.sites) + _largest(plan.sites).n_units
+        yield Part("forward pass", 4 * n_run * waiting, on_device=on_device)
+    # as altered and as filled up, or as filled up and as the network expects them
+    stimuli = 2 * 4 * layout.batch * math.prod(rig.images.shape)
+    altering = rig.footprint.per_stimulus * (layout.batch if on_device else min(layout.batch, SLICE))
+    yield Part("stimuli", max(0, stimuli + altering - forward), on_device=on_device)
+    yield Part("stimuli", _table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
+    if layout.compiled:
+        yield Part("compiler", COMPILER_BYTES)
+
+
+def _merging(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """States of a span of all layers, beside a layer of its sibling, of which the errors are then summarised."""
+    from neuroprobe.statistics.indices import finalize_bytes, result_bytes
+    from neuroprobe.statistics.pick_freeze import state_bytes
+
+    terms, on_device, largest = rig.analyses[0].terms, rig.device.type == "cuda", _largest(plan.sites)
+    for site in plan.sites:
+        in_shard = state_bytes(terms, site.n_units, depth_of(plan) + 1)
+        partial = state_bytes(terms, site.n_units, 0) - single_bytes(terms, site.n_units)
+        with_merged = partial + merged_bytes(terms, site.n_units)
+        yield Part("sums", max(in_shard, with_merged), site.name, on_device)
+        if on_device:
+            yield Part("sums", merged_bytes(terms, site.n_units), site.name)  # on their way to the disk
+    yield Part("sums", merged_bytes(terms, largest.n_units), largest.name, on_device)
+    variables = result_bytes(terms, largest.n_units)
+    summarised = sum(variables[name] + variables[names.se(name)] for name in (names.FIRST_ORDER, names.TOTAL_ORDER))
+    # quantiles are taken of copies of one after the other
+    yield Part("result", finalize_bytes(terms) + int(1.7 * summarised), largest.name)
+
+
+def single_bytes(terms: Terms, n_units: int) -> int:
+    """Bytes of the state of one block."""
+    from neuroprobe.statistics.pick_freeze import state_bytes
+
+    return state_bytes(terms, n_units, 1) - state_bytes(terms, n_units, 0)
+
+
+def merged_bytes(terms: Terms, n_units: int) -> int:
+    """Bytes of the state of a span of several blocks."""
+    from neuroprobe.statistics.pick_freeze import state_bytes
+
+    return state_bytes(terms, n_units, 2) - state_bytes(terms, n_units, 1)
+
+
+def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """One layer after the other: its sums, its result, and copies of a variable on their way to the disk."""
+    from neuroprobe.statistics.indices import finalize_bytes, result_bytes
+
+    terms, largest = rig.analyses[0].terms, _largest(plan.sites)
+    variables = result_bytes(terms, largest.n_units)
+    yield Part("sums", min(2, plan.n_blocks.bit_count()) * merged_bytes(terms, largest.n_units), largest.name)
+    # as it is cut into chunks, compressed and written; measured
+    copies = max(3 * min(CHUNK_OF_RESULT, max(variables.values())), 3 * max(variables.values()) // 2)
+    yield Part("result", sum(variables.values()) + max(finalize_bytes(terms), copies), largest.name)
+
+
+def _largest(sites: Iterable[Site]) -> Site:
+    return max(sites, key=lambda site: site.n_units)
+
+
+# stored responses
+
+
+def stored_sites(rig: Rig) -> tuple[Site, ...]:
+    """The sites whose responses are written."""
+    store = rig.protocol.record.store
+    if store == "none":
+        return ()
+    return tuple(site for site in rig.sites if store.responses is None or site.name in store.responses)
+
+
+def samples_per_chunk(plan: Plan, bytes_per_row: int) -> int:
+    """Base samples of a chunk of stored responses: a power of two that divides a piece."""
+    fitting = max(1, CHUNK_BYTES // max(1, bytes_per_row * plan.n_rows))
+    return min(plan.layout.piece, 1 << int(math.log2(fitting)))
+
+
+def _stored(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """Responses that wait until they fill a chunk, and copies of those of a layer on their way to the disk."""
+    sites = stored_sites(rig)
+    if not sites:
+        return
+    n_samples = samples_per_chunk(plan, 4 * sum(site.n_units for site in sites)) + plan.n_together
+    bytes_per_unit = 4 * n_samples * plan.n_rows
+    largest = _largest(sites)
+    for site in sites:
+        yield Part("stored responses", bytes_per_unit * site.n_units, site.name)
+    yield Part("stored responses", 3 * bytes_per_unit * largest.n_units, largest.name)
+    yield Part("stored responses", plan.layout.piece * plan.n_rows * 8 * TEXT_BYTES)
+    if rig.device.type == "cuda":
+        yield Part("stored responses", 4 * plan.n_together * plan.n_rows * largest.n_units, largest.name, True)
+
+
+# disk
+
+
+def disk_moments(plan: Plan, rig: Rig) -> Moments:
+    """Bytes of disk at each moment of a run; compression makes them fewer."""
+    stored = tuple(_stored_on_disk(plan, rig))
+    return {
+        "recording": (*_states_on_disk(plan, rig, *_peak_states(plan)), *stored),
+        "writing the result": (
+            *_states_on_disk(plan, rig, plan.n_blocks.bit_count(), 0),
+            *stored,
+            *_result_on_disk(plan, rig),
+        ),
+    }
+
+
+def _peak_states(plan: Plan) -> tuple[int, int]:
+    """Number of states of several blocks, and of one block, that are on disk at most.
+
+    Before the last shard every level of the tree may hold one; the parent is written before its children are deleted.
+    """
+    n_levels = (-(-plan.n_blocks // plan.shard)).bit_length() - 1
+    n_single = int(plan.shard == 1 and n_levels > 0)
+    return n_levels + 1 - n_single, n_single
+
+
+def _states_on_disk(plan: Plan, rig: Rig, n_merged: int, n_single: int) -> Iterator[Part]:
+    terms = rig.analyses[0].terms
+    for site in plan.sites:
+        n_bytes = n_merged * merged_bytes(terms, site.n_units) + n_single * single_bytes(terms, site.n_units)
+        yield Part("states", n_bytes + METADATA_BYTES, site.name)
+
+
+def _result_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
+    from neuroprobe.statistics.indices import result_bytes
+
+    for site in plan.sites:
+        variables = result_bytes(rig.analyses[0].terms, site.n_units)
+        yield Part("result", sum(variables.values()) + METADATA_BYTES * (len(variables) + 2), site.name)
+
+
+def _stored_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
+    sites, n_rows = stored_sites(rig), plan.samples * plan.n_rows
+    if not sites:
+        return
+    n_chunks = plan.samples // samples_per_chunk(plan, 4 * sum(site.n_units for site in sites))
+    for site in sites:
+        # of every chunk its last block on the disk
+        yield Part("stored responses", 4 * site.n_units * n_rows + 4096 * (n_chunks + 4), site.name)
+    images, factors = rig.images, rig.factors
+    longest = max(len(text.encode()) for text in (*images.ids, *(images.labels or ())))
+    n_inputs = sum(len(factor.inputs) for factor in factors)
+    text = TEXT_BYTES + 2 * longest + 2 * max(len(factor.name.encode()) for factor in factors)
+    n_columns = n_inputs + 6
+    n_pieces = plan.samples // plan.layout.piece
+    yield Part("presentation table", n_rows * (8 * n_columns + text) + n_columns * (METADATA_BYTES + 4096 * n_pieces))

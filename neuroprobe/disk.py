@@ -1,0 +1,137 @@
+"""Writing to a disk so that nothing is half-written, also where the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from neuroprobe.errors import NeuroprobeError, StoreError
+from neuroprobe.machine import human_bytes
+
+# no room on the device; over the user's quota; over the largest file that is allowed
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NEARLY_NOTHING: Final = 64 << 10  # bytes; libraries that do not say why writing failed fail with less
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that are free on the file system of a path, which need not exist."""
+    return shutil.disk_usage(next(folder for folder in (path, *path.absolute().parents) if folder.exists())).free
+
+
+def used_bytes(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder; 0 if there is nothing."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@contextmanager
+def no_room_explained(path: Path) -> Iterator[None]:
+    """Turn every error of a full disk into a sentence.
+
+    Parameters
+    ----------
+    path : Path
+        That is written to.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        yield
+    except NeuroprobeError:
+        raise  # it is explained already
+    except Exception as error:
+        reason = _no_room(error, path)
+        if reason is None:
+            raise
+        raise StoreError(
+            f"{str(path)!r}: the disk is full ({reason}, {human_bytes(free_bytes(path))} free); free some space and "
+            "run the same command again to go on"
+        ) from error
+
+
+def _no_room(error: BaseException | None, path: Path) -> str | None:
+    """Say how an error tells of a full disk; None if it is about something else."""
+    original = error
+    while error is not None:
+        for number in FULL:
+            # safetensors raises errors of its own, with the system's words
+            if getattr(error, "errno", None) == number or f"os error {number})" in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    # netCDF says no more than that HDF failed
+    if isinstance(original, OSError | RuntimeError) and "HDF" in str(original) and free_bytes(path) < NEARLY_NOTHING:
+        return str(original)
+    return None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to; the file gets its name when it is whole, and is removed if that fails."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with no_room_explained(path):
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file so that it lasts; all of it or nothing."""
+    with no_room_explained(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            left = memoryview(f"{line}\n".encode())
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, last through a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path, output: Path) -> None:
+    """Make a folder with its parents, for an output.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be made.
+    """
+    try:
+        with no_room_explained(output):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"output {str(output)!r} cannot be made ({error.strerror}); choose another path") from None
+
+
+def require_file_name(path: Path) -> None:
+    """Refuse a folder where a file is to be written, and make the folder that it lies in."""
+    if path.is_dir():
+        raise StoreError(f"output {str(path)!r} is a folder; give the name of a file in it")
+    make_folder(path.parent, path)
