@@ -326,9 +326,9 @@ def _stored_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
         # of every chunk its last block on the disk
         yield Part("stored responses", 4 * site.n_units * n_rows + 4096 * (n_chunks + 4), site.name)
     images, factors = rig.images, rig.factors
-    longest = max(len(text.encode()) for text in (*images.ids, *(images.labels or ())))
+    longest = max(len(text.encode()) for column in images.columns.values() for text in column)
     n_inputs = sum(len(factor.inputs) for factor in factors)
-    text = TEXT_BYTES + 2 * longest + 2 * max(len(factor.name.encode()) for factor in factors)
+    text = TEXT_BYTES + len(images.columns) * longest + 2 * max(len(factor.name.encode()) for factor in factors)
     n_columns = n_inputs + 6
     n_pieces = plan.samples // plan.layout.piece
     yield Part("presentation table", n_rows * (8 * n_columns + text) + n_columns * (METADATA_BYTES + 4096 * n_pieces))

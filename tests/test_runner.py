@@ -450,7 +450,7 @@ def test_order_as_factor_against_every_state(tmp_path: Path) -> None:
     alterations = [
         {"name": "erasing", "switch": 0.5, "row": 20, "column": 8, "area": 0.15, "aspect": 1},
         {"name": "gaussian_blur", "switch": 0.5, "sigma": 1.5},
-        {"name": "rotation", "switch": 0.5, "angle": 30},
+        {"name": "rotation", "switch": 0.5, "angle": 30, "crop": 0},
     ]
     asked = protocol(
         treatment={"alterations": alterations, "order": "factor", "reference_side": "image"},
@@ -676,11 +676,8 @@ def test_plan_says_what_a_run_costs() -> None:
 
 
 def test_plan_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import psutil
-
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
-    with pytest.raises(PlanError, match=r"needs .* of memory and 1 kB are free; most goes to"):
-        npr.run(protocol(), tmp_path / "out.zarr")
+    with pytest.raises(PlanError, match=r"memory while .* and 1 MB are allowed \(by `memory`\); most goes to"):
+        npr.run(protocol(), tmp_path / "out.zarr", memory="1MB")
     assert not (tmp_path / "out.zarr").exists()
 
 
@@ -781,7 +778,7 @@ def test_a_crash_while_overwriting_leaves_no_journal_to_another_protocol(
 def test_shards_stay_short_where_memory_is_short(
     tmp_path: Path, whole: xr.DataTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuroprobe.runner.fits", lambda plan: False)
+    monkeypatch.setattr("neuroprobe.runner.fits", lambda plan, budget: False)
     monkeypatch.setattr(planner, "MIN_SHARDS", 1)
     shards: list[int] = []
 
