@@ -28,7 +28,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         streamed = npr.run(asked, f"{folder}/out.zarr")
-        print(f"run, {sum(node.defined.size for node in streamed['sobol'].children.values()):,} units streamed: ", end="")
+        print(
+            f"run, {sum(node.defined.size for node in streamed['sobol'].children.values()):,} units streamed: ", end=""
+        )
         print(f"{time.perf_counter() - started:.1f} s")
         recording = npr.open_recording(f"{folder}/out.zarr")
         started = time.perf_counter()

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.store import open_result, require_file_name
+from neuroprobe.store import open_result, readable, require_file_name
 
 DIGITS: Final = 6  # of numbers for people
 ROWS: Final = 1 << 16  # that are turned into JSON at a time
@@ -29,8 +29,8 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         Of the file; it appears when it is whole.
     """
     output = Path(output)
-    require_file_name(output)
     tree = open_result(store)
+    require_file_name(output)
     nodes = {
         node.path: _plain_text(node.to_dataset(inherit=False))
         for node in tree.subtree
@@ -43,8 +43,13 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         for path, node in nodes.items()
         if path != "/"
     }
-    xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
-    os.replace(temporary, output)
+    try:
+        with readable(Path(store)):
+            xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
+        os.replace(temporary, output)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _plain_text(dataset: xr.Dataset) -> xr.Dataset:

@@ -224,13 +224,15 @@ def make_plan(
     compiles : callable
         Tells whether the statistics can be compiled; asked where that would pay.
     """
-    _require_inside(rig)
+    with rig.protocol.places.told():
+        _require_inside(rig)
     spec = rig.protocol.design
     wanted = spec.samples if limit is None else min(limit, spec.samples)
     if wanted < 4:
         raise PlanError(f"{wanted} base samples asked for, expected at least 4: standard errors need two blocks of two")
     if recorded is None:
-        layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
+        with rig.protocol.places.told():
+            layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
     else:
         layout = recorded
     design = rig.design(layout)
@@ -304,7 +306,7 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
             raise PlanError(
                 f"replicate: image: {groups} blocks of {block} base samples need as many groups of images, and there "
                 f"are {len(rig.images)} images; show more of them, or make blocks longer by `scramble`"
-            )
+            ).about("design", "replicate")
     draft = Layout(block, scramble, batch=1, image_groups=groups)
     design = rig.design(draft)
     n_responses = wanted * design.n_rows * sum(site.n_units for site in rig.sites)
@@ -448,7 +450,7 @@ def _require_inside(rig: Rig) -> None:
                 raise PlanError(
                     f"{item.label}: {name} lies between {low * scale:g} and {high * scale:g} px, outside of images of "
                     f"{side} px; give it a law for this size, or leave out `treatment.reference_side: image`"
-                )
+                ).about("treatment", "alterations", rig.protocol.treatment.alterations.index(item), name)
 
 
 def _short_lengths(rig: Rig) -> Iterator[str]:

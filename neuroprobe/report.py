@@ -40,8 +40,8 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
         Of the page; it appears when it is whole.
     """
     output = Path(output)
+    result, state = open_result(store), status(store)
     require_file_name(output)
-    result = open_result(store)
     details = json.loads(result.attrs[names.PROVENANCE])
     parts = [
         f"<h1>{html.escape(result.attrs['title'] or 'neuroprobe')}</h1>",
@@ -49,7 +49,7 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
         *(f"<p class=warning>{html.escape(text)}</p>" for text in details["warnings"]),
         "<h2>Depth profile</h2>",
         *(_picture(depth_profile(result, index)) for index in (names.FIRST_ORDER, names.TOTAL_ORDER)),
-        _table(status(store)),
+        _table(state),
         "<h2>Maps</h2>",
         "<p>Share of the variance that a factor explains alone, at every unit of the channels that depend on it most. "
         "White: units without variance. Single values carry the standard errors of the table.</p>",

@@ -32,10 +32,10 @@ from neuroprobe.store import (
     Header,
     RunStore,
     finished_samples,
-    is_store,
     live_spans,
     open_result,
     read_header,
+    require_no_other,
     write_result,
 )
 
@@ -109,7 +109,8 @@ def run(
     """
     checked = load_protocol(protocol)
     path = Path(out)
-    found = None if is_store(path) and overwrite else read_header(path)
+    require_no_other(path)
+    found = None if overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
         # a run that stopped before its first block left nothing to go on with
         found, overwrite = None, True

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from neuroprobe import names
-from neuroprobe.errors import StoreError
+from neuroprobe.errors import StoreError, reason, shown
 from neuroprobe.planner import Layout
 from neuroprobe.statistics.tree import Span
 
@@ -116,8 +116,8 @@ class RunStore:
             self.spans[span] = entry
             for samples, table in entry.get("convergence", {}).items():
                 self.convergence[int(samples)] = table
-        # a state that is gone is recorded again
-        self.spans = {span: e for span, e in self.spans.items() if (self.folder / e["file"]).exists()}
+        # a state that is gone or damaged is recorded again
+        self.spans = {span: e for span, e in self.spans.items() if _is_whole(self.folder / e["file"])}
 
     def _delete_orphans(self) -> None:
         kept = {entry["file"] for entry in self.spans.values()}
@@ -169,6 +169,17 @@ class RunStore:
         return {key: PickFreezeSums.from_state(arrays) for key, arrays in parts.items()}
 
 
+def _is_whole(file: Path) -> bool:
+    """Whether there is a file of states, as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
 def _lock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
@@ -197,11 +208,15 @@ def journal_entries(path: Path) -> list[dict[str, Any]]:
     entries = []
     for number, line in enumerate(complete.splitlines(), 1):
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            entry = json.loads(line)
+            start, stop = entry["span"]
+            if not (0 <= start < stop and isinstance(entry["file"], str) and isinstance(entry["convergence"], dict)):
+                raise ValueError(f"received {shown(entry)}")
+        except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
-                f"{str(file)!r}:{number}: not a line of a journal ({error}); run with --overwrite"
+                f"{str(file)!r}:{number}: not a line of a journal ({reason(error)}); run with --overwrite"
             ) from error
+        entries.append(entry)
     return entries
 
 
@@ -211,23 +226,58 @@ def is_store(path: Path) -> bool:
     Raises
     ------
     StoreError
-        If the path holds something else.
+        If the path cannot be looked at.
     """
-    if (path / RUN_FOLDER / "header.json").exists():
-        return True
-    if path.exists() and (not path.is_dir() or any(entry.name != RUN_FOLDER for entry in path.iterdir())):
-        kind = "folder that holds other things" if path.is_dir() else "file"
-        raise StoreError(f"output {str(path)!r} exists and is not a result ({kind}); choose another path")
-    return False
+    try:
+        return (path / RUN_FOLDER / "header.json").exists()
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} cannot be opened ({error.strerror}); give another path") from None
 
 
-def read_header(path: Path) -> Header | None:
-    """Read what a store was begun with; None where there is nothing yet.
+def require_no_other(path: Path) -> None:
+    """Refuse a path for a run that holds something other than a store, or where nothing can be written.
 
     Raises
     ------
     StoreError
-        If the path holds something that is not a result of neuroprobe.
+    """
+    if is_store(path):
+        return
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        why = "no writing is permitted" if place.is_dir() else "it is a file"
+        raise StoreError(f"output {str(path)!r} cannot be made in {str(place)!r} ({why}); choose another path")
+    if path.exists():
+        if not path.is_dir():
+            raise StoreError(f"output {str(path)!r} exists and is not a result (file); choose another path")
+        if any(entry.name != RUN_FOLDER for entry in path.iterdir()):
+            raise StoreError(
+                f"output {str(path)!r} exists and is not a result (folder that holds other things); choose another path"
+            )
+
+
+def require_store(path: Path) -> Header:
+    """Read what a store was begun with, which is there to be read.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    """
+    header = read_header(path)
+    if header is None:
+        what = "is a file" if path.is_file() else "is a folder without one" if path.is_dir() else "does not exist"
+        raise StoreError(f"{str(path)!r}: no result of neuroprobe there, it {what}; give a path that `run -o` wrote")
+    return header
+
+
+def read_header(path: Path) -> Header | None:
+    """Read what a store was begun with; None where there is no store.
+
+    Raises
+    ------
+    StoreError
+        If the header is damaged, or of another version.
     """
     if not is_store(path):
         return None
@@ -235,9 +285,12 @@ def read_header(path: Path) -> Header | None:
         value = json.loads((path / RUN_FOLDER / "header.json").read_text())
         if value["format"] != FORMAT:
             raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
-        return Header(**{**value, "layout": Layout(**value["layout"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{str(path)!r}: its header cannot be read ({error}); run with --overwrite") from error
+        header = Header(**{**value, "layout": Layout(**value["layout"])})
+        if header.samples < 1 or header.samples % header.layout.block:
+            raise ValueError(f"{header.samples} base samples in blocks of {header.layout.block}")
+        return header
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise StoreError(f"{str(path)!r}: its header cannot be read ({reason(error)}); run with --overwrite") from error
 
 
 def _cannot_be_made(path: Path, error: OSError) -> StoreError:
@@ -245,11 +298,14 @@ def _cannot_be_made(path: Path, error: OSError) -> StoreError:
 
 
 def require_file_name(path: Path) -> None:
-    """Refuse a folder where a file is to be written, and make the folder that it lies in."""
-    if path.is_dir():
-        raise StoreError(f"output {str(path)!r} is a folder; give the name of a file in it")
+    """Refuse a place where no file can be written, and make the folder that it lies in."""
     try:
+        if path.is_dir():
+            raise StoreError(f"output {str(path)!r} is a folder; give the name of a file in it")
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.touch()
+        temporary.unlink()
     except OSError as error:
         raise _cannot_be_made(path, error) from None
 
@@ -397,16 +453,12 @@ def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
 def _open_tree(path: Path, **options: Any) -> xr.DataTree:
     import xarray as xr
 
-    with quiet_zarr():
+    with readable(path), quiet_zarr():
         return xr.open_datatree(path, engine="zarr", **options)
 
 
 def _require_finished(path: Path) -> None:
-    if not path.exists():
-        raise StoreError(f"{str(path)!r}: no such result")
-    header = read_header(path)
-    if header is None:
-        raise StoreError(f"{str(path)!r} is not a result of neuroprobe")
+    header = require_store(path)
     if not finished_samples(path):
         done = sum(len(Span(*span)) for span in live_spans(path))
         total = header.samples // header.layout.block
@@ -422,8 +474,28 @@ def finished_samples(path: Path) -> int:
 
     if not (path / "zarr.json").exists():
         return 0
-    attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
-    return int(attrs["samples"]) if names.PROVENANCE in attrs else 0
+    with readable(path):
+        attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
+        return int(attrs["samples"]) if names.PROVENANCE in attrs else 0
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of data that cannot be read where they are.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        yield
+    except (ValueError, KeyError, RuntimeError) as error:
+        if "HDF" in str(error):
+            raise  # of a file that is written
+        raise StoreError(
+            f"{str(path)!r}: its data are damaged ({reason(error)}); run the protocol into it again with --overwrite, "
+            "or take a copy"
+        ) from error
 
 
 def live_spans(path: Path) -> list[tuple[int, int]]:
