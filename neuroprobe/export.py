@@ -38,8 +38,13 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
     }
     nodes["/"] = xr.Dataset(attrs=tree.attrs)
     temporary = output.with_name(f"{output.name}.tmp")
+    # netCDF4 has no compression of text
     compressed = {
-        path: {str(name): {"zlib": True, "complevel": 4} for name, v in node.data_vars.items() if v.ndim}
+        path: {
+            str(name): {"zlib": True, "complevel": 4}
+            for name, v in node.data_vars.items()
+            if v.ndim and v.dtype != object
+        }
         for path, node in nodes.items()
         if path != "/"
     }
@@ -55,7 +60,7 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
 def _plain_text(dataset: xr.Dataset) -> xr.Dataset:
     """Text as objects, which netCDF4 writes as strings."""
     texts = {name: v.astype(object) for name, v in dataset.variables.items() if v.dtype.kind == "T"}
-    return dataset.assign_coords({name: (v.dims, v.values, v.attrs) for name, v in texts.items()})
+    return dataset.assign({name: (v.dims, v.values, v.attrs) for name, v in texts.items()})
 
 
 def write_units(units: xr.Dataset, stream: TextIO, style: str = "tsv") -> None:

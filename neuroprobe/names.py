@@ -16,6 +16,11 @@ FACTOR_2: Final = "factor_2"
 LAYER: Final = "layer"
 SAMPLES: Final = "samples"
 QUANTILE: Final = "quantile"
+TREATMENT: Final = "treatment"
+COLOUR: Final = "colour"
+BIN: Final = "bin"
+RANK: Final = "rank"
+THRESHOLD: Final = "threshold"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -36,6 +41,8 @@ ORDER: Final = "order"
 # groups of a store
 RESPONSES: Final = "responses"
 CONVERGENCE: Final = "convergence"
+STIMULI: Final = "stimuli"
+EXAMPLES: Final = "examples"
 
 # variables
 RESPONSE: Final = "response"
@@ -49,6 +56,22 @@ SHAPLEY_EFFECT: Final = "shapley_effect"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
 N_DROPPED: Final = "n_dropped"
+STIMULUS: Final = "stimulus"
+PARAMETERS: Final = "parameters"
+SHARE: Final = "share"
+STRENGTH: Final = "strength"
+HIGH: Final = "high"
+OUTSIDE: Final = "outside"
+UNCLEAR: Final = "unclear"
+BIN_START: Final = "bin_start"
+BIN_END: Final = "bin_end"
+N_UNITS: Final = "n_units"
+N_DEFINED: Final = "n_defined"
+N_SILENT: Final = "n_silent"
+N_CONSTANT: Final = "n_constant"
+N_LOST: Final = "n_lost"
+N_RARE: Final = "n_rare"
+N_WITH_DROPPED: Final = "n_with_dropped"
 
 # attributes
 PROVENANCE: Final = "neuroprobe_provenance"
@@ -63,6 +86,11 @@ def se(name: str) -> str:
 def column(variable: str, *labels: str) -> str:
     """Name of a column of a table of units: ``variance``, ``first_order_hue``, ``shapley_hue`` of `shapley_effect`."""
     return "_".join([variable.replace(SHAPLEY_EFFECT, "shapley") if labels else variable, *labels])
+
+
+def median(name: str) -> str:
+    """Name of the median of a variable over units."""
+    return f"{name}_median"
 
 
 def switch(alteration: str) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from neuroprobe import names
-from neuroprobe.protocol.digest import canonical, protocol_hash
+from neuroprobe.protocol.digest import as_given, canonical, protocol_hash
 
 if TYPE_CHECKING:
     from neuroprobe.planner import Plan
@@ -23,6 +23,7 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
     layout = plan.layout
     details = {
         "protocol": canonical(rig.protocol),
+        "protocol_as_given": as_given(rig.protocol),
         "protocol_hash": protocol_hash(rig.protocol),
         "weights_hash": rig.subject.digest,
         "stimulus_hash": rig.images.digest,
@@ -53,5 +54,5 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "image": rig.protocol.stimuli.image,
         "replicate": rig.protocol.design.replicate,
         "second_order": int(rig.protocol.design.second_order),
-        names.PROVENANCE: json.dumps(details, sort_keys=True),
+        names.PROVENANCE: json.dumps(details),
     }

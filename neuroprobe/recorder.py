@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neuroprobe.design.pick_freeze import Presentations
@@ -110,18 +111,20 @@ class Recorder:
         self._waiting = {site.name: [] for site in self.plan.sites}
         for start in range(0, n_run, size):
             part = slice(start, start + size)
-            stimuli = self.rig.treatment.stimuli(
-                self.rig.images, presentations, pack.sample[part], pack.row[part], self.rig.device
-            )
-            n = len(stimuli)
-            if n < size:
-                # responses depend on the size of the batch in their last bits: the last one is filled up
-                stimuli = torch.cat([stimuli, stimuli[-1:].expand(size - n, -1, -1, -1)])
             is_last = start + size >= n_run
             probe.record(
-                self.rig.subject.prepare(stimuli),
-                self._consumer(n, n_run > size, is_last, index, first),
+                self._stimuli(presentations, pack.sample[part], pack.row[part]),
+                self._consumer(min(size, n_run - start), n_run > size, is_last, index, first),
             )
+
+    def _stimuli(self, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]) -> Tensor:
+        """Build the stimuli of a forward pass, as the network expects them."""
+        stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, sample, row, self.rig.device)
+        n_missing = self.plan.layout.batch - len(stimuli)
+        if n_missing:
+            # responses depend on the size of the batch in their last bits: the last one is filled up
+            stimuli = torch.cat([stimuli, stimuli[-1:].expand(n_missing, -1, -1, -1)])
+        return self.rig.subject.prepare(stimuli)
 
     def _consumer(
         self, n: int, several: bool, is_last: bool, index: Tensor, first: int

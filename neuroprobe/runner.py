@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import label_convergence
 from neuroprobe.errors import PlanError, StoreError
+from neuroprobe.journal import Header, live_spans, read_header, require_no_other
 from neuroprobe.planner import Plan, fits, make_plan, require_memory, samples_per_chunk, stored_sites, timed
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
@@ -26,18 +26,10 @@ from neuroprobe.provenance import root_attrs
 from neuroprobe.recorder import Recorder, States, state_key
 from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig, open_rig
-from neuroprobe.statistics.pick_freeze import compiles
+from neuroprobe.statistics.pick_freeze import PickFreezeSums, compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
-from neuroprobe.store import (
-    Header,
-    RunStore,
-    finished_samples,
-    live_spans,
-    open_result,
-    read_header,
-    require_no_other,
-    write_result,
-)
+from neuroprobe.stimuli.examples import example_stimuli
+from neuroprobe.store import RunStore, finished_samples, open_result, write_result
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
@@ -123,13 +115,13 @@ def run(
     if found is not None:
         _require_extendable(path, found, made, checked.design.scramble)
     require_memory(made)
-    recorder = Recorder(rig, made, _writer(path, rig, made))
     store = RunStore(path, Header(guard, made.layout, made.samples, checked.title))
     with store.locked(overwrite=overwrite):
         if any(not store.is_done(span) for span in aligned_spans(0, made.n_blocks, 1)):
             for warning in made.warnings:
                 warnings.warn(warning, stacklevel=2)
-            _record(recorder, store, listener or default_listener())
+            # made here: its sums are gone when the result is made
+            _record(Recorder(rig, made, _writer(path, rig, made)), store, listener or default_listener())
         elif finished_samples(path) == made.samples:
             return open_result(path)
         write_result(path, _groups(rig, made, store), root_attrs(rig, made))
@@ -238,11 +230,12 @@ def _keep(span: Span, states: States, recorder: Recorder, store: RunStore) -> No
     """Merge a span with the siblings that are in the store, and store it in their place."""
     convergence = _convergence(span, states, recorder)
     while span.sibling in store.spans:
-        sibling = States(store.load(span.sibling, recorder.rig.device))
-        left, right = (states, sibling) if span.is_left else (sibling, states)
-        left.merge(right)
-        span, states = span.parent, left
-        del left, right, sibling
+        for key in states:
+            sibling = store.load(span.sibling, key, recorder.rig.device)
+            left, right = (states[key], sibling) if span.is_left else (sibling, states[key])
+            left.merge(right)
+            states[key] = left
+        span = span.parent
         convergence |= _convergence(span, states, recorder)
     store.add(span, states, convergence)
 
@@ -262,15 +255,20 @@ def _convergence(span: Span, states: States, recorder: Recorder) -> dict[int, An
 
 def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
     """Datasets of the result: group → (node, dataset) one after the other."""
-    first, *others = (States(store.load(span, torch.device("cpu"))) for span in sorted(store.spans))
-    for right in others:
-        first.merge(right)
+
+    def merged(analysis: str, layer: str) -> PickFreezeSums:
+        states = (store.load(span, state_key(analysis, layer)) for span in sorted(store.spans))
+        first = next(states)
+        for right in states:
+            first.merge(right)
+        return first
+
     groups: dict[str, Iterator[tuple[str, xr.Dataset]]] = {
         analysis.name: (
             (
                 site.name,
                 analysis.label(
-                    first[state_key(analysis.name, site.name)],
+                    merged(analysis.name, site.name),
                     site.dims,
                     site.shape,
                     site_coords(site),
@@ -286,9 +284,9 @@ def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[s
     if plan.samples not in table:
         # the last span is no subtree where the number of blocks is no power of two
         (analysis,) = rig.analyses
-        table[plan.samples] = {
-            site.name: analysis.convergence(first[state_key(analysis.name, site.name)]) for site in plan.sites
-        }
+        table[plan.samples] = {site.name: analysis.convergence(merged(analysis.name, site.name)) for site in plan.sites}
     factors = [factor.name for factor in rig.factors]
     groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
+    examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout), rig.device)
+    groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
     return groups

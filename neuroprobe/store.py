@@ -14,13 +14,22 @@ import shutil
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
 from neuroprobe import names
-from neuroprobe.errors import StoreError, reason, shown
-from neuroprobe.planner import Layout
+from neuroprobe.errors import StoreError, reason
+from neuroprobe.journal import (
+    RUN_FOLDER,
+    Header,
+    cut_torn_line,
+    journal_entries,
+    live_spans,
+    read_header,
+    require_store,
+)
 from neuroprobe.statistics.tree import Span
 
 if TYPE_CHECKING:
@@ -28,32 +37,9 @@ if TYPE_CHECKING:
 
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
-RUN_FOLDER: Final = ".neuroprobe"
-FORMAT: Final = 1
 CHUNK_BYTES: Final = 64 << 20  # of a variable of a result, above which each factor has its own chunk
 States = dict[str, "PickFreezeSums"]
 SEPARATOR: Final = "|"  # between the key of a state and the name of its array
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a store was begun with.
-
-    Attributes
-    ----------
-    guard : str
-        Hash of what decides its numbers; another protocol has another.
-    layout : Layout
-    samples : int
-        Base samples of the last run.
-    title : str
-    """
-
-    guard: str
-    layout: Layout
-    samples: int
-    title: str
-    format: int = FORMAT
 
 
 class RunStore:
@@ -156,17 +142,17 @@ class RunStore:
         self.spans[span] = entry
         self.convergence |= convergence
 
-    def load(self, span: Span, device: Any = "cpu") -> States:
-        """Read the states of a span."""
-        from safetensors.torch import load_file
+    def load(self, span: Span, key: str, device: Any = "cpu") -> PickFreezeSums:
+        """Read the state of a span that has a key; one at a time, as all together may not fit into memory."""
+        from safetensors import safe_open
 
         from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
-        parts: dict[str, dict[str, Any]] = {}
-        for name, array in load_file(self.folder / self.spans[span]["file"], device=str(device)).items():
-            key, _, part = name.rpartition(SEPARATOR)
-            parts.setdefault(key, {})[part] = array
-        return {key: PickFreezeSums.from_state(arrays) for key, arrays in parts.items()}
+        prefix = f"{key}{SEPARATOR}"
+        with safe_open(self.folder / self.spans[span]["file"], framework="pt", device=str(device)) as file:
+            mine = [name for name in list(file.keys()) if name.startswith(prefix)]
+            arrays = {name.removeprefix(prefix): file.get_tensor(name) for name in mine}
+        return PickFreezeSums.from_state(arrays)
 
 
 def _is_whole(file: Path) -> bool:
@@ -191,108 +177,6 @@ def _lock(descriptor: int, path: Path) -> None:
         raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
 
 
-def cut_torn_line(path: Path) -> None:
-    """Cut a line that a crash left unfinished off the journal; only for the holder of the lock."""
-    file = path / RUN_FOLDER / "journal.jsonl"
-    data = file.read_bytes() if file.exists() else b""
-    if data and not data.endswith(b"\n"):
-        with file.open("r+b") as journal:
-            journal.truncate(data.rfind(b"\n") + 1)
-
-
-def journal_entries(path: Path) -> list[dict[str, Any]]:
-    """Read the journal, but for a line that is being written."""
-    file = path / RUN_FOLDER / "journal.jsonl"
-    data = file.read_bytes() if file.exists() else b""
-    complete = data[: data.rfind(b"\n") + 1]
-    entries = []
-    for number, line in enumerate(complete.splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            start, stop = entry["span"]
-            if not (0 <= start < stop and isinstance(entry["file"], str) and isinstance(entry["convergence"], dict)):
-                raise ValueError(f"received {shown(entry)}")
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"{str(file)!r}:{number}: not a line of a journal ({reason(error)}); run with --overwrite"
-            ) from error
-        entries.append(entry)
-    return entries
-
-
-def is_store(path: Path) -> bool:
-    """Whether there is a store at a path.
-
-    Raises
-    ------
-    StoreError
-        If the path cannot be looked at.
-    """
-    try:
-        return (path / RUN_FOLDER / "header.json").exists()
-    except OSError as error:
-        raise StoreError(f"{str(path)!r} cannot be opened ({error.strerror}); give another path") from None
-
-
-def require_no_other(path: Path) -> None:
-    """Refuse a path for a run that holds something other than a store, or where nothing can be written.
-
-    Raises
-    ------
-    StoreError
-    """
-    if is_store(path):
-        return
-    place = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        why = "no writing is permitted" if place.is_dir() else "it is a file"
-        raise StoreError(f"output {str(path)!r} cannot be made in {str(place)!r} ({why}); choose another path")
-    if path.exists():
-        if not path.is_dir():
-            raise StoreError(f"output {str(path)!r} exists and is not a result (file); choose another path")
-        if any(entry.name != RUN_FOLDER for entry in path.iterdir()):
-            raise StoreError(
-                f"output {str(path)!r} exists and is not a result (folder that holds other things); choose another path"
-            )
-
-
-def require_store(path: Path) -> Header:
-    """Read what a store was begun with, which is there to be read.
-
-    Raises
-    ------
-    StoreError
-        If there is no store.
-    """
-    header = read_header(path)
-    if header is None:
-        what = "is a file" if path.is_file() else "is a folder without one" if path.is_dir() else "does not exist"
-        raise StoreError(f"{str(path)!r}: no result of neuroprobe there, it {what}; give a path that `run -o` wrote")
-    return header
-
-
-def read_header(path: Path) -> Header | None:
-    """Read what a store was begun with; None where there is no store.
-
-    Raises
-    ------
-    StoreError
-        If the header is damaged, or of another version.
-    """
-    if not is_store(path):
-        return None
-    try:
-        value = json.loads((path / RUN_FOLDER / "header.json").read_text())
-        if value["format"] != FORMAT:
-            raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
-        header = Header(**{**value, "layout": Layout(**value["layout"])})
-        if header.samples < 1 or header.samples % header.layout.block:
-            raise ValueError(f"{header.samples} base samples in blocks of {header.layout.block}")
-        return header
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise StoreError(f"{str(path)!r}: its header cannot be read ({reason(error)}); run with --overwrite") from error
-
-
 def _cannot_be_made(path: Path, error: OSError) -> StoreError:
     return StoreError(f"output {str(path)!r} cannot be made ({error.strerror}); choose another path")
 
@@ -313,7 +197,7 @@ def require_file_name(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it."""
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     _sync(temporary)
     os.replace(temporary, path)
     _sync(path.parent)
@@ -481,7 +365,7 @@ def finished_samples(path: Path) -> int:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say of data that cannot be read where they are.
+    """Say of data that zarr cannot read where they are.
 
     Raises
     ------
@@ -489,19 +373,11 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, RuntimeError) as error:
-        if "HDF" in str(error):
-            raise  # of a file that is written
+    except Exception as error:  # of zarr's codecs, each has errors of its own
+        modules = {frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)}
+        if not any(module.startswith("zarr.") for module in modules):
+            raise
         raise StoreError(
             f"{str(path)!r}: its data are damaged ({reason(error)}); run the protocol into it again with --overwrite, "
             "or take a copy"
         ) from error
-
-
-def live_spans(path: Path) -> list[tuple[int, int]]:
-    """Spans of blocks that a store holds, as its journal tells."""
-    spans: list[Span] = []
-    for entry in journal_entries(path):
-        span = Span(*entry["span"])
-        spans = [other for other in spans if not span.holds(other)] + [span]
-    return sorted((span.start, span.stop) for span in spans)

@@ -11,7 +11,8 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
-from neuroprobe.store import finished_samples, live_spans, open_recording, open_result, readable, require_store
+from neuroprobe.journal import live_spans, require_store
+from neuroprobe.store import finished_samples, open_recording, open_result, readable
 
 N_DECIMALS = 3
 

@@ -1,15 +1,21 @@
 """The command line: output to stdout, progress to stderr, sentences in place of tracebacks, exit codes."""
 
+import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
 from click.testing import CliRunner, Result
 
+import neuroprobe as npr
 from neuroprobe.cli import main
+from neuroprobe.export import write_units
 
 PROTOCOL = """\
 neuroprobe: 1
@@ -94,6 +100,13 @@ def test_device_on_the_command_line_is_checked(protocol: Path, tmp_path: Path) -
     assert result.exit_code == 2
     assert "Invalid value for '--device': given 'gpu', expected auto, cpu" in result.stderr
     assert call("run", protocol, "-o", tmp_path / "out.zarr", "--device", "cpu").exit_code == 0
+    details = json.loads(xr.open_datatree(tmp_path / "out.zarr").attrs["neuroprobe_provenance"])
+    assert details["protocol_as_given"]["record"] == {
+        "batch": 64,
+        "device": "cpu",
+        "store": {"responses": ["linear"]},
+    }
+    assert details["protocol_as_given"]["design"] == {"samples": 128}
 
 
 def test_errors_are_sentences(protocol: Path, tmp_path: Path) -> None:
@@ -138,17 +151,108 @@ def test_export_writes_the_same_numbers(store: Path, tmp_path: Path) -> None:
         for name, values in exported[f"sobol/{layer}"].data_vars.items():
             assert values.values.tobytes() == result[f"sobol/{layer}"][name].values.tobytes()
         assert exported[f"sobol/{layer}"]["factor"].values.tolist() == ["grayscale", "hue"]
+    for name in ("stimulus", "parameters", "image_id", "treatment"):
+        examples = exported["stimuli/examples"][name], result["stimuli/examples"][name]
+        assert examples[0].values.tolist() == examples[1].values.tolist()
+    assert set(exported["stimuli/examples"].data_vars) == {"stimulus", "parameters"}
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_report_is_one_page_that_opens_offline(store: Path, tmp_path: Path) -> None:
-    assert call("report", store, "-o", tmp_path / "new" / "out.html").exit_code == 0
+def test_report_says_where_the_page_is(store: Path, tmp_path: Path) -> None:
+    result = call("report", store, "-o", tmp_path / "new" / "out.html")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'new' / 'out.html'}\n")
     page = (tmp_path / "new" / "out.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
-    for word in ("small", "grayscale", "conv6", "weights_hash", "standard errors rest on"):
+    for word in ("small", "grayscale", "conv6", "hash of the weights", "standard errors rest on"):
         assert word in page
+    missing = call("report", tmp_path / "none.zarr", "-o", tmp_path / "out.html")
+    assert (missing.exit_code, missing.stderr.startswith("error: ")) == (1, True)
+
+
+QUERY = "layer == 'linear' and total_order_hue > 0.1"
+
+
+def test_select_prints_a_unit_a_line(store: Path) -> None:
+    result = call("select", store, QUERY)
+    units = npr.select_units(store, QUERY)
+    assert result.exit_code == 0
+    header, *lines = result.stdout.splitlines()
+    assert header.split("\t") == ["layer", "channel", "y", "x", "total_order_hue", "total_order_se_hue"]
+    assert len(lines) == units.sizes["unit"] > 0
+    value = float(units["total_order_hue"][0])
+    # a layer without space has no places
+    assert lines[0].split("\t")[:5] == ["linear", str(int(units["channel"][0])), "NaN", "NaN", f"{value:.6g}"]
+    assert result.stderr == f"{len(lines)} of 458 units\n"
+
+
+def test_select_columns_order_and_limit(store: Path) -> None:
+    result = call("select", store, "--columns", "channel, y,mean", "--sort", "mean", "--limit", 3, "--ascending")
+    header, *lines = result.stdout.splitlines()
+    assert header == "channel\ty\tmean"
+    nodes = npr.open_result(store)["sobol"].children.values()
+    means = np.concatenate([node["mean"].values.ravel() for node in nodes])
+    assert [line.split("\t")[2] for line in lines] == [f"{mean:.6g}" for mean in np.sort(means)[:3]]
+    assert result.stderr == "458 of 458 units\n"
+
+
+def test_select_for_machines(store: Path) -> None:
+    units = npr.select_units(store, "total_order_hue > 0.1")
+    records = json.loads(call("select", store, "total_order_hue > 0.1", "--json").stdout)
+    assert len(records) == units.sizes["unit"] > 0
+    for number, record in enumerate(records):
+        for name, value in record.items():
+            expected = units[name].values[number]
+            assert value == (None if expected != expected else expected)
+    table = pd.read_csv(io.StringIO(call("select", store, "total_order_hue > 0.1", "--csv").stdout))
+    pd.testing.assert_frame_equal(table, units.to_dataframe().reset_index(drop=True), check_exact=True)
+    assert json.loads(call("select", store, "mean > 1e9", "--json").stdout) == []
+    assert call("select", store, "mean > 1e9", "--csv").stdout == "layer,channel,y,x,mean,mean_se\n"
+
+
+def test_select_lists_its_columns(store: Path) -> None:
+    rows = json.loads(call("select", store, "--list-columns", "--json").stdout)
+    assert [row["name"] for row in rows] == list(npr.select_units(store, limit=1).variables)
+    lines = call("select", store, "--list-columns").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [[row["name"], row["kind"]] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["mean = 1"], 2, "error: query:1:6: '=' is not part of a query: write ==\n  mean = 1\n       ^\n"),
+        (["men > 0"], 2, "error: query:1:1: unknown column 'men' (did you mean 'mean'?); known: layer, channel, y, x"),
+        (["--sort", "men"], 2, "error: sort_by: unknown column 'men' (did you mean 'mean'?)"),
+        (["--columns", "mean,men"], 2, "error: columns: unknown column 'men'"),
+        (["true", "--limit", "-1"], 2, "Usage"),
+    ],
+)
+def test_select_says_what_is_wrong(store: Path, arguments: list[str], exit_code: int, message: str) -> None:
+    result = call("select", store, *arguments)
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert result.stderr.startswith(message)
+    assert call("select", store.parent / "none.zarr", "true").exit_code == 1
+
+
+def test_select_into_a_closed_pipe_is_quiet(store: Path) -> None:
+    command = [sys.executable, "-m", "neuroprobe", "select", str(store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() in {b"", b"458 of 458 units\n"}
+
+
+def test_numbers_in_json_keep_all_digits() -> None:
+    values = [1.2345678901234567e-15, 0.1 + 0.2, np.inf, np.nan, -1e300, 5e-324]
+    places = {"layer": ("unit", np.array(['a/"b'] * 6, object)), "y": ("unit", [1.0, np.nan] * 3)}
+    units = xr.Dataset({"p": ("unit", values)}, places)
+    stream = io.StringIO()
+    write_units(units, stream, "json")
+    records = json.loads(stream.getvalue())
+    assert [record["p"] for record in records] == [values[0], values[1], None, None, values[4], values[5]]
+    assert records[0] == {"layer": 'a/"b', "y": 1, "p": values[0]}
+    assert isinstance(records[0]["y"], int)
+    assert records[1]["y"] is None
 
 
 @pytest.mark.parametrize(
@@ -195,8 +299,6 @@ def test_schema_accepts_the_protocols_that_ship() -> None:
 
 def test_help_and_import_load_nothing_heavy() -> None:
     """Checked by what is imported, not by the clock; benchmarks/bench_start.py measures the time."""
-    import subprocess
-
     script = (
         "import sys, neuroprobe\n"
         "from click.testing import CliRunner\n"

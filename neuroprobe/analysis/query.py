@@ -65,7 +65,7 @@ MAX_DEPTH: Final = 30  # parentheses, signs and `not` within each other: far fro
 TOKEN: Final = re.compile(
     r"""
       (?P<space>\s+)
-    | (?P<number>([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?(?![\w.]))
+    | (?P<number>(?>[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?+(?![\w.]))  # never tried again with fewer digits
     | (?P<text>'[^']*'|"[^"]*")
     | (?P<column>`[^`]+`)
     | (?P<word>[^\W\d]\w*)

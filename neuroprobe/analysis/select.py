@@ -20,14 +20,15 @@ from neuroprobe.analysis.table import Layer, UnitTable
 from neuroprobe.errors import QueryError, StoreError
 
 Source = xr.DataTree | xr.Dataset | str | os.PathLike[str]
-DTYPES: Final[dict[Kind, type]] = {"number": float, "text": object, "condition": bool}
+# of columns without units, and of missing values
+DTYPES: Final[dict[Kind, type]] = {"number": float, "text": object, "condition": float}
 
 
 def select_units(
     result: Source,
     query: str | None = None,
     *,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     sort_by: str | None = None,
     ascending: bool = False,
     limit: int | None = None,
@@ -42,7 +43,7 @@ def select_units(
     query : str, optional
         A condition on columns, such as ``layer == 'conv2' and first_order_hue > 2 * first_order_se_hue``, in the
         language of `neuroprobe.analysis.query`; all units by default.
-    columns : sequence of str, optional
+    columns : str or sequence of str, optional
         Columns of the answer. By default the coordinates of the units, the columns that `query` and `sort_by` name, and
         their standard errors; all columns where no variable is named.
     sort_by : str, optional
@@ -75,7 +76,7 @@ def select_units(
     after its group too: ``sobol_mean``, ``shapley_mean``.
 
     A unit is a point of the dimensions that the named variables have. An index over ``channel`` selects channels; where
-    a variable over ``channel, y, x`` is named beside it, it is repeated at every place.
+    a variable over ``channel, y, x``, or ``y``, is named beside it, it is repeated at every place.
 
     A comparison with an undefined value is neither true nor false, so that neither it nor its contrary selects a unit.
 
@@ -101,11 +102,14 @@ def select_units(
         raise QueryError(f"limit: received {limit}, expected 0 or more")
     condition = parse_query("true" if query is None else query)
     sorters = [] if sort_by is None else [sort_by]
+    columns = [columns] if isinstance(columns, str) else columns
+    if columns is not None and not columns:
+        raise QueryError("columns: received none, expected names of columns")
     with _opened(result) as tree:
         table = UnitTable(tree)
         _check(table, condition, {"columns": columns or (), "sort_by": sorters})
         named = [*condition.columns, *sorters]
-        shown = list(dict.fromkeys(_default_columns(table, named) if columns is None else columns))
+        shown = _default_columns(table, named) if columns is None else list(dict.fromkeys(columns))
         needed = list(dict.fromkeys([*shown, *named]))
         chosen = [
             rows for layer in table.layers if (rows := _chosen_rows(layer, condition, needed, table.kinds)) is not None
@@ -126,7 +130,7 @@ def select_units(
 
 
 def list_columns(result: Source) -> list[dict[str, str]]:
-    """List the columns of a result, pairs of factors in one order.
+    """List the columns of a result: coordinates, then variables with their errors, pairs in one order.
 
     Returns
     -------
@@ -137,7 +141,7 @@ def list_columns(result: Source) -> list[dict[str, str]]:
         table = UnitTable(tree)
         return [
             {"name": name, "kind": table.kinds[name], "summary": str(table.attrs(name).get("long_name", ""))}
-            for name in [*table.coordinates(()), *table.variables]
+            for name in _default_columns(table, [])
         ]
 
 
@@ -181,20 +185,21 @@ def _default_columns(table: UnitTable, named: list[str]) -> list[str]:
     """Coordinates of units, variables that are named, each with its error; all variables where none is named."""
     coordinates = table.coordinates(named)
     variables = [name for name in named if name not in coordinates] or table.variables
-    errors = {name: table.error(name) for name in variables}
-    return [*coordinates, *(one for name in variables for one in (name, errors[name]) if one is not None)]
+    with_errors = [one for name in variables for one in (name, table.error(name)) if one is not None]
+    return list(dict.fromkeys([*coordinates, *with_errors]))
 
 
 def _chosen_rows(
     layer: Layer, condition: Query, needed: Sequence[str], kinds: Mapping[str, Kind]
 ) -> dict[str, NDArray[Any]] | None:
     """Columns of the units of a layer for which a condition is true; None where there is no such unit."""
-    # whatever the columns that are not given here hold
-    if not layer.names_units and np.all(condition.evaluate({names.LAYER: layer.name}).false):
+    known = {} if layer.names_units else {names.LAYER: layer.name}
+    # whatever the other columns hold
+    if np.all(condition.evaluate(known).false):
         return None
     units = layer.units(needed)
-    loaded = {name: _values(units[name]) for name in condition.columns if name in units.variables}
-    mask = np.broadcast_to(condition.evaluate(loaded).true, units.sizes[names.UNIT])
+    loaded = {name: _values(units[name]) for name in condition.columns if name in units.variables and name not in known}
+    mask = np.broadcast_to(condition.evaluate(loaded | known).true, units.sizes[names.UNIT])
     if not mask.any():
         return None
     rows = {}
@@ -202,7 +207,7 @@ def _chosen_rows(
         if name in units.variables:
             rows[name] = (loaded[name] if name in loaded else _values(units[name]))[mask]
         else:
-            rows[name] = np.full(mask.sum(), *(("", object) if kinds[name] == "text" else (np.nan, float)))
+            rows[name] = np.full(mask.sum(), "" if kinds[name] == "text" else np.nan, DTYPES[kinds[name]])
     return rows
 
 

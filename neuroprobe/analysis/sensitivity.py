@@ -195,8 +195,20 @@ def depth_profile(indices: xr.Dataset, quantiles: Sequence[float] = (0.25, 0.5, 
         ``first_order``, ``total_order`` and their errors over (quantile, factor).
     """
     chosen = [names.FIRST_ORDER, names.se(names.FIRST_ORDER), names.TOTAL_ORDER, names.se(names.TOTAL_ORDER)]
-    units = [dim for dim in indices[names.FIRST_ORDER].dims if dim != names.FACTOR]
-    return indices[chosen].quantile(list(quantiles), dim=units, skipna=True)
+    return xr.Dataset({name: quantiles_over_units(indices[name], quantiles) for name in chosen})
+
+
+def quantiles_over_units(index: xr.DataArray, quantiles: Sequence[float]) -> xr.DataArray:
+    """Quantiles of one layer's index over its defined units: (quantile, factor, …), NaN where no unit is defined."""
+    from neuroprobe.statistics import summary
+
+    factors = [dim for dim in index.dims if dim in (names.FACTOR, names.FACTOR_2)]
+    # one factor at a time is read and sorted: pairs of factors over all units can be large
+    slices = [index[i].values.reshape(*index[i].shape[: len(factors) - 1], -1) for i in range(len(index))]
+    values = np.stack([summary.quantiles(one, quantiles) for one in slices])
+    coords = {dim: index[dim].values for dim in factors} | {names.QUANTILE: list(quantiles)}
+    labelled = xr.DataArray(values, coords, [*factors, names.QUANTILE], index.name, index.attrs)
+    return labelled.transpose(names.QUANTILE, ...)
 
 
 def depth_profiles(sobol: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
@@ -210,27 +222,3 @@ def recorded_order(sobol: xr.DataTree) -> list[str]:
     """Layers of a Sobol result in the order of the protocol, where the tree says it; zarr sorts groups by name."""
     order = {layer: node.attrs.get("depth", 0) for layer, node in sobol.children.items()}
     return sorted(order, key=lambda layer: order[layer])
-
-
-def strongest_channels(indices: xr.Dataset, index: str, n_channels: int) -> xr.DataArray:
-    """Maps of the channels whose mean index over space is largest, for each factor.
-
-    Returns
-    -------
-    DataArray
-        (factor, rank, y, x), clipped to values from 0 on for display, with the coordinate ``channel`` (factor, rank).
-    """
-    maps = indices[index].transpose(names.FACTOR, names.CHANNEL, names.Y, names.X)
-    strength = maps.mean((names.Y, names.X), skipna=True).fillna(-np.inf).values
-    chosen = np.argsort(-strength, axis=1, kind="stable")[:, :n_channels]
-    values = np.take_along_axis(maps.values, chosen[:, :, None, None], axis=1).clip(min=0)
-    numbers = indices[names.CHANNEL].values if names.CHANNEL in indices.coords else np.arange(maps.sizes[names.CHANNEL])
-    return xr.DataArray(
-        values,
-        dims=(names.FACTOR, "rank", names.Y, names.X),
-        coords={
-            names.FACTOR: indices[names.FACTOR].values,
-            names.CHANNEL: ((names.FACTOR, "rank"), numbers[chosen]),
-        },
-        name=index,
-    )

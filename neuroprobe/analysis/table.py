@@ -27,18 +27,15 @@ class Part:
     dataset: xr.Dataset
     columns: dict[str, UnitColumn]
 
+    @cached_property
+    def coordinates(self) -> dict[str, UnitColumn]:
+        """Columns that tell units apart."""
+        return {name: column for name, column in self.columns.items() if column.is_coordinate}
+
     def take(self, chosen: Collection[str]) -> xr.Dataset:
         """Columns over the dimensions of the units; read when they are used."""
         columns = {name: self.columns[name].values(self.dataset) for name in chosen}
-        return xr.Dataset(columns).set_coords([name for name in chosen if self.is_coordinate(name)])
-
-    def dims(self, name: str) -> set[str]:
-        """Dimensions of the units that a column is about."""
-        return {*unit_dims(self.dataset)}.intersection(map(str, self.dataset[self.columns[name].variable].dims))
-
-    def is_coordinate(self, name: str) -> bool:
-        """Whether a column tells units apart, rather than what was found of them."""
-        return self.columns[name].variable in self.dataset.coords
+        return xr.Dataset(columns).set_coords([name for name in chosen if name in self.coordinates])
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,15 @@ class Layer:
     @property
     def names_units(self) -> bool:
         """Whether its units have a coordinate ``layer`` of their own, such as a layer of the cortex."""
-        return any(names.LAYER in part.columns for part in self.parts)
+        return any(names.LAYER in part.coordinates for part in self.parts)
 
     def sizes(self, named: Collection[str]) -> dict[str, int]:
-        """Dimensions of the units that columns are about; all of the layer where no variable is named."""
+        """Dimensions of the units that columns are about: those of the variables, or all where these do not do."""
         sizes = {dim: part.dataset.sizes[dim] for part in self.parts for dim in unit_dims(part.dataset)}
-        found = [(part, name) for part in self.parts for name in named if name in part.columns]
-        if all(part.is_coordinate(name) for part, name in found):
-            return sizes
-        dims = {dim for part, name in found for dim in part.dims(name)}
-        return {dim: size for dim, size in sizes.items() if dim in dims}
+        found = [part.columns[name] for part in self.parts for name in named if name in part.columns]
+        dims = {dim for column in found if not column.is_coordinate for dim in column.dims}
+        places = {dim for column in found if column.is_coordinate for dim in column.dims}
+        return {dim: size for dim, size in sizes.items() if dim in dims} if dims and places <= dims else sizes
 
     def n_units(self, named: Collection[str]) -> int:
         """Number of units that columns are about."""
@@ -70,30 +66,32 @@ class Layer:
         """Coordinates of the units that columns are about."""
         dims = set(self.sizes(named))
         return {
-            name for part in self.parts for name in part.columns if part.is_coordinate(name) and part.dims(name) <= dims
+            name for part in self.parts for name, column in part.coordinates.items() if dims.issuperset(column.dims)
         }
 
     def units(self, named: Collection[str]) -> xr.Dataset:
-        """Flat view of columns, and of the coordinates of their units, as dask arrays.
+        """Flat view of columns and of the coordinates of their units; read when it is used.
 
         Raises
         ------
         ReaderError
-            If they are in several groups, and these hold different units.
+            If the columns are in several groups, and these hold different units.
         """
         coordinates = self.coordinates(named)
-        missing, pieces = {*named, *coordinates}, {}
+        missing = {*named, *coordinates}
+        groups, pieces = [], []
         for part in self.parts:
             here = missing.intersection(part.columns)
             if here:
                 missing -= here
-                pieces[part.group] = part.take(here | coordinates.intersection(part.columns))
+                groups.append(part.group)
+                pieces.append(part.take(here | coordinates.intersection(part.columns)))
         try:
-            merged = xr.merge(pieces.values(), join="exact", compat="equals", combine_attrs="drop")
+            merged = xr.merge(pieces, join="exact", compat="equals", combine_attrs="drop")
         except ValueError:  # other labels or sizes (AlignmentError), or other coordinates (MergeError)
             raise ReaderError(
-                f"groups {' and '.join(map(repr, pieces))} hold different units of layer {self.name!r}: "
-                f"select from one of them, such as result[{next(iter(pieces))!r}]"
+                f"groups {' and '.join(map(repr, groups))} hold different units of layer {self.name!r}: "
+                f"select from one of them, such as result[{groups[0]!r}]"
             ) from None
         return to_units(merged, self.name)
 
@@ -125,22 +123,7 @@ class UnitTable:
     """
 
     def __init__(self, tree: xr.DataTree) -> None:
-        nodes = _nodes(tree)
-        groups = _groups_of_columns(nodes)
-        self.ambiguous = {
-            name: f"column {name!r} is in several groups: write {' or '.join(f'{group}_{name}' for group in found)}"
-            for name, found in groups.items()
-            if len(found) > 1
-        }
-        layers: dict[str, Layer] = {}
-        for node in nodes:
-            columns: dict[str, UnitColumn] = {}
-            for column in node.columns:
-                name = f"{node.group}_{column.name}" if column.name in self.ambiguous else column.name
-                if columns.setdefault(name, column) is not column:
-                    self.ambiguous[name] = f"column {name!r} is of several pairs of labels: take it from the result"
-            layers.setdefault(node.layer, Layer(node.layer, [])).parts.append(Part(node.group, node.dataset, columns))
-        self.layers = list(layers.values())
+        self.layers, self.ambiguous = _name_columns(_nodes(tree))
         self.homes: dict[str, Part] = {}
         kinds: dict[str, Kind] = {names.LAYER: "text"}
         for part in (part for layer in self.layers for part in layer.parts):
@@ -154,7 +137,7 @@ class UnitTable:
 
     def _place(self, name: str) -> tuple[bool, int]:
         """Order of columns: layer and places, other coordinates, variables."""
-        is_variable = name in self.homes and not self.homes[name].is_coordinate(name)
+        is_variable = name in self.homes and not self.homes[name].columns[name].is_coordinate
         return is_variable, PLACES.index(name) if name in PLACES else len(PLACES)
 
     @property
@@ -209,12 +192,25 @@ def _nodes(tree: xr.DataTree) -> list[_Node]:
     return sorted(nodes, key=lambda node: depths.get(node.layer, 0))
 
 
-def _groups_of_columns(nodes: list[_Node]) -> dict[str, list[str]]:
-    """Columns of variables, with the groups that have them."""
+def _name_columns(nodes: list[_Node]) -> tuple[list[Layer], dict[str, str]]:
+    """Gather layers, with columns called after their group where several have them; tell names of several columns."""
     groups: dict[str, list[str]] = {}
     for node in nodes:
         for column in node.columns:
             found = groups.setdefault(column.name, [])
-            if column.variable not in node.dataset.coords and node.group not in found:
+            if not column.is_coordinate and node.group not in found:
                 found.append(node.group)
-    return groups
+    ambiguous = {
+        name: f"column {name!r} is in several groups: write {' or '.join(f'{group}_{name}' for group in found)}"
+        for name, found in groups.items()
+        if len(found) > 1
+    }
+    layers: dict[str, Layer] = {}
+    for node in nodes:
+        columns: dict[str, UnitColumn] = {}
+        for column in node.columns:
+            name = f"{node.group}_{column.name}" if len(groups[column.name]) > 1 else column.name
+            if columns.setdefault(name, column) is not column:
+                ambiguous[name] = f"column {name!r} is of several pairs of labels: take it from the result"
+        layers.setdefault(node.layer, Layer(node.layer, [])).parts.append(Part(node.group, node.dataset, columns))
+    return list(layers.values()), ambiguous

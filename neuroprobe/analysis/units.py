@@ -1,14 +1,15 @@
 """Results and recordings as tables: one row per unit, whatever the shape of its layer.
 
 The columns of a table are the coordinates of its units (``layer``, ``channel``, ``y``, ``x``, ``token``, and others
-that there are, such as ``region``) and the variables. A variable with a dimension of labels, such as ``factor``, gives one
-column per label: ``first_order_hue`` and its standard error ``first_order_se_hue``, ``second_order_hue_rotation`` (pairs
-in either order), ``shapley_hue``. Variables with other dimensions, such as ``presentation``, are no columns.
+that there are, such as ``region``) and the variables. A variable with a dimension of labels, such as ``factor``, gives
+one column per label: ``first_order_hue`` and its standard error ``first_order_se_hue``, ``second_order_hue_rotation``
+(pairs in either order), ``shapley_hue``. Variables with other dimensions, such as ``presentation``, are no columns.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any, Final
 from uuid import uuid4
@@ -45,7 +46,8 @@ def to_units(node: xr.DataTree | xr.Dataset, layer: str | None = None) -> xr.Dat
     Returns
     -------
     Dataset
-        The same variables over their other dimensions and ``unit``, as dask arrays: what is not computed is not read.
+        The same variables over their other dimensions and ``unit``; those that are not in memory as dask arrays, which
+        are read when they are computed, chunk by chunk.
         Variables that depend on some of the units' dimensions only are repeated along the others. Its coordinates are
         ``layer``, those of ``channel``, ``y``, ``x`` and ``token`` that there are, and others that the node has.
 
@@ -82,7 +84,8 @@ def to_units(node: xr.DataTree | xr.Dataset, layer: str | None = None) -> xr.Dat
 
 def _lazy(array: xr.DataArray, dims: tuple[str, ...]) -> xr.DataArray:
     """Array of dask's in the chunks that it is stored in, but for the dimensions of the units, which are reshaped."""
-    if array.chunks is not None:
+    # what is in memory is reshaped as it is: dask would copy it
+    if array.chunks is not None or array.variable._in_memory:
         return array
     stored: dict[Any, int] = array.encoding.get("preferred_chunks", {})
     # a random token: the default one is a hash of the data
@@ -109,15 +112,21 @@ class UnitColumn:
     variable : str
     kind : str
         Of its values.
+    dims : tuple of str
+        Dimensions of the units that it is about.
+    is_coordinate : bool
+        Whether it tells units apart, rather than what was found of them.
     labels : tuple of (str, int, str)
         Dimension, position and label.
     """
 
     variable: str
     kind: Kind
-    labels: tuple[tuple[str, int, str], ...] = ()
+    dims: tuple[str, ...]
+    is_coordinate: bool
+    labels: tuple[tuple[str, int, str], ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What queries call it."""
         return names.column(self.variable, *(label for _, _, label in self.labels))
@@ -130,7 +139,7 @@ class UnitColumn:
 
     def values(self, dataset: xr.Dataset) -> xr.Variable:
         """Its values over the dimensions of the units; read when they are used."""
-        chosen = dataset[self.variable].variable.isel({dim: position for dim, position, _ in self.labels})
+        chosen = dataset.variables[self.variable].isel({dim: position for dim, position, _ in self.labels})
         chosen.attrs = chosen.attrs | {dim: label for dim, _, label in self.labels}
         return chosen
 
@@ -141,15 +150,15 @@ def unit_columns(dataset: xr.Dataset) -> list[UnitColumn]:
     labels = {dim: _labels(dataset, str(dim)) for dim in dataset.dims if dim not in units}
     columns = []
     for variable, array in [*dataset.coords.items(), *dataset.data_vars.items()]:
-        others = [dim for dim in array.dims if dim not in units]
         kind = kind_of(array.dtype)
-        if kind is None or len(others) == array.ndim:
+        dims = tuple(str(dim) for dim in array.dims if dim in units)
+        if kind is None or not dims:
             continue
-        for chosen in product(*(labels[dim] for dim in others)):
+        for chosen in product(*(labels[dim] for dim in array.dims if dim not in units)):
             label_of = {dim: label for dim, _, label in chosen}
             # a pair has two members
             if all(label_of.get(f"{dim}{SECOND}") != label for dim, label in label_of.items()):
-                columns.append(UnitColumn(str(variable), kind, chosen))
+                columns.append(UnitColumn(str(variable), kind, dims, variable in dataset.coords, chosen))
     return columns
 
 

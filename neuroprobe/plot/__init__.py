@@ -1,5 +1,19 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
-from neuroprobe.plot.sensitivity import depth_profile, index_maps
+from neuroprobe.plot.interactions import interactions
+from neuroprobe.plot.maps import index_maps
+from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
+from neuroprobe.plot.stimuli import stimulus_examples
+from neuroprobe.plot.units import activity, preferences, strongest_units
 
-__all__ = ["depth_profile", "index_maps"]
+__all__ = [
+    "activity",
+    "convergence",
+    "depth_profile",
+    "index_distributions",
+    "index_maps",
+    "interactions",
+    "preferences",
+    "stimulus_examples",
+    "strongest_units",
+]

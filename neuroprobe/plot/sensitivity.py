@@ -1,26 +1,39 @@
-"""Pictures of Sobol indices: profiles over the depth of a network, and maps of single channels."""
+"""Pictures of Sobol indices over the layers of a network."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import holoviews as hv
 import numpy as np
 import xarray as xr
-from holoviews.plotting import mpl  # noqa: F401 - loads the backend that the options below are for
-from numpy.typing import NDArray
+from matplotlib.ticker import MaxNLocator
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import depth_profiles, strongest_channels
+from neuroprobe.analysis.overview import convergence_table, index_means, require_index, sobol_group
+from neuroprobe.analysis.overview import index_distributions as distributions
+from neuroprobe.analysis.sensitivity import depth_profiles
+from neuroprobe.plot.panels import Panels
+from neuroprobe.plot.style import (
+    LETTER,
+    PALE,
+    TITLES,
+    chosen_layers,
+    factor_styles,
+    layer_axis,
+    logarithmic,
+    texts,
+    ticks,
+)
 
-TITLES: Final = {names.FIRST_ORDER: "S1 (alone)", names.TOTAL_ORDER: "ST (with interactions)"}
-# Okabe & Ito's colours, which readers with a colour vision deficiency can tell apart, and grey
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000", "#999999")
-GAP: Final = 1  # px between maps
+OFFSET: Final = 0.08  # between the factors of a layer, in layers
+LOWEST: Final = 1e-3  # standard error that is worth being shown
+SLOT: Final = 0.8  # share of a layer's place that its factors, or its curve, may take
 
 
 def depth_profile(result: xr.DataTree, index: str = names.TOTAL_ORDER) -> hv.Overlay:
-    """Medians and quartiles over units of an index, per factor, layer after layer.
+    """Medians, quartiles and means over units of an index, per factor, layer after layer.
 
     Parameters
     ----------
@@ -32,82 +45,166 @@ def depth_profile(result: xr.DataTree, index: str = names.TOTAL_ORDER) -> hv.Ove
     Returns
     -------
     holoviews.Overlay
-        A line through the medians and an error bar from quartile to quartile for each factor.
+        A line through the medians and an error bar from quartile to quartile for each factor, and a dash at the mean.
     """
-    profile = depth_profiles(result.children["sobol"])[index]
-    layers = profile[names.LAYER].values.tolist()
+    require_index(index)
+    profile = depth_profiles(sobol_group(result))[index]
+    means = index_means(result)[index]
     factors = profile[names.FACTOR].values.tolist()
-    place = np.arange(len(layers))
-    elements = []
-    for number, factor in enumerate(factors):
-        low, median, high = profile.sel({names.FACTOR: factor}).transpose(names.QUANTILE, names.LAYER).values
-        colour = COLOURS[number % len(COLOURS)]
+    place, apart = np.arange(profile.sizes[names.LAYER]), min(OFFSET, SLOT / len(factors))
+    elements: list[hv.Element] = []
+    for number, (factor, style) in enumerate(zip(factors, factor_styles(factors), strict=True)):
+        one = {names.FACTOR: number}
+        low, median, high = profile.isel(one).transpose(names.QUANTILE, names.LAYER).values
         # side by side, so that error bars of one layer do not hide each other
-        x = place + 0.08 * (number - (len(factors) - 1) / 2)
+        x = place + apart * (number - (len(factors) - 1) / 2)
         curve = hv.Curve((x, median), "layer", "share of variance", label=str(factor))
+        # layers without a defined unit are gaps in the line, and have neither bar nor dash
+        x, low, median, high, mean = (
+            array[np.isfinite(median)] for array in (x, low, median, high, means.isel(one).values)
+        )
         bars = hv.ErrorBars((x, median, median - low, high - median), "layer", ["share of variance", "below", "above"])
+        dashes = hv.Segments((x - apart, mean, x + apart, mean), ["layer", "share of variance", "layer_2", "share_2"])
         elements += [
-            curve.opts(color=colour, marker="o", backend="matplotlib"),
-            bars.opts(edgecolor=colour, backend="matplotlib"),
+            curve.opts(**style, ms=4, linewidth=1, backend="matplotlib"),
+            bars.opts(edgecolor=style["color"], backend="matplotlib"),
+            dashes.opts(color=style["color"], linewidth=1.5, backend="matplotlib"),
         ]
     return hv.Overlay(elements).opts(
-        title=f"{TITLES[index]}: median and quartiles over units",
-        xticks=list(zip(place.tolist(), layers, strict=True)),
-        xlim=(-0.5, len(layers) - 0.5),
-        ylim=(min(0.0, float(profile.min())), None),
-        legend_position="right",
-        fig_inches=(6.5, 3.4),
-        aspect=1.7,
-        show_grid=True,
-        backend="matplotlib",
+        title=f"{TITLES[index]}: median, quartiles and mean (dash) over units",
+        ylim=(min(0.0, float(np.nan_to_num(profile.min()))), None),
+        **layer_axis([str(layer) for layer in profile[names.LAYER].values]),
     )
 
 
-def index_maps(result: xr.DataTree, layer: str, index: str = names.FIRST_ORDER, n_channels: int = 8) -> hv.Image:
-    """Maps of an index over space: a row per factor, in it the channels that depend on it most.
+def index_distributions(
+    result: xr.DataTree, index: str = names.FIRST_ORDER, layers: Sequence[str] | None = None
+) -> hv.Overlay:
+    """Distributions over units of an index: a panel per factor, in it a histogram per layer, the first layer on top.
 
     Parameters
     ----------
-    result : xarray.DataTree
-    layer : str
-        A layer with the dimensions channel, y, x.
-    index : str
-        ``first_order`` or ``total_order``.
-    n_channels : int
-        Channels per factor, the strongest first.
+    layers : sequence of str, optional
+        Layers that are drawn, all by default.
 
     Returns
     -------
-    holoviews.Image
-        Undefined units are left white; negative estimates are shown as 0.
+    holoviews.Overlay
+        Histograms of the defined units, each scaled to its place. A vertical line marks the median, and the bar across
+        it the median standard error on either side: a distribution that is no wider is mostly noise.
     """
-    indices = result[f"sobol/{layer}"].to_dataset()
-    chosen = strongest_channels(indices, index, n_channels)
-    height, width = indices.sizes[names.Y], indices.sizes[names.X]
-    picture = _mosaic(chosen.transpose(names.FACTOR, "rank", names.Y, names.X).values)
-    n_factors, n_ranks = chosen.sizes[names.FACTOR], chosen.sizes["rank"]
-    bounds = (0, 0, n_ranks * (width + GAP), n_factors * (height + GAP))
-    rows = [(n_factors - i - 0.5) * (height + GAP) for i in range(n_factors)]
-    columns = [(i + 0.5) * (width + GAP) for i in range(n_ranks)]
-    image = hv.Image(picture, bounds=bounds, vdims=TITLES[index])
-    return image.opts(
-        title=f"{layer}: {TITLES[index]}, the {n_ranks} strongest channels of each factor",
-        yticks=list(zip(rows, map(str, chosen[names.FACTOR].values), strict=True)),
-        xticks=list(zip(columns, (str(i + 1) for i in range(n_ranks)), strict=True)),
-        xlabel="rank of the channel",
+    found = chosen_layers(distributions(result, index), layers)
+    factors, shown = (
+        [str(one) for one in found[names.FACTOR].values],
+        [str(layer) for layer in found[names.LAYER].values],
+    )
+    edges = np.append(found[names.BIN_START].values, found[names.BIN_END].values[-1])
+    width = edges[-1] - edges[0]
+    inches = max(1.15, LETTER * max(map(len, factors)))
+    panels = Panels(len(factors), width, len(shown), right=0.08 * width, above=0.8, n_columns=int(7.5 / inches))
+    left, base = np.transpose([panels.corner(number) for number in range(len(factors))])
+    base = base[:, None] + len(shown) - 1 - np.arange(len(shown))
+    start = np.broadcast_to(left[:, None], base.shape)
+    middle, error = (
+        found[name].transpose(names.FACTOR, names.LAYER).values + shift
+        for name, shift in ((names.median(index), start - edges[0]), (names.median(names.se(index)), 0.0))
+    )
+    elements = [
+        _histograms(found.isel({names.FACTOR: number}), left[number] - edges[0], edges, base[number], style["color"])
+        for number, style in enumerate(factor_styles(factors))
+    ]
+    elements += [
+        _lines(start, base, start + width, base, color=PALE, linewidth=0.8),
+        _lines(middle, base, middle, base + SLOT, linewidth=1),
+        _lines(middle - error, base + 0.12, middle + error, base + 0.12, linewidth=2),
+        texts([(left[i] + width / 2, base[i, 0] + 1, str(factor)) for i, factor in enumerate(factors)]),
+        texts(
+            [(start[place], base[place], "no unit varies") for place in map(tuple, np.argwhere(np.isnan(middle)))],
+            horizontalalignment="left",
+        ),
+    ]
+    values = [v for v in MaxNLocator(3).tick_values(edges[0], edges[-1]) if edges[0] <= v <= edges[-1]]
+    return hv.Overlay(elements).opts(
+        title=f"{TITLES[index]}: distribution over units",
+        yticks=ticks(
+            shown * len(panels.bottoms),
+            [y + len(shown) - 0.6 - depth for y in panels.bottoms for depth in range(len(shown))],
+        ),
+        xticks=[(x - edges[0] + value, f"{value:g}") for x in panels.lefts for value in values],
+        xlabel="share of variance",
         ylabel="",
-        cmap="viridis",
-        clim=(0.0, max(0.05, float(np.nanmax(picture, initial=0.0)))),
-        colorbar=True,
-        fig_inches=(8, 8 * n_factors / n_ranks),
-        aspect="equal",
-        backend="matplotlib",
+        show_frame=False,
+        **panels.options(inches / width, 0.32),
     )
 
 
-def _mosaic(maps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lay maps (rows, columns, y, x) out on one plane, with gaps of NaN between them."""
-    n_rows, n_columns, height, width = maps.shape
-    padded = np.full((n_rows, n_columns, height + GAP, width + GAP), np.nan)
-    padded[:, :, :height, :width] = maps
-    return padded.transpose(0, 2, 1, 3).reshape(n_rows * (height + GAP), n_columns * (width + GAP))
+def _histograms(one: xr.Dataset, left: float, edges: np.ndarray, bases: np.ndarray, colour: str) -> hv.Polygons:
+    """Histograms of one factor, one per layer, on their base lines."""
+    x = left + np.concatenate([edges[:1], np.repeat(edges, 2)[1:-1], edges[-1:]])
+    outlines = [
+        {"x": x, "y": np.concatenate([[base], np.repeat(base + SLOT * share / share.max(), 2), [base]])}
+        for share, base in zip(one[names.SHARE].transpose(names.LAYER, names.BIN).values, bases, strict=True)
+        if share.max() > 0
+    ]
+    return hv.Polygons(outlines, ["x", "y"]).opts(
+        facecolor=colour, edgecolor=colour, alpha=0.55, linewidth=0.5, backend="matplotlib"
+    )
+
+
+def _lines(*ends: np.ndarray, **style: Any) -> hv.Segments:
+    """Lines from (x, y) to (x, y)."""
+    segments = hv.Segments(tuple(end.ravel() for end in np.broadcast_arrays(*ends)), ["x", "y", "x_2", "y_2"])
+    return segments.opts(**{"color": "black", **style}, backend="matplotlib")
+
+
+def convergence(result: xr.DataTree, index: str = names.FIRST_ORDER, layers: Sequence[str] | None = None) -> hv.Overlay:
+    """Median standard error of an index after an eighth, a quarter, half and all of the base samples, layer by layer.
+
+    Parameters
+    ----------
+    layers : sequence of str, optional
+        Layers that are drawn, all by default.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A line per layer and factor, within the layer's place from the fewest base samples to all. Dashed lines fall
+        with the square root of their number; the dotted line is the tolerance under which an index counts as converged.
+        Errors under 0.001 lie below the picture.
+
+    Raises
+    ------
+    ReaderError
+        If the result has no group ``convergence/sobol``, or no such index in it.
+    """
+    table = chosen_layers(convergence_table(result, index), layers)
+    median = table[names.median(names.se(index))].transpose(names.FACTOR, names.LAYER, names.SAMPLES)
+    samples = table[names.SAMPLES].values
+    shown, factors = [str(one) for one in table[names.LAYER].values], table[names.FACTOR].values.tolist()
+    steps = np.linspace(-SLOT / 2, SLOT / 2, len(samples)) if len(samples) > 1 else np.zeros(1)
+    # an error of 0, that of a factor without effect, has no place on a logarithmic axis
+    errors = np.where(median.values > 0, median.values, np.nan)
+    tolerance = table.attrs["tolerance"]
+    low, high = np.nanmin(errors, initial=tolerance), np.nanmax(errors, initial=tolerance)
+    elements: list[hv.Element] = [hv.HLine(tolerance).opts(color="#888888", linestyle=":", backend="matplotlib")]
+    for depth in range(len(shown)):
+        start = np.nanmax(errors[:, depth, 0], initial=0.0)
+        if start > 0:
+            fall = start * np.sqrt(samples[0] / samples)
+            elements.append(
+                hv.Curve((depth + steps, fall), "layer", "standard error").opts(
+                    color="#888888", linestyle="--", linewidth=1, backend="matplotlib"
+                )
+            )
+    for number, (factor, style) in enumerate(zip(factors, factor_styles(factors), strict=True)):
+        # one line with gaps between the layers, so that the legend names each factor once
+        x = np.concatenate([[*(depth + steps), np.nan] for depth in range(len(shown))])
+        y = np.concatenate([[*errors[number, depth], np.nan] for depth in range(len(shown))])
+        curve = hv.Curve((x, y), "layer", "standard error", label=str(factor))
+        elements.append(curve.opts(**style, ms=3, linewidth=1, backend="matplotlib"))
+    return hv.Overlay(elements).opts(
+        title=f"{TITLES[index]}: median standard error after {', '.join(f'{n:,}' for n in samples)} base samples",
+        ylabel="standard error",
+        ylim=(max(LOWEST, low / 1.3), high * 1.3),
+        **{**layer_axis(shown), "hooks": [logarithmic]},
+    )

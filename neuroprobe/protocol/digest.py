@@ -1,4 +1,4 @@
-"""Hashes of a protocol: of all of it, and of the part that a store must not mix."""
+"""A protocol as plain values, and its hashes: of all of it, and of the part that a store must not mix."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from neuroprobe.protocol.alteration import write_law
 from neuroprobe.protocol.images import PLACES
 from neuroprobe.protocol.schema import Protocol
 
@@ -13,6 +14,35 @@ from neuroprobe.protocol.schema import Protocol
 def canonical(protocol: Protocol) -> dict[str, Any]:
     """Return the validated protocol as plain values, defaults filled in."""
     return protocol.model_dump(mode="json", by_alias=True)
+
+
+def as_given(protocol: Protocol) -> dict[str, Any]:
+    """Return the protocol as plain values, short as a person writes it: without the defaults that were not given."""
+    value = protocol.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for block in (value["treatment"], value.get("control")):
+        if isinstance(block, dict):
+            block["alterations"] = [_alteration_as_given(item) for item in block["alterations"]]
+    value["subject"]["layers"] = [_short(layer, "name") for layer in value["subject"]["layers"]]
+    if "analyses" in value:
+        value["analyses"] = [next(iter(item)) if not any(item.values()) else item for item in value["analyses"]]
+    if value.get("record", {}).get("store") == {"responses": None}:
+        value["record"]["store"] = "responses"
+    return value
+
+
+def _alteration_as_given(item: dict[str, Any]) -> Any:
+    """Leave out of an alteration what it has by itself."""
+    from neuroprobe.stimuli.alterations import ALTERATIONS
+
+    parameters = ALTERATIONS[item["name"]].parameters
+    own = {name: write_law(parameter.law) for name, parameter in parameters.items()}
+    own |= {"as": item["name"], "switch": "always"}
+    return _short({key: value for key, value in item.items() if key not in own or own[key] != value}, "name")
+
+
+def _short(block: dict[str, Any], key: str) -> Any:
+    """Write a block that has one key only as the value of that key."""
+    return block[key] if list(block) == [key] else block
 
 
 def protocol_hash(protocol: Protocol) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.estimators import Terms
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
+UNITS_AT_A_TIME: Final = 1 << 14  # the many temporaries of a large layer would take more than its result
 NOISE_STEPS: Final = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
@@ -35,6 +36,18 @@ def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = 
         ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Indices of units whose
         variance is 0 or under the noise floor are NaN.
     """
+    n_units = sums.total.shape[1]
+    result: dict[str, NDArray[np.float64]] = {}
+    for start in range(0, n_units, UNITS_AT_A_TIME):
+        units = slice(start, start + UNITS_AT_A_TIME)
+        for name, values in _finalize(sums.of_units(units), terms, only).items():
+            if name not in result:
+                result[name] = np.empty((*values.shape[:-1], n_units), values.dtype)
+            result[name][..., units] = values
+    return result
+
+
+def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) -> dict[str, NDArray[np.float64]]:
     parts = terms.slices
     repeats = [part.stop - part.start for part in parts.values()]
     scale = np.repeat([terms.scales[name] for name in parts], repeats)[:, None]

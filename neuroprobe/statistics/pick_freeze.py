@@ -143,6 +143,14 @@ class PickFreezeSums:
         self.n_samples += right.n_samples
         self.n_blocks += right.n_blocks
 
+    def of_units(self, units: slice) -> PickFreezeSums:
+        """Return the state of some units; it shares their memory."""
+        square, cross = (None if sums is None else sums[:, units] for sums in (self._square, self._cross))
+        total, peak = self.total[:, units], self.peak[units]
+        return PickFreezeSums(
+            total, peak, self.n_samples, self.n_blocks, square, cross, n_ratios=self.n_ratios, drop=self.drop
+        )
+
     def state(self) -> dict[str, Tensor]:
         """Return the arrays that describe this state, to be saved."""
         arrays = {
@@ -239,12 +247,11 @@ class PickFreezeAccumulator:
             update(y.data, index[part].data, weight[part].data, self._sums, self._peak)
 
     def _fold(self) -> None:
-        part = torch.stack(self._sums)
         if self._block_sums is None:
-            self._block_sums = part.to(torch.float64, copy=True)
-        else:
-            self._block_sums += part
-        for total in self._sums:
+            shape = (self.terms.n_sums, len(self._peak))
+            self._block_sums = torch.zeros(shape, dtype=torch.float64, device=self._peak.device)
+        for block_sum, total in zip(self._block_sums, self._sums, strict=True):
+            block_sum += total
             total.zero_()
         self._n_samples += self._n_part
         self._n_part = 0

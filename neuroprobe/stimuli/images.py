@@ -189,8 +189,8 @@ class ImageSet:
             raise
         except Exception as error:  # Pillow raises errors of nearly any kind for files that are damaged
             raise ImageError(
-                f"image {self._id(item)!r} cannot be decoded: {str(error) or reason(error)}; remove it or replace it, or "
-                "leave such images out by `skip_broken: true`"
+                f"image {self._id(item)!r} cannot be decoded: {str(error) or reason(error)}; remove it or replace it, "
+                "or leave such images out by `skip_broken: true`"
             ) from error
 
     def _choose(self, number: int, seed: int) -> list[int]:

@@ -77,12 +77,8 @@ class Treatment:
     def apply(self, images: Tensor, values: dict[str, Tensor], key: Tensor) -> Tensor:
         """Apply the alterations to images (n, 3, height, width), with one value per image of every input."""
         n = len(images)
-        if names.ORDER in values:
-            positions = nth_order(values[names.ORDER].long(), len(self.applied)).t()
-        else:
-            positions = torch.arange(len(self.applied), device=images.device)[:, None].expand(-1, n)
         images = images.clone()
-        for position in positions:
+        for position in self.order(values, key).t():
             for number in position.unique().tolist():
                 one = self.applied[number]
                 on = values.get(names.switch(one.name), torch.ones(n, device=images.device)) > 0
@@ -90,6 +86,12 @@ class Treatment:
                 if len(chosen):
                     images[chosen] = self._alter(one, images[chosen], values, key, chosen)
         return images
+
+    def order(self, values: dict[str, Tensor], key: Tensor) -> Tensor:
+        """Return which alteration is applied first, second, … to each image: int tensor (n, alterations)."""
+        if names.ORDER in values:
+            return nth_order(values[names.ORDER].long(), len(self.applied))
+        return torch.arange(len(self.applied), device=key.device).expand(len(key), -1)
 
     def _alter(self, one: Applied, images: Tensor, values: dict[str, Tensor], key: Tensor, chosen: Tensor) -> Tensor:
         thing = one.alteration

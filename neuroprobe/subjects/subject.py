@@ -39,7 +39,7 @@ class Subject:
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
-        return (images - mean) / std
+        return images.sub(mean).div_(std)
 
 
 def build_network(source: NetworkSource, seed: int) -> nn.Module:

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from neuroprobe.protocol import load_protocol
-from neuroprobe.protocol.digest import canonical, guard_hash, protocol_hash
+from neuroprobe.protocol.digest import as_given, canonical, guard_hash, protocol_hash
 
 SOURCE = {
     "neuroprobe": 1,
@@ -132,3 +132,36 @@ def test_hashes_are_sha256():
     for value in (protocol_hash(protocol), guard_hash(protocol)):
         assert re.fullmatch("[0-9a-f]{64}", value)
     assert protocol_hash(protocol) != guard_hash(protocol)
+
+
+GIVEN = [
+    SOURCE,
+    {**SOURCE, "control": {"alterations": ["hue"]}, "analyses": ["sobol"], "record": {"store": "responses"}},
+    {
+        **SOURCE,
+        "subject": {"network": "embedded", "layers": ["conv1", {"name": "conv2", "reduce": "mean"}]},
+        "treatment": {
+            "alterations": [
+                {"name": "rotation", "as": "turn", "angle": {"choice": [0.0, 5.0], "weights": [1.0, 2.0]}},
+                {"name": "hue", "switch": 0.25, "shift": 0.5},
+            ],
+            "order": ["hue", "turn"],
+        },
+        "analyses": [{"sobol": {"total_interaction": True}}],
+        "record": {"store": {"responses": ["conv1"]}, "nan": "drop"},
+    },
+]
+
+
+@pytest.mark.parametrize("source", GIVEN)
+def test_as_given_is_what_was_written_and_means_the_same(source):
+    protocol = load_protocol(copy.deepcopy(source))
+    given = as_given(protocol)
+    assert given == source
+    assert canonical(load_protocol(given)) == canonical(protocol)
+
+
+def test_as_given_leaves_out_what_an_alteration_has_by_itself():
+    alterations = [{"name": "rotation", "as": "rotation", "switch": "always", "angle": {"uniform": [-10, 10]}}]
+    given = as_given(load_protocol({**SOURCE, "treatment": {"alterations": alterations}}))
+    assert given["treatment"]["alterations"] == ["rotation"]

@@ -123,7 +123,7 @@ class TestImportPath:
             sys.modules.pop(MODULE, None)
 
     def test_an_absent_module(self) -> None:
-        with pytest.raises(SubjectError, match="module 'no_such_module' does not import: .*No module named") as caught:
+        with pytest.raises(SubjectError, match=r"module 'no_such_module' does not import: .*No module named") as caught:
             find_network("no_such_module:build")
         assert "install it, or run where it lies" in str(caught.value)
 

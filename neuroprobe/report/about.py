@@ -1,0 +1,147 @@
+"""Sections about how a result came to be, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+
+from neuroprobe import names, plot
+from neuroprobe.analysis import overview
+from neuroprobe.report.page import Part, Table, Text
+from neuroprobe.report.view import View, picture
+
+IMAGES: Final = {
+    "frozen": "All rows of a base sample show one image: indices are shares of the variance within an image, over all "
+    "images together.",
+    "factor": "The image is a factor beside the alterations: indices are shares of the variance over images and "
+    "alterations together.",
+    "redrawn": "Every row shows an image of its own: the variance between images is in every total-order index, which "
+    "therefore says little about its factor.",
+}
+
+
+def summary(one: View) -> Iterator[str]:
+    """Say in a few sentences what was recorded and what stands out."""
+    attrs, subject = one.tree.attrs, one.details["protocol"]["subject"]
+    samples, rows = attrs["samples"], attrs["rows"]
+    weights = "random weights (the random twin)" if subject["random_twin"] else f"weights {subject['weights']}"
+    n_units, n_defined = one.numbers(one.layers)
+    yield (
+        f"The network {subject['network']} with {weights}, recorded under {_number_of(len(one.factors), 'factor')}: "
+        f"{', '.join(one.factors)}. {samples:,} base samples × {rows} rows = {samples * rows:,} presentations of "
+        f"{_number_of(one.details['n_images'], 'image')}; {n_units:,} units of {_number_of(len(one.layers), 'layer')}, "
+        f"of which {n_units - n_defined:,} have no index."
+    )
+    median, errors = one.medians[names.TOTAL_ORDER], one.medians[names.se(names.TOTAL_ORDER)]
+    if not n_defined:
+        yield "No unit varied, so that no index is defined."
+        return
+    place = median.argmax(...)
+    layer, factor = one.layers[int(place[names.LAYER])], one.factors[int(place[names.FACTOR])]
+    yield (
+        f"The largest median total-order index is that of {factor} in {layer}: "
+        f"{float(median[place]):.2f} (median standard error {float(errors[place]):.2f})."
+    )
+
+
+def _number_of(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def protocol(one: View) -> Iterator[Part]:
+    """The protocol, short, and the laws of the alterations in full."""
+    given = one.details.get("protocol_as_given", one.details["protocol"])
+    yield Text(yaml.safe_dump(given, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100), "code")
+    treatment = one.details["protocol"]["treatment"]
+    rows = []
+    for item in treatment["alterations"]:
+        laws = [f"{name}: {_law(law)}" for name, law in item.items() if name not in ("name", "as", "switch")]
+        switch = item["switch"]
+        applied = "always" if switch == "always" else f"with probability {switch:g}"
+        rows.append([item["as"], item["name"], applied, "; ".join(laws)])
+    side = treatment["reference_side"]
+    lengths = "in px of the images" if side == "image" else f"for images of {side} px, and scale with the image"
+    caption = f"The alterations with the laws of their parameters. Lengths are {lengths}."
+    yield Table(caption, ["factor", "alteration", "applied", "parameters"], rows, (0, 1, 2, 3))
+
+
+def _law(law: Any) -> str:
+    """Write a law, or a part of one, in words."""
+    if isinstance(law, dict):
+        return ", ".join(f"{kind} {_law(values)}" for kind, values in law.items())
+    if isinstance(law, list):
+        return ", ".join(map(_law, law))
+    return f"{law:g}" if isinstance(law, float) else str(law)
+
+
+def provenance(one: View) -> Iterator[Part]:
+    """Where the result comes from."""
+    attrs, details = one.tree.attrs, one.details
+    scramble = f"of {attrs['scramble']} base samples" if attrs["scramble"] else "one for the whole sequence"
+    rows = {
+        "history": attrs["history"],
+        "seed": attrs["seed"],
+        "base samples × rows": f"{attrs['samples']:,} × {attrs['rows']}",
+        "scrambles": f"{scramble}; blocks of {attrs['block']}",
+        "images": f"{details['n_images']:,}, {' × '.join(map(str, details['image_shape']))} (colours, height, width)",
+        "device, precision": f"{details['device']}, {details['dtype']}",
+        "batch": f"{details['batch']}{', compiled statistics' if details['compiled'] else ''}",
+        "hash of the protocol": details["protocol_hash"],
+        "hash of the weights": details["weights_hash"],
+        "hash of the images": details["stimulus_hash"],
+        "versions": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
+        "python, platform": f"{details['python']}, {details['platform']}",
+    }
+    yield Table("Where the result comes from.", ["what", "value"], [[k, str(v)] for k, v in rows.items()], (0, 1))
+
+
+def stimuli(one: View) -> Iterator[Part]:
+    """Examples of the stimuli."""
+    if names.STIMULI not in one.tree.children:
+        yield Text("This result holds no examples of its stimuli.")
+        return
+    n = overview.stored_examples(one.tree).sizes[names.IMAGE]
+    caption = (
+        f"{_number_of(n, 'image')} of {one.details['n_images']:,}, spread over the set: as they are (control), under "
+        "each alteration alone, and under all of them. Below the control stands the image, below the others the values "
+        "of the parameters: those of row A of the first base samples, with every switch turned on. In the run, each "
+        "row turns its switches on with the probabilities of the protocol."
+    )
+    yield picture(plot.stimulus_examples(one.tree), caption)
+
+
+def reading(one: View) -> Iterator[Part]:
+    """Say in words what the numbers mean and how far they can be trusted."""
+    attrs, error = one.tree.attrs, overview.error_attrs(one.tree)
+    yield Text(
+        "S1 is the share of a unit's variance that a factor explains alone; ST the share that it takes part in, with "
+        "all interactions; S2 the share of the interaction of a pair. They are stored as estimated: small ones may be "
+        "negative."
+    )
+    yield Text(IMAGES[attrs["image"]])
+    scope = (
+        "They tell how far the numbers would move with other draws of the alterations and the same images; with other "
+        "images they would move further."
+        if error["se_scope"] == "these images"
+        else "They tell how far the numbers would move with other images of the set and other draws of the alterations."
+    )
+    yield Text(f"Standard errors are those of single units, and are about {error['se_scope']}. {scope}")
+    blocks = f"{error['df'] + 1} blocks of {attrs['block']} base samples"
+    kind = (
+        f"They are upper bounds: the base samples are one scrambled sequence, and its {blocks} are taken for "
+        "independent although each fills the gaps of the others; the true errors are smaller nearly always."
+        if error["se_kind"] == "upper bound"
+        else f"They come from {blocks}, each with a scramble of its own, by the delta method."
+    )
+    yield Text(
+        f"{kind} With {_number_of(error['df'], 'degree')} of freedom, a 95 % interval is the estimate ± "
+        f"{error['interval']:.2f} standard errors."
+    )
+    yield Text(
+        "Units whose variance is under the noise floor have no index: they are undefined, not 0, and in no median, "
+        "mean or picture of indices. Units that are rarely active look like pure interactions."
+    )
+    if attrs["nan"] == "drop":
+        yield Text("Base samples with a response that is not finite were left out, unit by unit (nan: drop).")

@@ -1,0 +1,259 @@
+"""Sections about what was found: pictures, and tables of the numbers that they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from neuroprobe import names, plot
+from neuroprobe.analysis import overview
+from neuroprobe.analysis.strongest import strongest_channels, strongest_units
+from neuroprobe.plot.units import unit_names
+from neuroprobe.report.page import Part, Picture, Table, Text
+from neuroprobe.report.view import View, picture
+
+N_NAMED: Final = 5  # channels, units or pairs that tables name
+SHORT: Final = {names.FIRST_ORDER: "S1", names.TOTAL_ORDER: "ST"}
+
+
+def depth(one: View) -> Iterator[Part]:
+    """Medians, quartiles and means of S1 and ST, layer after layer."""
+    for index in overview.INDICES:
+        caption = (
+            f"{SHORT[index]} of each factor, layer after layer: markers are medians over units, bars go from quartile "
+            f"to quartile, dashes are means. {one.units(one.layers)}"
+        )
+        yield picture(plot.depth_profile(one.tree, index), caption)
+    means = overview.index_means(one.tree)
+    rows = []
+    for layer in one.layers:
+        n_units, n_defined = one.numbers([layer])
+        for number, factor in enumerate(one.factors):
+            place = {names.LAYER: one.layers.index(layer), names.FACTOR: number}
+            cells = [
+                _number(*(float(table[name].isel(place)) for name in (index, names.se(index))))
+                for index in overview.INDICES
+                for table in (one.medians, means)
+            ]
+            rows.append([layer, factor, *cells, f"{n_defined:,}", f"{n_units - n_defined:,}"])
+    caption = (
+        "Medians and means over the units of a layer; in brackets the median, or the mean, of the standard errors of "
+        "single units. The error of a mean is at most the one in its brackets."
+    )
+    head = ["layer", "factor", "S1 median", "S1 mean", "ST median", "ST mean", "units", "left out"]
+    yield Table(caption, head, rows, (0, 1))
+
+
+def distributions(one: View) -> Iterator[Part]:
+    """Histograms of S1 and ST."""
+    for index in overview.INDICES:
+        outside = overview.index_distributions(one.tree, index)[names.OUTSIDE]
+        caption = (
+            f"How {SHORT[index]} is distributed over the units of a layer; each histogram is scaled to its place. The "
+            "line is the median, the bar across it the median standard error on either side: a distribution that is "
+            f"no wider is mostly noise. {one.units(one.drawn)} At most {float(np.nan_to_num(outside.max())):.1%} of "
+            f"the units of a layer lie beyond the histograms. {one.left_out()}"
+        )
+        yield picture(plot.index_distributions(one.tree, index, one.drawn), caption)
+
+
+def strongest(one: View) -> Iterator[Part]:
+    """Maps of the strongest channels, or the strongest units, of every layer."""
+    yield Text(
+        "Channels and units are chosen by their estimates of S1, the largest first; what is chosen in this way is too "
+        f"large on average. {one.left_out()}"
+    )
+    for layer in one.layers:
+        indices = one.indices(layer)
+        has_maps = indices.sizes.get(names.Y, 1) * indices.sizes.get(names.X, 1) > 1
+        yield Text(layer, "heading")
+        if not one.numbers([layer])[1]:
+            yield Text("No unit of this layer has an index.")
+            continue
+        if layer in one.drawn:
+            yield _maps(one, layer) if has_maps else _points(one, layer)
+        yield _channel_table(one, layer) if has_maps else _unit_table(one, layer)
+
+
+def _maps(one: View, layer: str) -> Picture:
+    n = min(8, one.indices(layer).sizes[names.CHANNEL])
+    caption = (
+        f"S1 over space: for each factor the {n} channels with the largest means over their maps, under their numbers. "
+        "Every row has its own colour scale, at its end; 1 % of a row may exceed its top. Grey rows: no mean exceeds 2 "
+        "standard errors, or nothing exceeds 1 % of the variance. White: units without an index. Other channels are "
+        f"left out. Chosen from {one.of(layer)}."
+    )
+    return picture(plot.index_maps(one.tree, layer), caption)
+
+
+def _points(one: View, layer: str) -> Picture:
+    n = 8 if len(one.factors) <= 6 else 4
+    caption = (
+        f"For each factor the {n} units with the largest S1, and one standard error on either side, under the numbers "
+        "of their channels (in brackets the token or the place). Other units are left out. "
+        f"Chosen from {one.of(layer)}."
+    )
+    return picture(plot.strongest_units(one.tree, layer, n_units=n), caption)
+
+
+def _channel_table(one: View, layer: str) -> Table:
+    chosen = strongest_channels(one.indices(layer), names.FIRST_ORDER, N_NAMED)
+    caption = (
+        f"{layer}: channels with the largest mean of S1 over their map (in brackets its units' mean standard error)."
+    )
+    return _ranks(
+        caption,
+        one.factors,
+        chosen[names.CHANNEL].values.tolist(),
+        chosen[names.STRENGTH].values,
+        chosen[names.se(names.STRENGTH)].values,
+    )
+
+
+def _unit_table(one: View, layer: str) -> Table:
+    chosen = strongest_units(one.indices(layer), names.FIRST_ORDER, N_NAMED)
+    return _ranks(
+        f"{layer}: units with the largest S1 (in brackets its standard error).",
+        one.factors,
+        [unit_names(chosen.isel({names.FACTOR: number})) for number in range(len(one.factors))],
+        chosen[names.FIRST_ORDER].values,
+        chosen[names.se(names.FIRST_ORDER)].values,
+    )
+
+
+def _ranks(
+    caption: str, factors: Sequence[str], who: Sequence[Sequence[object]], values: np.ndarray, errors: np.ndarray
+) -> Table:
+    """A row per factor, a column per rank; ranks that no unit takes are empty."""
+    rows = [
+        [
+            factor,
+            *(
+                "–" if np.isnan(value) else f"{name}: {_number(value, error)}"
+                for name, value, error in zip(who[number], values[number], errors[number], strict=True)
+            ),
+        ]
+        for number, factor in enumerate(factors)
+    ]
+    return Table(caption, ["factor", *(f"{rank + 1}." for rank in range(values.shape[1]))], rows)
+
+
+def interactions(one: View) -> Iterator[Part]:
+    """Matrices of S2, and the strongest pairs."""
+    if len(one.factors) < 2:
+        yield Text("There is one factor, and so there are no pairs.")
+        return
+    if names.SECOND_ORDER not in one.indices(one.layers[0]):
+        yield Text(
+            "The design has no indices of pairs (second_order: false). What a factor explains in pairs and larger "
+            "groups is the difference of ST and S1."
+        )
+        return
+    caption = (
+        "S2, the share of the variance that a pair explains beyond what its factors explain alone: above the diagonal "
+        "the median over units, below it the 95th percentile. Numbers are in %; grey ones do not exceed 2 median "
+        f"standard errors. {one.units(one.drawn)} {one.left_out()}"
+    )
+    yield picture(plot.interactions(one.tree, layers=one.drawn), caption)
+    profile = overview.interaction_profile(one.tree)
+    upper = [(i, j) for i in range(len(one.factors)) for j in range(i + 1, len(one.factors))]
+    rows = []
+    for number, layer in enumerate(one.layers):
+        at = profile.isel({names.LAYER: number})
+        median, tail = at[names.SECOND_ORDER].transpose(names.QUANTILE, ...).values
+        errors = at[names.se(names.SECOND_ORDER)].values
+        for i, j in sorted(upper, key=lambda pair: -np.nan_to_num(median[pair]))[:N_NAMED]:
+            pair = f"{one.factors[i]} × {one.factors[j]}"
+            rows.append([layer, pair, _number(median[i, j], errors[i, j]), _value(tail[i, j])])
+    caption = f"Up to {N_NAMED} pairs with the largest median S2 in each layer (in brackets the median standard error)."
+    yield Table(caption, ["layer", "pair", "median", "95th percentile"], rows, (0, 1))
+
+
+def activity(one: View) -> Iterator[Part]:
+    """Units without an index, and rarely active ones."""
+    caption = (
+        "Units without an index, because their variance is under the noise floor, and units with one that were active "
+        "(above 0) in less than 5 % of the presentations; numbers: the former + the latter of all units. Rarely active "
+        "units look like pure interactions, as several factors have to fit before they answer; where responses may be "
+        f"negative, a low activity means less. No unit is left out. {one.left_out()}"
+    )
+    yield picture(plot.activity(one.tree, one.drawn), caption)
+    counts = one.counts
+    columns = {
+        "units": counts[names.N_UNITS],
+        "with an index": counts[names.N_DEFINED],
+        "never active": counts[names.N_SILENT],
+        "constant": counts[names.N_CONSTANT],
+        "no finite response": counts[names.N_LOST],
+    }
+    for number, threshold in enumerate(counts[names.THRESHOLD].values):
+        columns[f"active in < {threshold:.0%}"] = counts[names.N_RARE].isel({names.THRESHOLD: number})
+    if one.tree.attrs["nan"] == "drop":
+        columns["with dropped samples"] = counts[names.N_WITH_DROPPED]
+    rows = [[layer, *(f"{int(column[i]):,}" for column in columns.values())] for i, layer in enumerate(one.layers)]
+    caption = "Numbers of units. Those without an index were never active, constant, or without a finite response."
+    yield Table(caption, ["layer", *columns], rows)
+
+
+def convergence(one: View) -> Iterator[Part]:
+    """How the standard errors fell with the base samples."""
+    for index in overview.INDICES:
+        caption = (
+            f"Median standard error of {SHORT[index]} over units, in each layer from the fewest base samples to all. "
+            "Dashed lines fall with the square root of their number; the dotted line is the tolerance of 0.01. Errors "
+            "from few blocks are uncertain themselves, and errors under 0.001 lie below the picture. "
+            f"{one.units(one.drawn)} {one.left_out()}"
+        )
+        yield picture(plot.convergence(one.tree, index, one.drawn), caption)
+    table = overview.convergence_table(one.tree, names.FIRST_ORDER).transpose(names.LAYER, names.FACTOR, names.SAMPLES)
+    median, p95, share = (
+        table[f"{names.se(names.FIRST_ORDER)}_{key}"].values for key in ("median", "p95", "share_converged")
+    )
+    samples = table[names.SAMPLES].values
+    rows = [
+        [layer, factor, *(_value(value, 4) for value in [*median[i, j], p95[i, j, -1]]), _percent(share[i, j, -1])]
+        for i, layer in enumerate(table[names.LAYER].values)
+        for j, factor in enumerate(one.factors)
+    ]
+    head = ["layer", "factor", *(f"{n:,}" for n in samples), "95th percentile", "under 0.01"]
+    caption = (
+        "Standard errors of S1 over units: medians by the number of base samples, and with all of them the 95th "
+        "percentile and the share of units under 0.01."
+    )
+    yield Table(caption, head, rows, (0, 1))
+
+
+def preferences(one: View) -> Iterator[Part]:
+    """Which factors units prefer."""
+    for index in overview.INDICES:
+        found = overview.preferences(one.tree, index)
+        if index == names.TOTAL_ORDER:
+            note = "ST is never negative, so that nearly every unit counts."
+        else:
+            note = f"Errors alone would make at most {found.attrs['by_chance']:.0%} of units without any effect count."
+        caption = (
+            f"Shares of units by {found.attrs['rule'].replace('index', SHORT[index])}. Pale: units that do not count. "
+            f"{note} {one.units(one.drawn)} {one.left_out()}"
+        )
+        yield picture(plot.preferences(one.tree, index, one.drawn), caption)
+        share, unclear = found[names.SHARE].transpose(names.LAYER, names.FACTOR).values, found[names.UNCLEAR].values
+        rows = [
+            [layer, f"{one.numbers([layer])[1]:,}", *map(_percent, [*share[i], unclear[i]])]
+            for i, layer in enumerate(one.layers)
+        ]
+        yield Table(f"The same for {SHORT[index]} in numbers.", ["layer", "units", *one.factors, "none"], rows)
+
+
+def _number(value: float, error: float) -> str:
+    """Write a number with its standard error in brackets."""
+    return "–" if np.isnan(value) else f"{value:.3f} ({error:.3f})"
+
+
+def _value(value: float, n_decimals: int = 3) -> str:
+    return "–" if np.isnan(value) else f"{value:.{n_decimals}f}"
+
+
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{share:.1%}"

@@ -1,0 +1,86 @@
+"""The parts of a page, and the page as HTML: everything is inlined and every text is escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with a caption.
+
+    Attributes
+    ----------
+    png : bytes
+    width : int
+        At which it is shown, in px.
+    title : str
+        What stands in its place for readers who cannot see it.
+    caption : str
+    """
+
+    png: bytes = field(repr=False)
+    width: int
+    title: str
+    caption: str
+    kind: ClassVar[str] = "picture"
+
+    @property
+    def source(self) -> str:
+        """The picture as a URL that holds it."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first column heads the rows.
+
+    Attributes
+    ----------
+    texts : tuple of int
+        Columns of text, which are set to the left.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: tuple[int, ...] = (0,)
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph, or a heading, or code."""
+
+    text: str
+    kind: str = "paragraph"
+
+
+Part = Picture | Table | Text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a page."""
+
+    title: str
+    parts: Sequence[Part]
+
+    @property
+    def anchor(self) -> str:
+        """Name of the section in links."""
+        return "-".join(self.title.lower().replace(",", "").split())
+
+
+def render(title: str, summary: Sequence[str], warnings: Sequence[str], sections: Sequence[Section]) -> str:
+    """Write a page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("neuroprobe.report").joinpath("page.html").read_text(encoding="utf-8"))
+    context: dict[str, Any] = {"title": title, "summary": summary, "warnings": warnings, "sections": sections}
+    return template.render(context)

@@ -1,0 +1,94 @@
+"""A result as the sections of its page see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from neuroprobe import names
+from neuroprobe.analysis import overview
+from neuroprobe.analysis.sensitivity import depth_profiles
+from neuroprobe.plot.style import png
+from neuroprobe.report.page import Picture
+
+DPI: Final = 120
+MAX_LAYERS: Final = 16  # that are drawn one by one; tables hold all
+
+
+@dataclass(frozen=True)
+class View:
+    """A result with what several sections say of it."""
+
+    tree: xr.DataTree
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """Provenance."""
+        return dict(json.loads(self.tree.attrs[names.PROVENANCE]))
+
+    @cached_property
+    def counts(self) -> xr.Dataset:
+        """Units of the layers."""
+        return overview.unit_counts(self.tree)
+
+    @cached_property
+    def medians(self) -> xr.Dataset:
+        """Medians over units of S1, ST and their errors: (layer, factor)."""
+        return depth_profiles(overview.sobol_group(self.tree)).sel({names.QUANTILE: 0.5})
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """All layers, in the order of recording."""
+        return [str(layer) for layer in self.counts[names.LAYER].values]
+
+    @cached_property
+    def factors(self) -> list[str]:
+        """Factors of the design."""
+        return [str(factor) for factor in self.indices(self.layers[0])[names.FACTOR].values]
+
+    @cached_property
+    def drawn(self) -> list[str]:
+        """Layers that are drawn one by one: all, or some that are spread over the depth."""
+        chosen = np.linspace(0, len(self.layers) - 1, min(MAX_LAYERS, len(self.layers))).round().astype(int)
+        return [self.layers[i] for i in chosen]
+
+    def indices(self, layer: str) -> xr.Dataset:
+        """Indices of a layer."""
+        return overview.layer_indices(self.tree, layer)
+
+    def numbers(self, layers: Sequence[str]) -> tuple[int, int]:
+        """Units of some layers, and those of them that have an index."""
+        counts = self.counts.sel({names.LAYER: list(layers)})
+        return int(counts[names.N_UNITS].sum()), int(counts[names.N_DEFINED].sum())
+
+    def units(self, layers: Sequence[str]) -> str:
+        """Say how many units a picture shows, and how many were left out."""
+        n_units, n_defined = self.numbers(layers)
+        if n_units == n_defined:
+            return f"Shown are all {n_units:,} units."
+        return f"Shown are {n_defined:,} of {n_units:,} units; {n_units - n_defined:,} without an index are left out."
+
+    def of(self, layer: str) -> str:
+        """Say how many units the strongest were chosen from."""
+        n_units, n_defined = self.numbers([layer])
+        return f"{n_defined:,} units" + (f" of {n_units:,}, the others have no index" if n_units > n_defined else "")
+
+    def left_out(self) -> str:
+        """Say which layers a picture leaves out."""
+        if self.drawn == self.layers:
+            return ""
+        return f"{len(self.drawn)} of {len(self.layers)} layers, spread over the depth, are drawn; tables hold all."
+
+
+def picture(element: hv.Dimensioned, caption: str) -> Picture:
+    """Render an element, with a caption."""
+    title = hv.Store.lookup_options("matplotlib", element, "plot").kwargs["title"]
+    content, width = png(element, DPI)
+    return Picture(content, round(width * 96 / DPI), str(title), caption)

@@ -1,0 +1,98 @@
+"""Examples of the stimuli of a run: some images as they are, under each alteration alone, and under all of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from neuroprobe import names
+from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.stimuli.images import ImageSet
+from neuroprobe.stimuli.treatment import Applied, Treatment
+
+N_IMAGES: Final = 4
+CONTROL: Final = "control"
+ALL: Final = "all"
+
+
+def example_stimuli(
+    treatment: Treatment, images: ImageSet, design: PickFreeze, device: torch.device | str = "cpu"
+) -> xr.Dataset:
+    """Show what the treatment does to a few images that are spread over the set.
+
+    Parameters
+    ----------
+    design : PickFreeze
+        The parameters are those of row A of its first base samples, one for each image; every switch is turned on.
+
+    Returns
+    -------
+    Dataset
+        ``stimulus(treatment, image, y, x, colour)`` in uint8, and the ``parameters(treatment, image)`` in words.
+        The first treatment is the control, the last applies all alterations together.
+    """
+    n = min(N_IMAGES, len(images))
+    index = np.linspace(0, len(images) - 1, n).round().astype(np.int64)
+    first = design.presentations(0, n)
+    values = {name: torch.from_numpy(value[:, 0]).to(device) for name, value in first.values.items()}
+    key = torch.from_numpy(first.key).to(device)
+    shown = images.load(index).to(device)
+    applied = [one.name for one in treatment.applied]
+    labels = [CONTROL, *applied, ALL]
+    switched_on = [[], *([name] for name in applied), applied]
+    stimuli = [
+        treatment.apply(
+            shown,
+            values | {names.switch(name): torch.full((n,), float(name in chosen), device=device) for name in applied},
+            key,
+        )
+        for chosen in switched_on
+    ]
+    order = treatment.order(values, key).tolist()
+    in_words = [
+        [""] * n,
+        *(_in_words(one, values, treatment.reference) for one in treatment.applied),
+        [f"as alone, in the order {', '.join(applied[i] for i in each)}" for each in order],
+    ]
+    coords = {
+        names.TREATMENT: np.array(labels, dtype=object),
+        names.COLOUR: np.array(["red", "green", "blue"], dtype=object),
+        names.IMAGE_ID: (names.IMAGE, np.array([images.ids[i] for i in index], dtype=object)),
+    }
+    if images.labels is not None:
+        coords[names.CLASS_LABEL] = (names.IMAGE, np.array([images.labels[i] for i in index], dtype=object))
+    return xr.Dataset(
+        {
+            names.STIMULUS: (
+                (names.TREATMENT, names.IMAGE, names.Y, names.X, names.COLOUR),
+                np.stack([_as_bytes(one) for one in stimuli]),
+                {"long_name": "stimulus, before it is standardised for the network"},
+            ),
+            names.PARAMETERS: (
+                (names.TREATMENT, names.IMAGE),
+                np.array(in_words, dtype=object),
+                {"long_name": "values of the parameters that are shown"},
+            ),
+        },
+        coords,
+    )
+
+
+def _in_words(one: Applied, values: dict[str, Tensor], reference: float | None) -> list[str]:
+    """Write the parameters of one alteration, for each image."""
+    columns = []
+    for name, parameter in one.alteration.parameters.items():
+        scaled = f" of {reference:g}" if parameter.is_length and reference is not None else ""
+        units = "" if parameter.units == "1" else f" {parameter.units}{scaled}"
+        columns.append([f"{name} {v:.3g}{units}" for v in values[names.parameter(one.name, name)].tolist()])
+    return (
+        [", ".join(row) for row in zip(*columns, strict=True)] if columns else [""] * len(next(iter(values.values())))
+    )
+
+
+def _as_bytes(images: Tensor) -> np.ndarray:
+    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

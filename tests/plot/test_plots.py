@@ -1,0 +1,239 @@
+"""Pictures: every one renders everywhere, and shows the numbers of the labelled functions."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import holoviews as hv
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from results import make_result
+
+import neuroprobe as npr
+from neuroprobe.analysis import overview
+from neuroprobe.analysis.sensitivity import depth_profiles
+from neuroprobe.analysis.strongest import strongest_channels, strongest_units
+from neuroprobe.errors import ReaderError
+from neuroprobe.plot.style import factor_styles
+
+BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
+    "activity": npr.plot.activity,
+    "convergence": npr.plot.convergence,
+    "depth_profile": npr.plot.depth_profile,
+    "index_distributions": npr.plot.index_distributions,
+    "index_maps": lambda result: npr.plot.index_maps(result, "early"),
+    "interactions": npr.plot.interactions,
+    "preferences": npr.plot.preferences,
+    "stimulus_examples": npr.plot.stimulus_examples,
+    "strongest_units": lambda result: npr.plot.strongest_units(result, "late"),
+}
+RESULTS = {
+    "plain": {},
+    "all dead": {"dead": 1.0},
+    "many factors": {"factors": [f"a_rather_long_name_{i}" for i in range(13)]},
+}
+
+
+@pytest.fixture(scope="module")
+def result() -> xr.DataTree:
+    """Two layers, some of their units dead."""
+    return make_result({"early": (5, 3, 4), "late": (9,)}, ["hue", "blur", "rotation"], dead=0.3)
+
+
+def of_kind(picture: hv.Overlay, kind: type) -> list:
+    return [element for element in picture if isinstance(element, kind)]
+
+
+def said(picture: hv.Overlay) -> list[str]:
+    return [text for labels in of_kind(picture, hv.Labels) for text in labels.dimension_values("text")]
+
+
+def test_every_builder_is_tested() -> None:
+    assert set(BUILDERS) == set(npr.plot.__all__)
+
+
+@pytest.mark.parametrize("case", RESULTS)
+@pytest.mark.parametrize("name", BUILDERS)
+def test_pictures_are_saved_without_a_browser(name: str, case: str, tmp_path: Path) -> None:
+    made = make_result(**RESULTS[case])
+    for kind, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        path = tmp_path / f"picture.{kind}"
+        hv.save(BUILDERS[name](made), path, backend="matplotlib")
+        assert path.read_bytes().startswith(start)
+    assert not plt.get_fignums()
+    assert hv.Store.current_backend == "matplotlib"
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_pictures_render_in_bokeh(name: str, result: xr.DataTree) -> None:
+    with warnings.catch_warnings():
+        # bokeh's own dependencies may warn when they are loaded
+        warnings.simplefilter("ignore")
+        import holoviews.plotting.bokeh  # noqa: F401
+    assert hv.render(BUILDERS[name](result), backend="bokeh")
+
+
+@pytest.mark.parametrize("n", [1, 8, 9, 13, 40])
+def test_factors_have_colours_of_their_own(n: int) -> None:
+    styles = factor_styles(range(n))
+    assert len({style["color"] for style in styles}) == n
+    assert styles == factor_styles([str(i) for i in range(n)])
+
+
+@pytest.mark.parametrize("index", overview.INDICES)
+def test_depth_profile(result: xr.DataTree, index: str) -> None:
+    picture = npr.plot.depth_profile(result, index)
+    profile, means = depth_profiles(result["sobol"])[index], overview.index_means(result)[index]
+    curves, bars, dashes = (of_kind(picture, kind) for kind in (hv.Curve, hv.ErrorBars, hv.Segments))
+    assert [curve.label for curve in curves] == result["sobol/early"]["factor"].values.tolist()
+    for i in range(3):
+        low, median, high = profile.isel(factor=i).transpose("quantile", "layer").values
+        np.testing.assert_array_equal(curves[i].dimension_values(1), median)
+        np.testing.assert_allclose(bars[i].dimension_values(2), median - low)
+        np.testing.assert_allclose(bars[i].dimension_values(3), high - median)
+        np.testing.assert_array_equal(dashes[i].dimension_values(1), means.isel(factor=i))
+
+
+def test_maps_hold_the_values_of_their_channels(result: xr.DataTree) -> None:
+    picture = npr.plot.index_maps(result, "early", "total_order", n_channels=4)
+    chosen = strongest_channels(result["sobol/early"].to_dataset(), "total_order", 4)
+    # a row of maps and its colour scale for each factor
+    rows = of_kind(picture, hv.Image)[::2]
+    for row, maps in zip(rows, chosen["total_order"].values, strict=True):
+        pixels = row.dimension_values(2, flat=False)[::-1]
+        repeats = pixels.shape[0] // maps.shape[1]
+        width = maps.shape[2] * repeats
+        gap = (pixels.shape[1] - 4 * width) // 3
+        for rank, one in enumerate(maps):
+            part = pixels[::repeats, rank * (width + gap) :][:, :width:repeats]
+            np.testing.assert_array_equal(part, one)
+        assert np.isnan(pixels[:, width : width + gap]).all()
+    numbers = chosen["channel"].values[np.isfinite(chosen["strength"].values)]
+    assert said(picture)[: len(numbers)] == [str(number) for number in numbers]
+
+
+def test_every_row_of_maps_states_its_range(result: xr.DataTree) -> None:
+    picture = npr.plot.index_maps(result, "early")
+    high = strongest_channels(result["sobol/early"].to_dataset(), "first_order", 8)["high"].values
+    scales = of_kind(picture, hv.Image)[1::2]
+    for scale, top in zip(scales, high, strict=True):
+        assert scale.range(2) == pytest.approx((0, top))
+        assert any(text.removeprefix("≥ ") == f"{top:.2g}" for text in said(picture))
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0.001, "≤ 2 se"), (1e-6, "all < 0.01")])
+def test_rows_near_0_are_grey_and_say_so(size: float, expected: str) -> None:
+    made = make_result()
+    node = made["sobol/early"]
+    error = 0.01 if expected == "≤ 2 se" else 1e-9
+    node["first_order"][1] = size * (1 + np.arange(60).reshape(3, 4, 5) / 100)
+    node["first_order_se"][1] = error
+    picture = npr.plot.index_maps(made, "early")
+    colours = [
+        hv.Store.lookup_options("matplotlib", image, "style").kwargs["cmap"] for image in of_kind(picture, hv.Image)
+    ]
+    assert expected in said(picture)
+    assert [colour == "viridis" for colour in colours] == [True, True, False, False]
+
+
+def test_points_are_the_strongest_units(result: xr.DataTree) -> None:
+    picture = npr.plot.strongest_units(result, "late", n_units=3)
+    chosen = strongest_units(result["sobol/late"].to_dataset(), "first_order", 3)
+    points, bars = of_kind(picture, hv.Scatter), of_kind(picture, hv.ErrorBars)
+    for i in range(3):
+        np.testing.assert_array_equal(points[i].dimension_values(1), chosen["first_order"][i])
+        np.testing.assert_array_equal(bars[i].dimension_values(2), chosen["first_order_se"][i])
+    assert [text.strip() for text in said(picture)] == [str(c) for c in chosen["channel"].values.ravel()]
+
+
+def test_units_of_tokens_and_maps_are_named_by_place() -> None:
+    made = make_result({"tokens": (4, 3), "maps": (2, 3, 4)})
+    for layer, dims in (("tokens", ["token"]), ("maps", ["y", "x"])):
+        chosen = strongest_units(made[f"sobol/{layer}"].to_dataset(), "first_order", 1).isel(rank=0)
+        place = ", ".join(str(int(chosen[dim][0])) for dim in dims)
+        assert f"{int(chosen['channel'][0])} ({place})" in [
+            t.strip() for t in said(npr.plot.strongest_units(made, layer))
+        ]
+
+
+def test_distributions(result: xr.DataTree) -> None:
+    picture = npr.plot.index_distributions(result, layers=["late"])
+    found = overview.index_distributions(result).sel(layer=["late"])
+    outlines = of_kind(picture, hv.Polygons)
+    base, median, error = of_kind(picture, hv.Segments)
+    left = base.dimension_values(0) - float(found["bin_start"][0])
+    for i, outline in enumerate(outlines):
+        heights = outline.dimension_values(1)
+        shares = found["share"][0, i].values
+        np.testing.assert_allclose(heights[1:120:2] / heights.max(), shares / shares.max())
+        np.testing.assert_allclose(median.dimension_values(0)[i] - left[i], found["first_order_median"][0, i])
+        half = (error.dimension_values(2) - error.dimension_values(0))[i] / 2
+        np.testing.assert_allclose(half, found["first_order_se_median"][0, i])
+
+
+def test_interactions_show_the_median_above_and_the_tail_below(result: xr.DataTree) -> None:
+    picture = npr.plot.interactions(result)
+    found = overview.interaction_profile(result)
+    matrices = of_kind(picture, hv.Image)[:2]
+    for matrix, one in zip(matrices, found["second_order"].values, strict=True):
+        values = matrix.dimension_values(2, flat=False)[::-1]
+        upper, lower = np.triu_indices(3, 1), np.tril_indices(3, -1)
+        np.testing.assert_array_equal(values[upper], one[0][upper])
+        np.testing.assert_array_equal(values[lower], one[1][lower])
+    shown = {text for text in said(picture) if text.lstrip("-").isdigit()}
+    assert str(round(100 * float(found["second_order"][0, 0, 0, 1]))) in shown
+
+
+def test_bars_are_the_shares(result: xr.DataTree) -> None:
+    found = overview.preferences(result, "first_order")
+    boxes = of_kind(npr.plot.preferences(result, "first_order"), hv.Rectangles)
+    shares = [*found["share"].values.T, found["unclear"].values]
+    for box, share in zip(boxes, shares, strict=True):
+        np.testing.assert_allclose(box.dimension_values(2) - box.dimension_values(0), share, atol=1e-12)
+    counts = overview.unit_counts(result, [0.05])
+    boxes = of_kind(npr.plot.activity(result), hv.Rectangles)
+    parts = [counts[name].values.ravel() for name in ("n_silent", "n_constant", "n_lost", "n_rare")]
+    parts.append(counts["n_units"].values - sum(parts))
+    for box, part in zip(boxes, parts, strict=True):
+        np.testing.assert_allclose(
+            box.dimension_values(2) - box.dimension_values(0), part / counts["n_units"].values, atol=1e-12
+        )
+
+
+def test_convergence(result: xr.DataTree) -> None:
+    median = overview.convergence_table(result, "total_order")["total_order_se_median"]
+    curves = [curve for curve in of_kind(npr.plot.convergence(result, "total_order"), hv.Curve) if curve.label]
+    for i, curve in enumerate(curves):
+        drawn = curve.dimension_values(1)
+        expected = median.isel(factor=i).transpose("layer", "samples").values
+        np.testing.assert_array_equal(drawn[np.isfinite(drawn)], expected.ravel())
+
+
+def test_examples_stand_beside_their_control(result: xr.DataTree) -> None:
+    picture = npr.plot.stimulus_examples(result)
+    examples = result["stimuli/examples"].to_dataset()
+    for column, stimuli in zip(of_kind(picture, hv.RGB), examples["stimulus"].values, strict=True):
+        pixels = np.stack([column.dimension_values(i, flat=False)[::-1] for i in (2, 3, 4)], -1)
+        height, room = stimuli.shape[1], pixels.shape[0] // 2 - stimuli.shape[1]
+        for image, stimulus in enumerate(stimuli):
+            np.testing.assert_array_equal(pixels[image * (height + room) :][:height], stimulus)
+    assert {"control", "hue", "all", "a/1.png", "hue at 0"} <= set(said(picture))
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda r: npr.plot.index_maps(r, "late"), "'late' has no space.*channel.*draw its `strongest_units`"),
+        (lambda r: npr.plot.index_maps(r, "earley"), "did you mean 'early'"),
+        (lambda r: npr.plot.index_maps(r, "early", "second_order"), "unknown index 'second_order'"),
+        (lambda r: npr.plot.depth_profile(r, "first"), "unknown index 'first'"),
+        (lambda r: npr.plot.strongest_units(r, "late", "variance"), "unknown index 'variance'"),
+        (lambda r: npr.plot.interactions(make_result(second_order=False)), "has no index 'second_order'"),
+        (lambda r: npr.plot.stimulus_examples(make_result(examples=False)), "no group 'stimuli'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(draw, message: str, result: xr.DataTree) -> None:
+    with pytest.raises(ReaderError, match=message):
+        draw(result)
