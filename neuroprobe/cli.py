@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,15 @@ def _readable(function: Callable[..., None]) -> Callable[..., None]:
             try:
                 function(*args, **kwargs)
             except NeuroprobeError as error:
-                # every line of a protocol's errors begins with its place
-                prefix = "" if isinstance(error, ProtocolError) else "error: "
+                # what a protocol's errors begin with is their place
+                prefix = "" if error.place or isinstance(error, ProtocolError) else "error: "
                 click.echo(f"{prefix}{error}", err=True)
                 sys.exit(error.exit_code)
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                click.echo(f"error: {str(error.filename)!r}: {error.strerror}", err=True)
+                sys.exit(1)
             except KeyboardInterrupt:
                 click.echo("\ninterrupted: run the same command again to go on", err=True)
                 sys.exit(130)
@@ -42,6 +49,15 @@ def _readable(function: Callable[..., None]) -> Callable[..., None]:
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, UserWarning):
         click.echo(f"warning: {message}", err=True)
+
+
+def _device(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Check a device by the rule of protocols."""
+    from neuroprobe.protocol.schema import DEVICES
+
+    if value is not None and not re.fullmatch(DEVICES, value):
+        raise click.BadParameter(f"given {value!r}, expected auto, cpu, cuda, or cuda:N")
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,8 +81,8 @@ def check(protocol: Path) -> None:
 @click.argument("protocol", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Zarr store of the result.")
 @click.option("--dry-run", is_flag=True, help="Print the plan (rows, units, memory, disk, time) and stop.")
-@click.option("--device", help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
-@click.option("--limit", type=int, help="Base samples, where fewer than the protocol's are wanted.")
+@click.option("--device", callback=_device, help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
+@click.option("--limit", type=click.IntRange(min=4), help="Base samples, where fewer than the protocol's are wanted.")
 @click.option("--memory", help="What the process may take: 4GB, 512MB, 4GiB, or bytes. Default: what is free.")
 @click.option("--overwrite", is_flag=True, help="Delete a result that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -89,16 +105,17 @@ def run(
         raise click.UsageError("give the store of the result by -o OUT.zarr, or --dry-run")
     loaded = load_protocol(protocol)
     if device is not None:
-        values = loaded.model_dump(by_alias=True, exclude_unset=True)
-        values["record"] = {**values.get("record", {}), "device": device}
-        loaded = load_protocol(values)
-    if dry_run:
-        made = runner.plan(loaded, limit=limit, memory=memory)
-        click.echo(json.dumps(made.as_dict()) if as_json else str(made))
-        return
-    assert output is not None
-    runner.run(loaded, output, overwrite=overwrite, limit=limit, memory=memory)
-    click.echo(str(output))
+        loaded = loaded.model_copy(update={"record": loaded.record.model_copy(update={"device": device})})
+    # networks of users print, and so do libraries that download
+    with redirect_stdout(sys.stderr):
+        if dry_run:
+            made = runner.plan(loaded, limit=limit, memory=memory)
+            printed = json.dumps(made.as_dict()) if as_json else str(made)
+        else:
+            assert output is not None
+            runner.run(loaded, output, overwrite=overwrite, limit=limit, memory=memory)
+            printed = str(output)
+    click.echo(printed)
 
 
 @main.command()
@@ -178,7 +195,7 @@ def select(
 @main.command(name="list")
 @click.argument("what", type=click.Choice(LISTS))
 @click.option("--network", help="Network whose layers are listed.")
-@click.option("--size", type=int, help="Side of the image that the layers are listed for, in px.")
+@click.option("--size", type=click.IntRange(1, 4096), help="Side of the image that the layers are listed for, in px.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable
 def list_(what: str, network: str | None, size: int | None, as_json: bool) -> None:
@@ -187,7 +204,8 @@ def list_(what: str, network: str | None, size: int | None, as_json: bool) -> No
 
     if what == "layers" and network is None:
         raise click.UsageError("list layers --network NAME")
-    rows = catalogue.layers(network, size) if what == "layers" and network else getattr(catalogue, what)()
+    with redirect_stdout(sys.stderr):
+        rows = catalogue.layers(network, size) if what == "layers" and network else getattr(catalogue, what)()
     click.echo(json.dumps(rows) if as_json else _table(rows))
 
 

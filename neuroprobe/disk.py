@@ -127,11 +127,25 @@ def make_folder(path: Path, output: Path) -> None:
         with no_room_explained(output):
             path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"output {str(output)!r} cannot be made ({error.strerror}); choose another path") from None
+        raise _cannot_be_made(output, error) from None
 
 
 def require_file_name(path: Path) -> None:
-    """Refuse a folder where a file is to be written, and make the folder that it lies in."""
-    if path.is_dir():
+    """Refuse a place where no file can be written, and make the folder that it lies in."""
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise _cannot_be_made(path, error) from None
+    if is_folder:
         raise StoreError(f"output {str(path)!r} is a folder; give the name of a file in it")
     make_folder(path.parent, path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise _cannot_be_made(path, error) from None
+
+
+def _cannot_be_made(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"output {str(path)!r} cannot be made ({error.strerror}); choose another path")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Final, Self
+
+MAX_SHOWN: Final = 100  # characters of a value that a message shows
 
 
 class NeuroprobeError(Exception):
@@ -15,9 +18,34 @@ class NeuroprobeError(Exception):
     ----------
     exit_code : int
         Of a command that ends with it: 2 where what the user wrote is wrong, else 1.
+    loc : tuple of str and int
+        Keys and indices of what it is about in a protocol.
+    place : str
+        File, line and column of that; empty where the protocol is in no file.
     """
 
     exit_code: ClassVar[int] = 1
+    loc: tuple[str | int, ...] = ()
+    place: str = ""
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{self.place}: {message}" if self.place else message
+
+    def about(self, *loc: str | int) -> Self:
+        """Say what it is about in a protocol, or in which part of it."""
+        self.loc = (*loc, *self.loc)
+        return self
+
+
+@contextmanager
+def about(*loc: str | int) -> Iterator[None]:
+    """Say of every error what it is about in a protocol, or in which part of it."""
+    try:
+        yield
+    except NeuroprobeError as error:
+        error.about(*loc)
+        raise
 
 
 @dataclass(frozen=True)
@@ -124,6 +152,12 @@ class SubjectError(NeuroprobeError):
     """A network that cannot be recorded as it is."""
 
 
+class UnknownNameError(SubjectError):
+    """A network, a layer or a channel that does not exist."""
+
+    exit_code = 2
+
+
 class ResponseError(NeuroprobeError):
     """A network that gave responses from which nothing can be computed (NaN, infinities)."""
 
@@ -137,10 +171,22 @@ def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     names = list(known)
     hint = closest(given, names)
     listed = ", ".join(names) if names else "none"
-    return f"unknown {kind} {given!r}{hint}; known: {listed}"
+    return f"unknown {kind} {shown(given)}{hint}; known: {listed}"
 
 
 def closest(given: object, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"``, or an empty string where nothing is close."""
     matches = get_close_matches(str(given), list(known), n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: as Python writes it, the beginning of a long one."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error of a library or of a user's code says, with its type."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -13,7 +13,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import replacing, require_file_name
-from neuroprobe.store import open_result
+from neuroprobe.store import open_result, readable
 
 DIGITS: Final = 6  # of numbers for people
 ROWS: Final = 1 << 16  # that are turned into JSON at a time
@@ -30,8 +30,8 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         Of the file; it appears when it is whole.
     """
     output = Path(output)
-    require_file_name(output)
     tree = open_result(store)
+    require_file_name(output)
     nodes = {
         node.path: _plain_text(node.to_dataset(inherit=False))
         for node in tree.subtree
@@ -48,7 +48,7 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         for path, node in nodes.items()
         if path != "/"
     }
-    with replacing(output) as temporary:
+    with replacing(output) as temporary, readable(Path(store)):
         xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
 
 

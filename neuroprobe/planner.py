@@ -233,13 +233,15 @@ def make_plan(
     budget : Budget, optional
         The forward passes are made small enough to keep it, as far as that helps.
     """
-    _require_inside(rig)
+    with rig.protocol.places.told():
+        _require_inside(rig)
     spec = rig.protocol.design
     wanted = spec.samples if limit is None else min(limit, spec.samples)
     if wanted < 4:
         raise PlanError(f"{wanted} base samples asked for, expected at least 4: standard errors need two blocks of two")
     if recorded is None:
-        layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
+        with rig.protocol.places.told():
+            layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
     else:
         layout = recorded
     plan = _unpacked(rig, wanted, layout)
@@ -262,7 +264,7 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
         raise PlanError(
             f"replicate: image: {n_groups} blocks of {block} base samples need as many groups of images, and there "
             f"are {len(rig.images)} images; show more of them, or make blocks longer by `scramble`"
-        )
+        ).about("design", "replicate")
     n_responses = wanted * rig.design(scramble).n_rows * sum(site.n_units for site in rig.sites)
     can_pay = n_responses > COMPILE_ABOVE and all(analysis.terms.compilable for analysis in rig.analyses)
     return Layout(block, scramble, rig.protocol.record.batch, can_pay and compiles(), n_groups)
@@ -391,7 +393,7 @@ def _require_inside(rig: Rig) -> None:
                 raise PlanError(
                     f"{item.label}: {name} lies between {low * scale:g} and {high * scale:g} px, outside of images of "
                     f"{side} px; give it a law for this size, or leave out `treatment.reference_side: image`"
-                )
+                ).about("treatment", "alterations", rig.protocol.treatment.alterations.index(item), name)
 
 
 def _short_lengths(rig: Rig) -> Iterator[str]:

@@ -15,7 +15,7 @@ from neuroprobe.analysis.sensitivity import SobolAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
-from neuroprobe.errors import PlanError
+from neuroprobe.errors import PlanError, about
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.sites import Site
@@ -143,8 +143,11 @@ def make_treatment(spec: TreatmentSpec) -> Treatment:
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:
     """Open the images of a protocol at its size, or else at the size that the network declares."""
     framing = declared if spec.size is None else Framing(spec.size)
-    named = zip(spec.sources, source_names(spec.sources), strict=True)
-    return ImageSet(*(open_source(source, name, seed) for source, name in named), framing=framing, seed=seed)
+    sources = []
+    for number, (source, name) in enumerate(zip(spec.sources, source_names(spec.sources), strict=True)):
+        with about(number):
+            sources.append(open_source(source, name, seed))
+    return ImageSet(*sources, framing=framing, seed=seed)
 
 
 def open_source(spec: ImageSource, name: str, seed: int) -> Source:
@@ -178,6 +181,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise PlanError(f"device {name!r}: torch {torch.__version__} sees no CUDA device; use `device: auto` or cpu")
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise PlanError(
+            f"device {name!r}: torch sees the devices 0 to {torch.cuda.device_count() - 1}; name one of them"
+        )
     if name == "mps":
         raise PlanError("device 'mps' has no float64, which the sums need: use `device: cpu`")
     return torch.device(name)
@@ -188,15 +195,20 @@ def open_rig(protocol: Protocol) -> Rig:
 
     Raises
     ------
-    SubjectError, ReaderError, PlanError
-        If something is missing, broken, or cannot be recorded.
+    SubjectError, ReaderError, PlanError, ResponseError
+        If something is missing, broken, or cannot be recorded; with its place in the protocol's file.
     """
-    device = choose_device(protocol.record.device)
-    subject = load_subject(protocol.subject, protocol.seed, device)
-    images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
-    tried = subject.prepare(images.load(np.arange(min(N_CHECKED, len(images)))).to(device))
-    sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
-    check_network(subject.network, sites, tried, subject.name)
-    if protocol.stimuli.image == "factor" and len(images) < 2:
-        raise PlanError("image: factor takes at least two images, received one")
+    with protocol.places.told():
+        device = choose_device(protocol.record.device)
+        with about("subject"):
+            subject = load_subject(protocol.subject, protocol.seed, device)
+        with about("stimuli", "images"):
+            images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
+        tried = subject.prepare(images.load(np.arange(min(N_CHECKED, len(images)))).to(device))
+        with about("subject"):
+            sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
+        with about("subject", "network"):
+            check_network(subject.network, sites, tried, subject.name, allow_nan=protocol.record.nan == "drop")
+        if protocol.stimuli.image == "factor" and len(images) < 2:
+            raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
     return Rig(protocol, device, subject, images, make_treatment(protocol.treatment), sites)

@@ -16,6 +16,7 @@ from neuroprobe.analysis.sensitivity import label_convergence
 from neuroprobe.budget import explained_shortage, fits, require_disk, require_memory
 from neuroprobe.costs import samples_per_chunk, stored_sites
 from neuroprobe.errors import PlanError, StoreError
+from neuroprobe.journal import Header, live_spans, read_header, require_no_other
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
 from neuroprobe.planner import Plan, make_plan, timed
 from neuroprobe.probe.capture import Probe
@@ -31,17 +32,7 @@ from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import PickFreezeSums, compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
 from neuroprobe.stimuli.examples import example_stimuli
-from neuroprobe.store import (
-    Header,
-    RunStore,
-    bytes_of_result,
-    finished_samples,
-    is_store,
-    live_spans,
-    open_result,
-    read_header,
-    write_result,
-)
+from neuroprobe.store import RunStore, bytes_of_result, finished_samples, open_result, write_result
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 OPENING = "while the network and the images were opened"
@@ -128,7 +119,8 @@ def run(
     """
     checked, given = load_protocol(protocol), None if memory is None else parse_bytes(memory)
     path = Path(out)
-    found = None if is_store(path) and overwrite else read_header(path)
+    require_no_other(path)
+    found = None if overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
         # a run that stopped before its first block left nothing to go on with
         found, overwrite = None, True

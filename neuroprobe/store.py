@@ -14,16 +14,25 @@ import shutil
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
 from neuroprobe import names
 from neuroprobe.costs import CHUNK_OF_RESULT
 from neuroprobe.disk import append_line, make_folder, no_room_explained, replacing, used_bytes, write_text
-from neuroprobe.errors import StoreError
+from neuroprobe.errors import StoreError, reason
+from neuroprobe.journal import (
+    RUN_FOLDER,
+    Header,
+    cut_torn_line,
+    journal_entries,
+    live_spans,
+    read_header,
+    require_store,
+)
 from neuroprobe.machine import give_back
-from neuroprobe.planner import Layout
 from neuroprobe.statistics.tree import Span
 
 if TYPE_CHECKING:
@@ -31,31 +40,8 @@ if TYPE_CHECKING:
 
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
-RUN_FOLDER: Final = ".neuroprobe"
-FORMAT: Final = 1
 States = dict[str, "PickFreezeSums"]
 SEPARATOR: Final = "|"  # between the key of a state and the name of its array
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a store was begun with.
-
-    Attributes
-    ----------
-    guard : str
-        Hash of what decides its numbers; another protocol has another.
-    layout : Layout
-    samples : int
-        Base samples of the last run.
-    title : str
-    """
-
-    guard: str
-    layout: Layout
-    samples: int
-    title: str
-    format: int = FORMAT
 
 
 class RunStore:
@@ -115,8 +101,8 @@ class RunStore:
             self.spans[span] = entry
             for samples, table in entry.get("convergence", {}).items():
                 self.convergence[int(samples)] = table
-        # a state that is gone is recorded again
-        self.spans = {span: e for span, e in self.spans.items() if (self.folder / e["file"]).exists()}
+        # a state that is gone or damaged is recorded again
+        self.spans = {span: e for span, e in self.spans.items() if _is_whole(self.folder / e["file"])}
 
     def _delete_orphans(self) -> None:
         kept = {entry["file"] for entry in self.spans.values()}
@@ -167,6 +153,17 @@ class RunStore:
         return PickFreezeSums.from_state(arrays)
 
 
+def _is_whole(file: Path) -> bool:
+    """Whether there is a file of states, as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
+
 def _lock(descriptor: int, path: Path) -> None:
     try:
         import fcntl
@@ -176,66 +173,6 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
-
-
-def cut_torn_line(path: Path) -> None:
-    """Cut a line that a crash left unfinished off the journal; only for the holder of the lock."""
-    file = path / RUN_FOLDER / "journal.jsonl"
-    data = file.read_bytes() if file.exists() else b""
-    if data and not data.endswith(b"\n"):
-        with file.open("r+b") as journal:
-            journal.truncate(data.rfind(b"\n") + 1)
-
-
-def journal_entries(path: Path) -> list[dict[str, Any]]:
-    """Read the journal, but for a line that is being written."""
-    file = path / RUN_FOLDER / "journal.jsonl"
-    data = file.read_bytes() if file.exists() else b""
-    complete = data[: data.rfind(b"\n") + 1]
-    entries = []
-    for number, line in enumerate(complete.splitlines(), 1):
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise StoreError(
-                f"{str(file)!r}:{number}: not a line of a journal ({error}); run with --overwrite"
-            ) from error
-    return entries
-
-
-def is_store(path: Path) -> bool:
-    """Whether there is a store at a path.
-
-    Raises
-    ------
-    StoreError
-        If the path holds something else.
-    """
-    if (path / RUN_FOLDER / "header.json").exists():
-        return True
-    if path.exists() and (not path.is_dir() or any(entry.name != RUN_FOLDER for entry in path.iterdir())):
-        kind = "folder that holds other things" if path.is_dir() else "file"
-        raise StoreError(f"output {str(path)!r} exists and is not a result ({kind}); choose another path")
-    return False
-
-
-def read_header(path: Path) -> Header | None:
-    """Read what a store was begun with; None where there is nothing yet.
-
-    Raises
-    ------
-    StoreError
-        If the path holds something that is not a result of neuroprobe.
-    """
-    if not is_store(path):
-        return None
-    try:
-        value = json.loads((path / RUN_FOLDER / "header.json").read_text())
-        if value["format"] != FORMAT:
-            raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
-        return Header(**{**value, "layout": Layout(**value["layout"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{str(path)!r}: its header cannot be read ({error}); run with --overwrite") from error
 
 
 def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset]]], attrs: Mapping[str, Any]) -> None:
@@ -366,16 +303,12 @@ def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
 def _open_tree(path: Path, **options: Any) -> xr.DataTree:
     import xarray as xr
 
-    with quiet_zarr():
+    with readable(path), quiet_zarr():
         return xr.open_datatree(path, engine="zarr", **options)
 
 
 def _require_finished(path: Path) -> None:
-    if not path.exists():
-        raise StoreError(f"{str(path)!r}: no such result")
-    header = read_header(path)
-    if header is None:
-        raise StoreError(f"{str(path)!r} is not a result of neuroprobe")
+    header = require_store(path)
     if not finished_samples(path):
         done = sum(len(Span(*span)) for span in live_spans(path))
         total = header.samples // header.layout.block
@@ -396,14 +329,26 @@ def finished_samples(path: Path) -> int:
 
     if not (path / "zarr.json").exists():
         return 0
-    attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
-    return int(attrs["samples"]) if names.PROVENANCE in attrs else 0
+    with readable(path):
+        attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
+        return int(attrs["samples"]) if names.PROVENANCE in attrs else 0
 
 
-def live_spans(path: Path) -> list[tuple[int, int]]:
-    """Spans of blocks that a store holds, as its journal tells."""
-    spans: list[Span] = []
-    for entry in journal_entries(path):
-        span = Span(*entry["span"])
-        spans = [other for other in spans if not span.holds(other)] + [span]
-    return sorted((span.start, span.stop) for span in spans)
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of data that zarr cannot read where they are.
+
+    Raises
+    ------
+    StoreError
+    """
+    try:
+        yield
+    except Exception as error:  # of zarr's codecs, each has errors of its own
+        modules = {frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)}
+        if not any(module.startswith("zarr.") for module in modules):
+            raise
+        raise StoreError(
+            f"{str(path)!r}: its data are damaged ({reason(error)}); run the protocol into it again with --overwrite, "
+            "or take a copy"
+        ) from error

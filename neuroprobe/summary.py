@@ -11,8 +11,8 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
-from neuroprobe.errors import StoreError
-from neuroprobe.store import finished_samples, live_spans, open_recording, open_result, read_header
+from neuroprobe.journal import live_spans, require_store
+from neuroprobe.store import finished_samples, open_recording, open_result, readable
 
 N_DECIMALS = 3
 
@@ -78,16 +78,15 @@ def status(store: str | os.PathLike[str]) -> Status:
         If it is not a store of neuroprobe's.
     """
     path = Path(store)
-    header = read_header(path)
-    if header is None:
-        raise StoreError(f"{str(path)!r}: no result of neuroprobe there")
+    header = require_store(path)
     finished = finished_samples(path) == header.samples
     rows: list[dict[str, Any]] = []
     if finished:
         result = open_result(path)
         nodes = result.children["sobol"]
-        for layer in recorded_order(nodes):
-            rows += _layer_rows(layer, nodes.children[layer].to_dataset())
+        with readable(path):
+            for layer in recorded_order(nodes):
+                rows += _layer_rows(layer, nodes.children[layer].to_dataset())
     stored = ""
     if finished and (path / names.RESPONSES).is_dir():
         stored = "\n".join(str(node.to_dataset()) for node in open_recording(path)[names.RESPONSES].children.values())

@@ -98,7 +98,7 @@ def test_run_without_output_is_a_usage_error(protocol: Path) -> None:
 def test_device_on_the_command_line_is_checked(protocol: Path, tmp_path: Path) -> None:
     result = call("run", protocol, "-o", tmp_path / "out.zarr", "--device", "gpu")
     assert result.exit_code == 2
-    assert "record.device: given 'gpu'" in result.stderr
+    assert "Invalid value for '--device': given 'gpu', expected auto, cpu" in result.stderr
     assert call("run", protocol, "-o", tmp_path / "out.zarr", "--device", "cpu").exit_code == 0
     details = json.loads(xr.open_datatree(tmp_path / "out.zarr").attrs["neuroprobe_provenance"])
     assert details["protocol_as_given"]["record"] == {

@@ -154,14 +154,18 @@ def _opened(result: Source) -> Iterator[xr.DataTree]:
     elif Path(result).is_file():
         try:
             tree = xr.open_datatree(result)
-        except (OSError, ValueError):
-            raise StoreError(f"{str(result)!r} is neither a store of neuroprobe nor a netCDF export") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{str(result)!r} is neither a store of neuroprobe nor a netCDF export, or damaged "
+                f"({type(error).__name__}); give what `run -o` or `export -o` wrote"
+            ) from error
         with tree:
             yield tree
     else:
-        from neuroprobe.store import open_result
+        from neuroprobe.store import open_result, readable
 
-        yield open_result(result)
+        with readable(Path(result)):
+            yield open_result(result)
 
 
 def _check(table: UnitTable, condition: Query, arguments: Mapping[str, Sequence[str]]) -> None:

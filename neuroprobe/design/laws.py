@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
+LARGEST: Final = 1e30  # number of a law: its tails are finite in float32 too
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,8 @@ def _problem(law: Law) -> str:
         return f"unknown law {law.kind!r}; known: {', '.join(SYNTAX)}"
     if len(values) not in _N_ARGUMENTS[law.kind]:
         return f"{law.kind} takes {' or '.join(map(str, _N_ARGUMENTS[law.kind]))} numbers, received {len(values)}"
-    if not np.all(np.isfinite(values)):
-        return f"{law.kind} takes finite numbers, received {list(values)}"
+    if not np.all(np.abs(values) <= LARGEST):
+        return f"{law.kind} takes finite numbers, up to {LARGEST:g}, received {list(values)}"
     if law.kind == "bernoulli":
         return "" if 0 <= values[0] <= 1 else f"a probability lies between 0 and 1, received {values[0]}"
     if law.kind == "normal" and values[1] < 0:
@@ -149,11 +150,18 @@ def _problem(law: Law) -> str:
         return f"both shapes of a beta law are above 0, received {list(values[:2])}"
     if law.kind == "loguniform" and values[0] <= 0:
         return f"a log-uniform law lies above 0, received low = {values[0]}"
+    if law.kind == "loguniform" and values[0] < 1 / LARGEST:
+        return f"a log-uniform law lies above {1 / LARGEST:g}, received low = {values[0]:g}"
     if law.kind == "integers" and any(value != int(value) for value in values):
         return f"integers takes whole numbers, received {list(values)}"
     if law.kind in {"uniform", "loguniform", "integers"} or len(values) == 4:
         low, high = values[-2:]
-        return f"low is above high in {law.kind}: [{low:g}, {high:g}]" if low > high else ""
+        if low > high:
+            return f"low is above high in {law.kind}: [{low:g}, {high:g}]"
+    if law.kind == "truncated_normal" and not law.constant and np.ptp(law.ppf([0.25, 0.75])) == 0:
+        return (
+            f"the values of truncated_normal {list(values)} cannot be told apart: take bounds that are nearer its mean"
+        )
     return ""
 
 
@@ -162,8 +170,8 @@ def _choice_problem(law: Law) -> str:
         return "choice takes at least one value"
     if law.weights and len(law.weights) != len(law.arguments):
         return f"choice has {len(law.arguments)} values and {len(law.weights)} weights"
-    if not np.all(np.isfinite([*law.arguments, *law.weights])):
-        return f"choice takes finite numbers, received {[*law.arguments, *law.weights]}"
+    if not np.all(np.abs([*law.arguments, *law.weights]) <= LARGEST):
+        return f"choice takes finite numbers, up to {LARGEST:g}, received {[*law.arguments, *law.weights]}"
     if law.weights and (min(law.weights) < 0 or sum(law.weights) <= 0):
         return f"weights are not negative and sum to more than 0, received {list(law.weights)}"
     return ""

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from neuroprobe.errors import SubjectError
+from neuroprobe.errors import ResponseError, SubjectError, UnknownNameError, about, reason, shown
 from neuroprobe.probe.sites import Site, keep, make_site
 from neuroprobe.protocol.schema import LayerSpec
 
+MAX_NAME: Final = 255  # bytes that file systems take
 Consumer = Callable[[Site, Tensor], None]
 
 
@@ -71,11 +72,11 @@ def list_layers(network: nn.Module, image: Tensor) -> list[Layer]:
     with _hooks(network, note) as calls, torch.inference_mode():
         try:
             network(image)
-        except Exception as error:  # of a network that takes other images
+        except (Exception, SystemExit) as error:  # of a network that takes other images
             size = " × ".join(map(str, image.shape[1:]))
             raise SubjectError(
-                f"{type(network).__name__} cannot be shown an image of {size}: {error}; mend its forward pass, or "
-                "give the size that it takes by `stimuli: {images: {size: …}}`"
+                f"{type(network).__name__} cannot be shown an image of {size}: {reason(error)}; mend its forward "
+                "pass, or give the size that it takes by `stimuli: {images: {size: …}}`"
             ) from error
     return [Layer(f"{name}#{call}" if calls[name] > 1 else name, kind, shape) for name, call, kind, shape in found]
 
@@ -85,24 +86,37 @@ def find_sites(network: nn.Module, specs: Sequence[LayerSpec], image: Tensor) ->
 
     Raises
     ------
+    UnknownNameError
+        For a name that is unknown (with the nearest) or ambiguous, or a channel that is not there.
     SubjectError
-        For a name that is unknown (with the nearest), ambiguous, or of a module that gives no tensor.
+        For a module that gives no tensor, or one without units, or one that cannot be reduced as asked.
     """
-    layers = {layer.address: layer for layer in list_layers(network, image)}
+    with about("network"):
+        layers = {layer.address: layer for layer in list_layers(network, image)}
     sites = []
-    for spec in specs:
-        if spec.name not in layers:
-            raise SubjectError(_no_such_layer(spec.name, layers, network))
-        shape = layers[spec.name].shape
-        if shape is None:
-            inside = [address for address in layers if address.startswith(f"{spec.name}.")]
-            raise SubjectError(
-                f"layer {spec.name!r} ({layers[spec.name].kind}) does not return one tensor: record a module inside it"
-                + (f" ({', '.join(inside[:6])})" if inside else "")
-                + ", or wrap the network so that it returns one"
-            )
-        sites.append(make_site(spec, shape))
+    for number, spec in enumerate(specs):
+        with about("layers", number):
+            sites.append(_find_site(spec, layers, network))
     return tuple(sites)
+
+
+def _find_site(spec: LayerSpec, layers: dict[str, Layer], network: nn.Module) -> Site:
+    if spec.name not in layers:
+        raise UnknownNameError(_no_such_layer(spec.name, layers, network))
+    if "/" in spec.name or spec.name == "zarr.json" or len(spec.name.encode()) > MAX_NAME:
+        raise SubjectError(
+            f"layer {shown(spec.name)} cannot be stored under its name, expected one without '/' of at most {MAX_NAME} "
+            "bytes: give its module another"
+        )
+    shape = layers[spec.name].shape
+    if shape is None:
+        inside = [address for address in layers if address.startswith(f"{spec.name}.")]
+        raise SubjectError(
+            f"layer {spec.name!r} ({layers[spec.name].kind}) does not return one tensor: record a module inside it"
+            + (f" ({', '.join(inside[:6])})" if inside else "")
+            + ", or wrap the network so that it returns one"
+        )
+    return make_site(spec, shape)
 
 
 def _no_such_layer(name: str, layers: dict[str, Layer], network: nn.Module) -> str:
@@ -139,6 +153,7 @@ class Probe:
         self.network = network
         self.sites = {site.name: site for site in sites}
         self._consume: Consumer | None = None
+        self._consuming = False
         self._calls: Counter[str] = Counter()
         self._left = 0
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -162,7 +177,9 @@ class Probe:
         site = self.sites.get(name) or self.sites.get(f"{name}#{call}")
         if site is None:
             return
+        self._consuming = True
         self._consume(site, keep(output, site.spec))
+        self._consuming = False
         self._left -= 1
         if not self._left:
             raise _AllCaptured
@@ -173,7 +190,7 @@ class Probe:
         The response may be overwritten by the network as soon as `consume` returns. The forward pass ends at the
         last site.
         """
-        self._consume, self._left = consume, len(self.sites)
+        self._consume, self._consuming, self._left = consume, False, len(self.sites)
         self._calls.clear()
         try:
             # not inference mode: the consumers' own tensors live on after the forward pass
@@ -181,6 +198,13 @@ class Probe:
                 self.network(images)
         except _AllCaptured:
             pass
+        except (Exception, SystemExit) as error:  # a network of a user's may fail in any way
+            if self._consuming or isinstance(error, MemoryError) or "memory" in str(error):
+                raise  # that is no fault of the network's
+            raise SubjectError(
+                f"{type(self.network).__name__} failed when it was shown {len(images)} images: {reason(error)}; mend "
+                "its forward pass"
+            ) from error
         finally:
             self._consume = None
         if self._left:
@@ -189,7 +213,9 @@ class Probe:
             )
 
 
-def check_network(network: nn.Module, sites: Sequence[Site], images: Tensor, name: str) -> None:
+def check_network(
+    network: nn.Module, sites: Sequence[Site], images: Tensor, name: str, *, allow_nan: bool = True
+) -> None:
     """Show a few images and turn each way in which a network cannot be recorded into a sentence.
 
     Raises
@@ -197,6 +223,8 @@ def check_network(network: nn.Module, sites: Sequence[Site], images: Tensor, nam
     SubjectError
         If the same images give other responses the second time, an image's response depends on the others, or
         responses are in half precision.
+    ResponseError
+        If there are NaN or infinite responses to them, unless these are allowed.
     """
 
     def responses(batch: Tensor) -> dict[str, Tensor]:
@@ -209,13 +237,20 @@ def check_network(network: nn.Module, sites: Sequence[Site], images: Tensor, nam
     for layer, response in first.items():
         if response.dtype not in {torch.float32, torch.float64}:
             raise SubjectError(
-                f"network {name!r}: layer {layer!r} gives {response.dtype}, whose rounding would look like an effect "
-                "of every factor: run it in float32 (`network.float()`, no autocast)"
+                f"network {name!r}: layer {layer!r} gives {response.dtype}, expected float32: rounding to fewer digits "
+                "would look like an effect of every factor; run it in float32 (`network.float()`, no autocast)"
             )
         if len(response) != len(images):
             raise SubjectError(
                 f"network {name!r}: layer {layer!r} gives {len(response)} responses to {len(images)} images; "
                 "its first axis has to be the image"
+            )
+        n_bad = int((~torch.isfinite(response)).any(0).sum())
+        if n_bad and not allow_nan:
+            raise ResponseError(
+                f"network {name!r}: layer {layer!r} gives NaN or infinity in {n_bad} of {response[0].numel()} units "
+                "for images that are not altered; mend the network or its weights, or leave such base samples out by "
+                "`record: {nan: drop}`"
             )
         if not torch.equal(torch.nan_to_num(response), torch.nan_to_num(second[layer])):
             raise SubjectError(

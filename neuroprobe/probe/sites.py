@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neuroprobe import names
-from neuroprobe.errors import SubjectError
+from neuroprobe.errors import SubjectError, UnknownNameError
 from neuroprobe.protocol.schema import LayerSpec
 
 DIMS: Final = {2: (names.CHANNEL,), 3: (names.TOKEN, names.CHANNEL), 4: (names.CHANNEL, names.Y, names.X)}
@@ -52,18 +52,23 @@ def make_site(spec: LayerSpec, shape: tuple[int, ...]) -> Site:
 
     Raises
     ------
+    UnknownNameError
+        If it lacks a channel that is asked for.
     SubjectError
-        If the shape has no channels, lacks a channel that is asked for, or cannot be reduced as asked.
+        If the shape has no channels or no unit, or cannot be reduced as asked.
     """
     if len(shape) + 1 not in DIMS:
         raise SubjectError(
             f"layer {spec.name!r} gives {shape} per image, expected (channels,), (tokens, channels) or "
             "(channels, height, width); record a layer beside it"
         )
+    if not math.prod(shape):
+        raise SubjectError(f"layer {spec.name!r} gives {shape} per image, expected one unit at least; record another")
     dims = DIMS[len(shape) + 1]
     n_channels = shape[dims.index(names.CHANNEL)]
     if spec.channels is not None and max(spec.channels) >= n_channels:
-        raise SubjectError(f"layer {spec.name!r} has channels 0 to {n_channels - 1}, received {max(spec.channels)}")
+        wrong = next(channel for channel in spec.channels if channel >= n_channels)
+        raise UnknownNameError(f"layer {spec.name!r} has channels 0 to {n_channels - 1}, received {wrong}")
     if spec.reduce != "none" and len(dims) == 1:
         raise SubjectError(f"layer {spec.name!r} has no space to reduce: leave out `reduce: {spec.reduce}`")
     if spec.reduce == "centre" and names.Y not in dims:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_s
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from neuroprobe.design.laws import SYNTAX, Law
-from neuroprobe.errors import closest, unknown_name
+from neuroprobe.errors import closest, shown, unknown_name
 
 Number = int | float
 FIXED = ("name", "as", "switch")
@@ -56,8 +57,11 @@ class AlterationSpec(BaseModel):
         """Sort the parameters from the fixed keys, and check each at its own place."""
         if isinstance(value, str):
             value = {"name": value}
-        if not isinstance(value, dict):
+        if isinstance(value, AlterationSpec):
             return value
+        if not isinstance(value, dict):
+            message = f"given {shown(value)}, expected an alteration: its name, or {{name: …, switch: …}}"
+            raise PydanticCustomError("protocol", "{message}", {"message": message})
         from neuroprobe.stimuli.alterations import ALTERATIONS
 
         errors: list[InitErrorDetails] = []
@@ -175,13 +179,13 @@ def read_law(value: Any) -> Law:
     if isinstance(value, Law):
         return value
     if isinstance(value, Number) and not isinstance(value, bool):
-        return Law("constant", (float(value),))
+        return Law("constant", (_real(value),))
     if not isinstance(value, dict):
-        raise ValueError(f"given {value!r}, expected a number or a law: {'; '.join(SYNTAX.values())}")
+        raise ValueError(f"given {shown(value)}, expected a number or a law: {'; '.join(SYNTAX.values())}")
     weights = value.get("weights", [])
     kinds = [key for key in value if key != "weights"]
     if len(kinds) != 1 or kinds[0] not in SYNTAX or kinds[0] == "constant":
-        hint = closest(kinds[0], SYNTAX) if kinds else ""
+        hint = closest(kinds[0], SYNTAX) if len(kinds) == 1 else ""
         raise ValueError(
             f"given the law {', '.join(map(str, kinds)) or 'none'}{hint}, expected one of: {'; '.join(SYNTAX.values())}"
         )
@@ -190,8 +194,8 @@ def read_law(value: Any) -> Law:
         raise ValueError(f"weights belong to choice, not to {kind}")
     for what, numbers in ((kind, value[kind]), ("weights", weights)):
         if not isinstance(numbers, list) or not all(_is_number(number) for number in numbers):
-            raise ValueError(f"{what}: given {numbers!r}, expected a list of numbers: {SYNTAX[kind]}")
-    return Law(kind, tuple(map(float, value[kind])), tuple(map(float, weights)))
+            raise ValueError(f"{what}: given {shown(numbers)}, expected a list of numbers: {SYNTAX[kind]}")
+    return Law(kind, tuple(map(_real, value[kind])), tuple(map(_real, weights)))
 
 
 def read_flag(value: Any) -> Law:
@@ -227,6 +231,14 @@ def write_law(law: Law) -> Any:
         return law.arguments[0]
     weights = {"weights": list(law.weights)} if law.weights else {}
     return {law.kind: list(law.arguments), **weights}
+
+
+def _real(number: float) -> float:
+    """Float, infinite for an integer that is larger than any."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def _is_number(value: Any) -> bool:

@@ -20,16 +20,25 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, ValidationError
 
-from neuroprobe.errors import closest
+from neuroprobe.errors import closest, shown
 from neuroprobe.protocol.model import Model, RelativePath, problem, resolve
 
+MAX_SIDE = 4096  # px
+MAX_CROPS = 10_000  # of a photograph
 ARRAY_SUFFIXES = (".npy", ".npz")
 # keys that say where images lie: what is there is hashed
 PLACES = ("name", "folder", "array", "root", "download", "skip_broken")
 
 
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
+
 def _size(value: Any) -> Any:
-    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value, value]
+    if value is None or isinstance(value, list):
+        return value
+    raise problem(f"size: given {shown(value)}, expected a number of px, or [height, width]")
 
 
 def _name(value: str) -> str:
@@ -62,8 +71,8 @@ class ImageSource(Model):
     name: Annotated[str, AfterValidator(_name)] | None = None
     limit: PositiveInt | None = None
     size: Annotated[
-        Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None,
-        BeforeValidator(_size, json_schema_input_type=PositiveInt | list[PositiveInt] | None),
+        Annotated[list[_Side], Field(min_length=2, max_length=2)] | None,
+        BeforeValidator(_size, json_schema_input_type=_Side | list[_Side] | None),
     ] = None
     skip_broken: bool = False
 
@@ -141,7 +150,7 @@ class PhotographsSpec(Model):
     """How crops are cut out of the photographs that ship with scikit-image."""
 
     crop: PositiveInt = 64
-    per_image: PositiveInt = 20
+    per_image: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 20
 
 
 class Photographs(ImageSource):
@@ -175,10 +184,11 @@ def _known(value: Any) -> Any:
     if isinstance(value, ImageSource) or (isinstance(value, dict) and any(key in value for key in IMAGE_SOURCES)):
         return value
     keys = list(value) if isinstance(value, dict) and value else [value]
-    hint = next((hint for key in keys if (hint := closest(key, IMAGE_SOURCES))), "")
+    unknown = [key for key in keys if key not in list(IMAGE_SOURCES)]
+    hint = next((hint for key in unknown if (hint := closest(key, IMAGE_SOURCES))), "")
     raise problem(
-        f"given {', '.join(map(repr, keys))}{hint}, expected a source of images with one of the keys: "
-        f"{', '.join(IMAGE_SOURCES)}"
+        f"given {', '.join(map(shown, keys))}{hint}, expected a source of images: a block with one of "
+        f"the keys: {', '.join(IMAGE_SOURCES)}"
     )
 
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from neuroprobe.errors import Problem, ProtocolError, closest
+from neuroprobe.errors import Problem, ProtocolError, closest, shown
 from neuroprobe.protocol.images import IMAGE_SOURCES
+from neuroprobe.protocol.places import Path_, Places
 from neuroprobe.protocol.schema import Protocol
 
-Path_ = tuple[Hashable, ...]
+MAX_VALUES: Final = 100_000  # of a file; aliases of aliases can make a short one endless
+# what YAML says of frequent mistakes → what to do
+HINTS: Final = {
+    "'\\t'": "; indent by spaces",
+    "mapping values are not allowed": "; put text that holds a colon in quotes",
+}
+HALF: Final = re.compile("[\ud800-\udfff]")  # of a character: what no file can hold
 VARIABLE = re.compile(r"\$\{([^}\n]*)\}")
 # braces have a meaning of their own in YAML's flow style: while it is parsed, ${VAR} is written with these
 OPEN, CLOSE = "\ue000", "\ue001"
@@ -51,17 +58,26 @@ def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol)
     if isinstance(source, Protocol):
         return source
     if isinstance(source, Mapping):
-        return _validate(dict(source), _Marks("<protocol>"), Path.cwd())
+        return _validate(dict(source), _Marks(""), Path.cwd())
     path = Path(source)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
     except FileNotFoundError:
         raise ProtocolError([Problem("no such file")], str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProtocolError([Problem(f"cannot be read: {error}")], str(path)) from None
+    except OSError as error:
+        raise ProtocolError([Problem(f"cannot be read ({error.strerror}); expected a YAML file")], str(path)) from None
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode()
+        wrong = f"not UTF-8: byte {error.object[error.start]:#04x} ({error.reason}); save the file as UTF-8"
+        raise ProtocolError([Problem(wrong, *_end(before))], str(path)) from None
     marks = _Marks(str(path))
     value = marks.read(text)
     return _validate(value, marks, path.absolute().parent)
+
+
+def _end(text: str) -> tuple[int, int]:
+    """Line and column behind a text."""
+    return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
 class _Loader(yaml.SafeLoader):
@@ -95,12 +111,17 @@ class _Marks:
     """Plain values of a YAML text, with the place of every key and value."""
 
     def __init__(self, file: str) -> None:
-        self.file = file
-        self.places: dict[Path_, tuple[int, int]] = {}
+        self.places = Places(file)
         self.problems: list[Problem] = []
         self._open: list[yaml.Node] = []
+        self._n_values = 0
+
+    def error(self, *problems: Problem) -> ProtocolError:
+        """Error of these problems and of those that were found before."""
+        return ProtocolError([*self.problems, *problems], self.places.file or "<protocol>")
 
     def read(self, text: str) -> Any:
+        loader = None
         try:
             loader = _Loader(VARIABLE.sub(rf"${OPEN}\1{CLOSE}", text))
             node = loader.get_single_node()
@@ -108,19 +129,23 @@ class _Marks:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-            raise ProtocolError(
-                [*self.problems, Problem(f"not valid YAML: {error.problem}", *where)], self.file
-            ) from None
-        except yaml.YAMLError as error:
-            raise ProtocolError([Problem(f"not valid YAML: {error}")], self.file) from None
+            hint = next((hint for said, hint in HINTS.items() if said in str(error.problem)), "")
+            raise self.error(Problem(f"not valid YAML: {error.problem}{hint}", *where)) from None
+        except yaml.reader.ReaderError as error:
+            wrong = f"not valid YAML: the control character #x{error.character:02x}; remove it"
+            raise self.error(Problem(wrong, *_end(text[: error.position]))) from None
+        except RecursionError:
+            where = (loader.line + 1, loader.column + 1) if loader is not None else (0, 0)
+            raise self.error(Problem("too many blocks or brackets within each other", *where)) from None
 
     def _value(self, loader: yaml.SafeLoader, node: yaml.Node, path: Path_) -> Any:
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
-        self.places.setdefault(path, place)
+        self.places.marks.setdefault(path, place)
+        self._n_values += 1
+        if self._n_values > MAX_VALUES:
+            raise self.error(Problem(f"more than {MAX_VALUES:,} values, repeated ones included; write fewer", *place))
         if node in self._open:
-            raise ProtocolError(
-                [*self.problems, Problem("it holds itself, by an anchor and an alias", *place)], self.file
-            )
+            raise self.error(Problem("it holds itself, by an anchor and an alias", *place))
         self._open.append(node)
         try:
             return self._plain(loader, node, path, place)
@@ -137,10 +162,13 @@ class _Marks:
 
     def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node, place: tuple[int, int]) -> Any:
         try:
-            return loader.construct_object(node, deep=True)
+            value = loader.construct_object(node, deep=True)
+            if isinstance(value, str) and HALF.search(value):
+                raise ValueError
+            return value
         except (ValueError, KeyError, AttributeError):  # of an explicit tag that the text does not fit
-            wrong = Problem(f"given {str(node.value)[:40]!r}, which is no {node.tag.split(':')[-1]}", *place)
-            raise ProtocolError([*self.problems, wrong], self.file) from None
+            kind = node.tag.split(":")[-1]
+            raise self.error(Problem(f"given {shown(str(node.value))}, which is no {kind}", *place)) from None
 
     def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path_) -> dict[Hashable, Any]:
         result: dict[Hashable, Any] = {}
@@ -150,77 +178,90 @@ class _Marks:
             if isinstance(key, str):
                 key = key.replace(OPEN, "{").replace(CLOSE, "}")
             if not isinstance(key, str):
-                self.problems.append(Problem(f"given the key {key!r}, expected a word", *place))
+                self.problems.append(Problem(f"given the key {shown(key)}, expected a word", *place))
                 continue
             if key in result:
-                first = self.places[(*path, key)][0]
-                self.problems.append(Problem(f"key {key!r} is given twice (first in line {first}); keep one", *place))
+                first, _ = self.places.mark((*path, key))
+                twice = f"key {shown(key)} is given twice (first in line {first}); keep one"
+                self.problems.append(Problem(twice, *place))
                 continue
-            self.places[(*path, key)] = place
+            self.places.marks[(*path, key)] = place
             result[key] = self._value(loader, value_node, (*path, key))
         return result
 
     def _expand(self, text: str, place: tuple[int, int]) -> str:
         def value_of(match: re.Match[str]) -> str:
             name = match[1]
-            if name not in os.environ:
-                self.problems.append(
-                    Problem(f"environment variable {name!r} is not defined; set it, or write the path", *place)
-                )
-            return os.environ.get(name, "")
+            found = os.environ.get(name)
+            if found is None:
+                wrong = "is not defined; set it, or write the path"
+            elif HALF.search(found):
+                wrong = f"is {shown(found)}, which is not UTF-8; set it anew, or write the path"
+            else:
+                return found
+            self.problems.append(Problem(f"environment variable {name!r} {wrong}", *place))
+            return ""
 
         return HIDDEN.sub(value_of, text)
 
-    def place(self, loc: Path_) -> tuple[int, int]:
-        """Line and column of a location of pydantic's, which holds labels of unions beside keys and indices."""
-        # a label may have the name of a key: of all paths within the location, the longest that ends as it does
-        paths: list[Path_] = [()]
-        for part in loc:
-            paths += [(*path, part) for path in paths if (*path, part) in self.places]
-        best = max(paths, key=lambda path: (bool(path) and path[-1] == loc[-1], len(path)))
-        return self.places.get(best, (0, 0))
-
 
 def _validate(value: Any, marks: _Marks, base: Path) -> Protocol:
-    problems = list(marks.problems)
+    if not isinstance(value, dict):
+        given = "an empty file" if value is None else f"{type(value).__name__}"
+        raise marks.error(Problem(f"given {given}, expected a protocol that begins with `neuroprobe: 1`", 1, 1))
     try:
-        if not isinstance(value, dict):
-            given = "an empty file" if value is None else f"{type(value).__name__}"
-            raise ProtocolError(
-                [Problem(f"given {given}, expected a protocol that begins with `neuroprobe: 1`", 1, 1)], marks.file
-            )
         protocol = Protocol.model_validate(value, context={"base": base})
     except ValidationError as error:
-        seen = {}
-        for details in error.errors(include_url=False):
-            place = marks.place(details["loc"])
-            message = _sentence(details)
-            seen[place, message] = Problem(message, *place)
-        problems += seen.values()
-    if problems:
-        raise ProtocolError(problems, marks.file)
-    return protocol
+        found = error.errors(include_url=False)
+        raise marks.error(*_problems(found, marks.places)) from None
+    if marks.problems:
+        raise marks.error()
+    return protocol.at(marks.places)
 
 
-def _sentence(details: ErrorDetails) -> str:
-    """Turn an error of pydantic's into a sentence: what was given, what is expected, the closest match."""
-    loc, given, context = details["loc"], details["input"], details.get("ctx", {})
-    where = ".".join(str(part) for part in loc)
+def _problems(found: list[ErrorDetails], places: Places) -> Iterator[Problem]:
+    """Sentences for errors of pydantic's; a value that fits none of several forms gets one."""
+    paths = [places.path(details["loc"]) for details in found]
+    expected: dict[tuple[Path_, str], list[str]] = {}
+    for details, path in zip(found, paths, strict=True):
+        message = _sentence(details, path)
+        if message is not None:
+            expected.setdefault((path, message), [])
+        elif not any(len(other) > len(path) and other[: len(path)] == path for other in paths):
+            # else it has another form, within which something is wrong
+            where = ".".join(map(str, path or details["loc"])) or "protocol"
+            given = f"{where}: given {shown(details['input'])}, expected "
+            expected.setdefault((path, given), []).append(_expected(details, path))
+    for (path, message), forms in expected.items():
+        yield Problem(message + " or ".join(dict.fromkeys(forms)), *places.mark(path))
+
+
+def _sentence(details: ErrorDetails, path: Path_) -> str | None:
+    """Sentence for an error; None if it says what is expected in place of a value."""
+    loc, message = details["loc"], details.get("ctx", {}).get("message", details["msg"])
     match details["type"]:
         case "extra_forbidden":
             known = _known_keys(loc[:-1])
-            return f"unknown key {loc[-1]!r}{closest(loc[-1], known)}; expected: {', '.join(known)}"
+            return f"unknown key {shown(loc[-1])}{closest(loc[-1], known)}; expected: {', '.join(known)}"
         case "missing":
-            return f"missing key {str(loc[-1])!r}" + (f" in {'.'.join(map(str, loc[:-1]))}" if loc[:-1] else "")
-        case "literal_error":
-            expected = str(context["expected"])
-            hint = closest(given, re.findall(r"'([^']*)'", expected))
-            return f"{where}: given {given!r}{hint}, expected {expected}"
+            within = ".".join(map(str, path or loc[:-1]))
+            return f"missing key {str(loc[-1])!r}" + (f" in {within}" if within else "")
         case "protocol":
-            return str(context.get("message", details["msg"]))
+            return str(message)
         case _:
-            message = details["msg"]
-            return f"{where}: given {given!r}, expected: {message[0].lower()}{message[1:]}"
+            return None
+
+
+def _expected(details: ErrorDetails, path: Path_) -> str:
+    """What pydantic expects in place of a value, and the closest match."""
+    if details["type"] == "literal_error":
+        words = str(details["ctx"]["expected"])
+        return words + closest(details["input"], re.findall(r"'([^']*)'", words))
+    if details["type"] == "model_type":
+        return f"a block with the keys: {', '.join(_known_keys(details['loc']))}"
+    message = re.sub(r"^(List|String) should have (.*?)( after validation.*)?$", r"A \1 of \2", details["msg"])
+    message = re.sub(r"^Input should be (greater|less)", r"a number \1", message).removeprefix("Input should be ")
+    return message.replace("A List", "a list").replace("A String", "text").replace("a valid boolean", "true or false")
 
 
 def _known_keys(loc: Path_) -> list[str]:

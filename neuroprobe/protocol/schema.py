@@ -13,18 +13,23 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationInfo,
     model_validator,
 )
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
-from neuroprobe.errors import closest, unknown_name
+from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
+from neuroprobe.protocol.places import Places
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+MAX_SEED = 2**63 - 1  # what result files hold
+MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
 MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
 
 
@@ -46,7 +51,7 @@ class Preprocess(Model):
 class LayerSpec(Model):
     """Where to record: a layer, and what is kept of it."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     reduce: Literal["none", "mean", "max", "centre"] = "none"
     channels: list[NonNegativeInt] | None = Field(default=None, min_length=1)
     transform: Literal["none", "softmax"] = "none"
@@ -59,6 +64,8 @@ class LayerSpec(Model):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | LayerSpec):
+            raise problem(f"given {shown(value)}, expected a layer: its name, or {{name: …, channels: …, reduce: …}}")
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -71,7 +78,7 @@ class LayerSpec(Model):
 class SubjectSpec(Model):
     """The network that is recorded."""
 
-    network: str
+    network: Annotated[str, Field(min_length=1)]
     weights: Annotated[str, AfterValidator(_weights)] = "DEFAULT"
     layers: list[LayerSpec] = Field(min_length=1)
     preprocess: Preprocess | None = None
@@ -154,7 +161,7 @@ def _scramble(value: Any) -> Any:
 class DesignSpec(Model):
     """Sizes of the design."""
 
-    samples: Annotated[int, Field(ge=4)] = 1024
+    samples: Annotated[int, Field(ge=4, le=MAX_SAMPLES)] = 1024
     second_order: bool = True
     replicate: Literal["sample", "image"] = "sample"
     scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
@@ -207,7 +214,7 @@ AnalysisSpec = Annotated[SobolSpec, BeforeValidator(_analysis)]
 class Responses(Model):
     """Which responses are written to disk."""
 
-    responses: list[str] | None = None
+    responses: Annotated[list[str], Field(min_length=1)] | None = None
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -216,11 +223,16 @@ class Responses(Model):
 
 
 def _store(value: Any) -> Any:
+    if not isinstance(value, dict | Responses) and value not in ("none", "responses"):
+        hint = closest(value, ("none", "responses"))
+        raise problem(
+            f"record.store: given {shown(value)}{hint}, expected 'none', 'responses', or {{responses: [layer, …]}}"
+        )
     return {"responses": None} if value == "responses" else value
 
 
 def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+    if not re.fullmatch(DEVICES, value):
         raise problem(f"record.device: given {value!r}, expected auto, cpu, cuda, or cuda:N")
     return value
 
@@ -239,7 +251,7 @@ class Protocol(Model):
 
     neuroprobe: Literal[1]
     title: str = ""
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
     treatment: TreatmentSpec
@@ -247,6 +259,17 @@ class Protocol(Model):
     design: DesignSpec = DesignSpec()
     analyses: list[AnalysisSpec] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
     record: RecordSpec = RecordSpec()
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    @property
+    def places(self) -> Places:
+        """Where in its file each part stands."""
+        return self._places
+
+    def at(self, places: Places) -> Self:
+        """Note where in its file each part stands."""
+        self._places = places
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

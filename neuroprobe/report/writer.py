@@ -12,7 +12,7 @@ from neuroprobe.disk import require_file_name, write_text
 from neuroprobe.report import about, findings
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
-from neuroprobe.store import open_result
+from neuroprobe.store import open_result, readable
 
 
 def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -33,7 +33,9 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
     output = Path(output)
     result = open_result(store)
     require_file_name(output)
-    write_text(output, report_page(result))
+    with readable(Path(store)):
+        page = report_page(result)
+    write_text(output, page)
 
 
 def report_page(result: xr.DataTree) -> str:

@@ -42,8 +42,9 @@ def open_array(path: Path) -> Source:
     try:
         columns = _load(path)
     except Exception as error:  # a damaged archive raises errors of zipfile, zlib and NumPy
+        why = "no NumPy file, or one of Python objects, which are not unpickled" if "pickle" in str(error) else error
         raise ReaderError(
-            f"array file {str(path)!r} cannot be read: {error}; save numbers by np.save or np.savez, and words as "
+            f"array file {str(path)!r} cannot be read: {why}; save numbers by np.save or np.savez, and words as "
             "arrays of str, not of object"
         ) from error
     where = f"array file {str(path)!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +41,8 @@ def open_folder(folder: Path) -> Source:
         raise ReaderError(
             f"image folder {str(folder)!r} holds no image: {n_files} other files; expected {', '.join(SUFFIXES)}"
         )
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    # a name that is no UTF-8 could not be written anywhere
+    names = [os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace") for path in paths]
     classes = [name.split("/")[0] if "/" in name else "" for name in names]
     return Source(
         where=f"image folder {str(folder)!r}",

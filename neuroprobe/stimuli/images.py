@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neuroprobe import names
 from neuroprobe.design.randomness import generator
-from neuroprobe.errors import ImageError, ReaderError
+from neuroprobe.errors import ImageError, ReaderError, about, reason
 from neuroprobe.stimuli.decoding import AS_IS, MID_GREY, Framing, Picture, as_rgb
 
 CACHE_BYTES: Final = 256 << 20
@@ -110,7 +110,10 @@ class ImageSet:
         self._sources = sources
         self._hashes: dict[Item, bytes] = {}
         self._cache: OrderedDict[Item, NDArray[np.float32]] = OrderedDict()
-        self._items = [(number, index) for number in range(len(sources)) for index in self._choose(number, seed)]
+        self._items: list[Item] = []
+        for number in range(len(sources)):
+            with about(number):
+                self._items += [(number, index) for index in self._choose(number, seed)]
         self.ids = [self._id(item) for item in self._items]
         labels = [self._label(item) for item in self._items]
         self.labels = labels if any(label is not None for label in labels) else None
@@ -186,8 +189,8 @@ class ImageSet:
             raise
         except Exception as error:  # Pillow raises errors of nearly any kind for files that are damaged
             raise ImageError(
-                f"image {self._id(item)!r} cannot be decoded: {error}; remove it or replace it, or leave such images "
-                "out by `skip_broken: true`"
+                f"image {self._id(item)!r} cannot be decoded: {str(error) or reason(error)}; remove it or replace it, "
+                "or leave such images out by `skip_broken: true`"
             ) from error
 
     def _choose(self, number: int, seed: int) -> list[int]:
@@ -205,7 +208,7 @@ class ImageSet:
                 if len(broken) == n:
                     raise ReaderError(
                         f"all {n} images of {source.where} are broken, {self._id((number, index))!r} for instance: "
-                        f"{error.__cause__}"
+                        f"{error.__cause__}; give images that can be decoded"
                     )
             if not set(broken).intersection(chosen):
                 self.skipped += [self._id((number, index)) for index in sorted(broken)]
@@ -242,7 +245,7 @@ def _in_turn(source: Source, order: NDArray[np.int64]) -> list[int]:
         are = "are" if len(order) == len(source.ids) else f"of {len(source.ids)} can be decoded"
         raise ReaderError(
             f"limit: {source.limit} images asked for, {len(order)} {are} in {source.where}; lower the limit"
-        )
+        ).about("limit")
     classes = [None] * len(source.ids) if source.labels is None else source.labels
     seen: dict[str | None, int] = {}
     rank = np.empty(len(order), dtype=np.int64)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from neuroprobe.errors import SubjectError, unknown_name
+from neuroprobe.errors import SubjectError, UnknownNameError, closest, reason, shown
 from neuroprobe.registry import Registry
 from neuroprobe.stimuli.decoding import Framing
 from neuroprobe.subjects import cifar_resnet, embedded
@@ -88,8 +88,10 @@ def find_network(name: str) -> NetworkSource:
 
     Raises
     ------
-    SubjectError
+    UnknownNameError
         If there is none, with the closest name.
+    SubjectError
+        If its module cannot be imported.
     """
     if name in NETWORKS:
         return NETWORKS[name]
@@ -99,10 +101,9 @@ def find_network(name: str) -> NetworkSource:
 
     if name in models.list_models(models):
         return _torchvision_source(name)
-    known = network_names()
-    raise SubjectError(
-        unknown_name("network", name, known).split("; known")[0]
-        + "; `neuroprobe list networks` prints them; a network of your own is given as package.module:callable"
+    raise UnknownNameError(
+        f"unknown network {shown(name)}{closest(name, network_names())}; `neuroprobe list networks` prints all; a "
+        "network of your own is given as package.module:callable"
     )
 
 
@@ -141,17 +142,21 @@ def _import_callable(path: str) -> Callable[[], object]:
     module_name, _, attribute = path.partition(":")
     where = f"network {path!r}"
     if not module_name or not attribute:
-        raise SubjectError(f"{where}: expected package.module:callable")
+        raise UnknownNameError(f"{where}: expected package.module:callable")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a module of a user's may fail in any way
+    except (Exception, SystemExit) as error:  # a module of a user's may fail in any way
         raise SubjectError(
-            f"{where}: module {module_name!r} does not import: {error}; install it, or run where it lies"
+            f"{where}: module {module_name!r} does not import: {reason(error)}; install it, or run where it lies"
         ) from error
     if not hasattr(module, attribute):
-        raise SubjectError(f"{where}: " + unknown_name("name", attribute, [n for n in vars(module) if n[0] != "_"]))
+        callables = [name for name, thing in vars(module).items() if callable(thing)]
+        raise UnknownNameError(
+            f"{where}: {module_name!r} has no {attribute!r}{closest(attribute, callables)}; expected a callable of it "
+            "that returns a network"
+        )
     found: Callable[[], object] = getattr(module, attribute)
     if not callable(found):
         raise SubjectError(
@@ -163,9 +168,9 @@ def _import_callable(path: str) -> Callable[[], object]:
 def _call_by_path(path: str, build: Callable[[], object]) -> nn.Module:
     try:
         network = build()
-    except Exception as error:  # a callable of a user's may fail in any way
+    except (Exception, SystemExit) as error:  # a callable of a user's may fail in any way
         raise SubjectError(
-            f"network {path!r}: calling it without arguments failed: {error}; wrap it in a function"
+            f"network {path!r}: calling it without arguments failed: {reason(error)}; wrap it in a function that does"
         ) from error
     if not isinstance(network, nn.Module):
         raise SubjectError(f"network {path!r}: it returned {type(network).__name__}, expected a torch.nn.Module")

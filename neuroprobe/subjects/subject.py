@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprobe.design.randomness import keys
-from neuroprobe.errors import SubjectError
+from neuroprobe.errors import SubjectError, about
 from neuroprobe.protocol.schema import SubjectSpec
 from neuroprobe.subjects.networks import NetworkSource, Preprocessing, find_network
 from neuroprobe.subjects.weights import fit_state_dict, read_state_dict, weights_hash
@@ -63,9 +63,26 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
     SubjectError, ReaderError
         If the network or its weights cannot be had, or it is not in eval mode.
     """
-    source = find_network(spec.network)
-    network = build_network(source, seed)
+    with about("network"):
+        source = find_network(spec.network)
+        network = build_network(source, seed)
     mine = ":" not in spec.network
+    with about("weights"):
+        _set_weights(network, source, spec, seed, mine=mine)
+    if mine:
+        network.eval()
+    with about("network"):
+        check_mode(network, spec.network)
+    preprocessing = source.preprocessing
+    if spec.preprocess is not None:
+        mean, std = spec.preprocess.mean, spec.preprocess.std
+        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), preprocessing.framing)
+    digest = weights_hash(network)
+    return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest)
+
+
+def _set_weights(network: nn.Module, source: NetworkSource, spec: SubjectSpec, seed: int, *, mine: bool) -> None:
+    """Give a network the weights of a protocol; one of a user's brings its default weights along."""
     if not mine and (spec.random_twin or spec.weights == "none"):
         _redraw(network, spec.network, seed)
     elif spec.weights == "DEFAULT" and not spec.random_twin and mine:
@@ -77,15 +94,6 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
         fit_state_dict(network, source.pretrained(), f"default weights of {spec.network!r}")
     elif spec.weights not in {"DEFAULT", "none"} and not spec.random_twin:
         fit_state_dict(network, read_state_dict(spec.weights), f"weights {spec.weights!r}")
-    if mine:
-        network.eval()
-    check_mode(network, spec.network)
-    preprocessing = source.preprocessing
-    if spec.preprocess is not None:
-        mean, std = spec.preprocess.mean, spec.preprocess.std
-        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), preprocessing.framing)
-    digest = weights_hash(network)
-    return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest)
 
 
 def _redraw(network: nn.Module, name: str, seed: int) -> None:
@@ -97,7 +105,7 @@ def _redraw(network: nn.Module, name: str, seed: int) -> None:
                 module.reset_parameters()
             elif next(module.parameters(recurse=False), None) is not None:
                 raise SubjectError(
-                    f"network {name!r}: module {path!r} ({type(module).__name__}) has weights and no "
+                    f"network {name!r}: {path or 'it'} ({type(module).__name__}) has weights and no "
                     "`reset_parameters`: add one, so that a random twin can be made"
                 )
 

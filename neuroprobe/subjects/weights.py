@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from neuroprobe.errors import ReaderError
+from neuroprobe.errors import ReaderError, reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIX = "module."
@@ -30,24 +31,26 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ReaderError(f"weights {str(path)!r}: no such file; expected a state dict (.pt, .pth, .th, .safetensors)")
+        what = "is a folder" if path.exists() else "no such file"
+        raise ReaderError(f"weights {str(path)!r}: {what}; expected a state dict (.pt, .pth, .th, .safetensors)")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             loaded: object = load_file(path)
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            # what torch warns of is for those who develop it
+            with warnings.catch_warnings(action="ignore"):
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):  # how torch names what a pickle wants to call
             raise ReaderError(
                 f"weights {str(path)!r} hold more than tensors, and reading them would run their code; "
                 "save `network.state_dict()` instead"
             ) from error
-        raise ReaderError(f"weights {str(path)!r} cannot be read as a state dict: torch did not write them") from error
+        raise _unreadable(path, "torch did not write them") from error
     except Exception as error:  # whatever else is wrong with a file
-        reason = str(error) or type(error).__name__
-        raise ReaderError(f"weights {str(path)!r} cannot be read as a state dict: {reason}") from error
+        raise _unreadable(path, reason(error)) from error
     for wrapper in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
@@ -60,13 +63,20 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return {name[cut:]: tensor for name, tensor in zip(names, loaded.values(), strict=True)}
 
 
+def _unreadable(path: Path, why: str) -> ReaderError:
+    return ReaderError(
+        f"weights {str(path)!r} cannot be read as a state dict ({why.split('. ')[0]}): the file is damaged, or holds "
+        "something else; copy it again, or save `network.state_dict()` by torch or safetensors"
+    )
+
+
 def fit_state_dict(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load a state dict strictly.
 
     Raises
     ------
     ReaderError
-        Listing the missing, unexpected and mis-shaped keys.
+        Listing the missing, unexpected, mis-shaped and mis-typed keys.
     """
     own = network.state_dict()
     # a counter of batches that old checkpoints lack and that no response depends on
@@ -77,7 +87,12 @@ def fit_state_dict(network: nn.Module, state: Mapping[str, Tensor], what: str) -
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    parts = {"missing": missing, "unexpected": unexpected, "of another shape": shaped}
+    typed = [
+        f"{name}: file {state[name].dtype}, network {own[name].dtype}"
+        for name in own
+        if name in state and own[name].is_floating_point() and not state[name].is_floating_point()
+    ]
+    parts = {"missing": missing, "unexpected": unexpected, "of another shape": shaped, "of another type": typed}
     if any(parts.values()):
         lines = "; ".join(f"{len(found)} {kind} ({_listed(found)})" for kind, found in parts.items() if found)
         raise ReaderError(

@@ -189,7 +189,7 @@ def test_only_what_is_needed_is_read(store: Path, tmp_path: Path) -> None:
     # nothing is shown of layers without a unit
     assert not npr.select_units(copied, "layer == 'conv6' and total_order_hue > 1e9", columns="mean").sizes["unit"]
     for other in ("total_order_hue > 0.3", "layer == 'conv6' and mean > 0"):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(StoreError, match="its data are damaged"):
             npr.select_units(copied, other)
 
 

@@ -234,7 +234,7 @@ MALFORMED = {
     "number for text": ("", "title: 3\n", 12, 1, ["title", "given 3", "string"]),
     "no layers": ("[conv1]", "[]", 5, 3, ["subject.layers", "at least 1 item"]),
     "one layer without a list": ("[conv1]", "conv1", 5, 3, ["subject.layers", "given 'conv1'", "list"]),
-    "item of a list": ("[conv1]", "[conv1, conv2, 3]", 5, 26, ["subject.layers.2", "given 3"]),
+    "item of a list": ("[conv1]", "[conv1, conv2, 3]", 5, 26, ["given 3", "expected a layer: its name"]),
     "unknown reduction": ("[conv1]", "[{name: a, reduce: men}]", 5, 22, ["'men'", "did you mean 'mean'?", "'centre'"]),
     "weights": ("  layers", "  weights: net.bin\n  layers", 5, 3, ["'net.bin'", "DEFAULT", ".safetensors"]),
     "no source of images": ("{photographs: {}}", "{folders: x}", 7, 3, ["source of images", "folder, photographs"]),
@@ -470,7 +470,7 @@ def test_a_folder_is_no_protocol(tmp_path):
 def test_a_file_that_is_not_utf_8(tmp_path):
     path = tmp_path / "latin.yaml"
     path.write_bytes("neuroprobe: 1\ntitle: caf\u00e9\n".encode("latin-1"))
-    with pytest.raises(ProtocolError, match="cannot be read: 'utf-8'"):
+    with pytest.raises(ProtocolError, match=r"latin.yaml:2:11: not UTF-8: byte 0xe9 .* save the file as UTF-8"):
         load_protocol(path)
 
 

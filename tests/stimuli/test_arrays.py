@@ -122,7 +122,10 @@ def spoilt(value: float) -> NDArray[np.float64]:
         ({"images": COLOUR[..., :2]}, r"shape \(6, 9, 7, 2\), expected"),
         ({"images": COLOUR[None]}, r"shape \(1, 6, 9, 7, 3\), expected"),
         ({"images": COLOUR[:, :3]}, r"of shape \(6, 3, 7, 3\), both the last and the second axis can be channels"),
-        ({"images": np.array([COLOUR, None], dtype=object)}, r"cannot be read: Object arrays cannot be loaded"),
+        (
+            {"images": np.array([COLOUR, None], dtype=object)},
+            r"cannot be read: no NumPy file, or one of Python objects",
+        ),
         ({"images": GREY, "labels": np.array([None] * N)}, r"cannot be read: .*words as arrays of str, not of object"),
         ({"images": GREY, "labels": np.arange(5)}, r"labels has shape \(5,\), expected one for each of 6 images"),
         ({"images": GREY, "ids": np.zeros((N, 2))}, r"ids has shape \(6, 2\), expected one for each of 6 images"),

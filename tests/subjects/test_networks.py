@@ -93,7 +93,7 @@ class TestUnknown:
         with pytest.raises(SubjectError, match=rf"unknown network '{name}' .did you mean '{nearest}") as caught:
             find_network(name)
         message = str(caught.value)
-        assert "`neuroprobe list networks` prints them" in message
+        assert "`neuroprobe list networks` prints all" in message
         assert "package.module:callable" in message
 
     def test_nothing_is_near(self) -> None:
@@ -123,13 +123,15 @@ class TestImportPath:
             sys.modules.pop(MODULE, None)
 
     def test_an_absent_module(self) -> None:
-        with pytest.raises(SubjectError, match="module 'no_such_module' does not import: No module named") as caught:
+        with pytest.raises(SubjectError, match=r"module 'no_such_module' does not import: .*No module named") as caught:
             find_network("no_such_module:build")
         assert "install it, or run where it lies" in str(caught.value)
 
     def test_a_module_that_needs_an_absent_one(self, own_module: Callable[[str], None]) -> None:
         own_module("import no_such_package\n")
-        with pytest.raises(SubjectError, match=f"module '{MODULE}' does not import: No module named 'no_such_package'"):
+        with pytest.raises(
+            SubjectError, match=f"module '{MODULE}' does not import: .*No module named 'no_such_package'"
+        ):
             find_network(f"{MODULE}:build")
 
     def test_a_module_that_is_not_python(self, own_module: Callable[[str], None]) -> None:
@@ -143,7 +145,9 @@ class TestImportPath:
 
     def test_an_absent_attribute(self, own_module: Callable[[str], None]) -> None:
         own_module("def build_network():\n    pass\n")
-        with pytest.raises(SubjectError, match=r"unknown name 'build_netwrk' .did you mean 'build_network'"):
+        with pytest.raises(
+            SubjectError, match=r"'networks_of_a_test' has no 'build_netwrk' .did you mean 'build_network'"
+        ):
             find_network(f"{MODULE}:build_netwrk")
 
     def test_not_callable(self, own_module: Callable[[str], None]) -> None:

@@ -140,7 +140,7 @@ class TestRandomTwin:
         assert twin.digest == load_subject(spec("embedded", random_twin=True), 3).digest
 
     def test_of_a_module_without_reset_parameters(self, own_module: str) -> None:
-        with pytest.raises(SubjectError, match=r"module '0' \(Scaled\) has weights and no `reset_parameters`: add one"):
+        with pytest.raises(SubjectError, match=r"0 \(Scaled\) has weights and no `reset_parameters`: add one"):
             load_subject(spec(f"{own_module}:scaled", random_twin=True), 3)
 
 

@@ -1,0 +1,150 @@
+"""What a run notes beside its data: what its store was begun with, and a journal of what is done.
+
+``.neuroprobe/header.json`` holds the one, ``.neuroprobe/journal.jsonl`` the other: one line per span of blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from neuroprobe.errors import StoreError, reason, shown
+from neuroprobe.planner import Layout
+from neuroprobe.statistics.tree import Span
+
+RUN_FOLDER: Final = ".neuroprobe"
+FORMAT: Final = 2
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store was begun with.
+
+    Attributes
+    ----------
+    guard : str
+        Hash of what decides its numbers; another protocol has another.
+    layout : Layout
+    samples : int
+        Base samples of the last run.
+    title : str
+    """
+
+    guard: str
+    layout: Layout
+    samples: int
+    title: str
+    format: int = FORMAT
+
+
+def is_store(path: Path) -> bool:
+    """Whether there is a store at a path.
+
+    Raises
+    ------
+    StoreError
+        If the path cannot be looked at.
+    """
+    try:
+        return (path / RUN_FOLDER / "header.json").exists()
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} cannot be opened ({error.strerror}); give another path") from None
+
+
+def require_no_other(path: Path) -> None:
+    """Refuse a path for a run that holds something other than a store, or where nothing can be written.
+
+    Raises
+    ------
+    StoreError
+    """
+    if is_store(path):
+        return
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        why = "no writing is permitted" if place.is_dir() else "it is a file"
+        raise StoreError(f"output {str(path)!r} cannot be made in {str(place)!r} ({why}); choose another path")
+    if path.exists() and (not path.is_dir() or any(entry.name != RUN_FOLDER for entry in path.iterdir())):
+        raise StoreError(f"output {str(path)!r} exists and is not a result ({_kind(path)}); choose another path")
+
+
+def _kind(path: Path) -> str:
+    return "folder that holds other things" if path.is_dir() else "file"
+
+
+def require_store(path: Path) -> Header:
+    """Read what a store was begun with, which is there to be read.
+
+    Raises
+    ------
+    StoreError
+        If there is no store.
+    """
+    header = read_header(path)
+    if header is None:
+        what = f"is not a result of neuroprobe ({_kind(path)})" if path.exists() else "is missing: no such result"
+        raise StoreError(f"{str(path)!r} {what}; give a path that `run -o` wrote")
+    return header
+
+
+def read_header(path: Path) -> Header | None:
+    """Read what a store was begun with; None where there is no store.
+
+    Raises
+    ------
+    StoreError
+        If the header is damaged, or of another version.
+    """
+    if not is_store(path):
+        return None
+    try:
+        value = json.loads((path / RUN_FOLDER / "header.json").read_text())
+        if value["format"] != FORMAT:
+            raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
+        header = Header(**{**value, "layout": Layout(**value["layout"])})
+        if header.samples < 1 or header.samples % header.layout.block:
+            raise ValueError(f"{header.samples} base samples in blocks of {header.layout.block}")
+        return header
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise StoreError(f"{str(path)!r}: its header cannot be read ({reason(error)}); run with --overwrite") from error
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut a line that a crash left unfinished off the journal; only for the holder of the lock."""
+    file = path / RUN_FOLDER / "journal.jsonl"
+    data = file.read_bytes() if file.exists() else b""
+    if data and not data.endswith(b"\n"):
+        with file.open("r+b") as journal:
+            journal.truncate(data.rfind(b"\n") + 1)
+
+
+def journal_entries(path: Path) -> list[dict[str, Any]]:
+    """Read the journal, but for a line that is being written."""
+    file = path / RUN_FOLDER / "journal.jsonl"
+    data = file.read_bytes() if file.exists() else b""
+    complete = data[: data.rfind(b"\n") + 1]
+    entries = []
+    for number, line in enumerate(complete.splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            start, stop = entry["span"]
+            if not (0 <= start < stop and isinstance(entry["file"], str) and isinstance(entry["convergence"], dict)):
+                raise ValueError(f"received {shown(entry)}")
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{str(file)!r}:{number}: not a line of a journal ({reason(error)}); run with --overwrite"
+            ) from error
+        entries.append(entry)
+    return entries
+
+
+def live_spans(path: Path) -> list[tuple[int, int]]:
+    """Spans of blocks that a store holds, as its journal tells."""
+    spans: list[Span] = []
+    for entry in journal_entries(path):
+        span = Span(*entry["span"])
+        spans = [other for other in spans if not span.holds(other)] + [span]
+    return sorted((span.start, span.stop) for span in spans)
