@@ -1,4 +1,6 @@
-"""ResNet-20 on CIFAR-10 under five alterations, trained beside its random twin: time and medians per layer and factor.
+"""ResNet-20 on CIFAR-10, trained beside its random twin: time, and medians of indices per layer and factor.
+
+Under five alterations, and under both sets of alterations of Kharyuk et al. 2025, all at once and in any order.
 
 Needs the weights and images of `NEUROPROBE_DATA` (default: ../shared/data).
 """
@@ -43,24 +45,40 @@ def protocol(samples: int = 1024, random_twin: bool = False, scramble: str | int
     }
 
 
+def study(number: int, random_twin: bool) -> dict:
+    """Return the shipped protocol of one of the study's sets of alterations, of the trained network or its twin."""
+    os.environ.setdefault("NEUROPROBE_DATA", str(DATA.resolve()))
+    asked = npr.load_protocol(f"protocols/cifar_resnet20_set{number}.yaml").model_dump(
+        by_alias=True, exclude_unset=True
+    )
+    asked["subject"]["random_twin"] = random_twin
+    return asked
+
+
+def compare(name: str, trained: dict, twin: dict, folder: str) -> None:
+    """Run a protocol and that of its twin, and print medians of their indices."""
+    tables = []
+    for kind, asked in (("trained", trained), ("random twin", twin)):
+        started = time.perf_counter()
+        npr.run(asked, f"{folder}/{name} {kind}.zarr")
+        print(f"{name}, {kind}: {time.perf_counter() - started:.1f} s")
+        tables.append(status(f"{folder}/{name} {kind}.zarr").layers)
+    print(f"{'layer':<9} {'factor':<20} {'trained S1':>15} {'ST':>15} {'random twin S1':>15} {'ST':>15}")
+    for one, other in zip(*tables, strict=True):
+        cells = [
+            f"{row[index]:.3f} ({row[f'{index}_se']:.3f})"
+            for row in (one, other)
+            for index in ("first_order", "total_order")
+        ]
+        print(f"{one['layer']:<9} {one['factor']:<20} " + " ".join(f"{cell:>15}" for cell in cells))
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
-    tables = {}
     with tempfile.TemporaryDirectory() as folder:
-        for twin in (False, True):
-            name = "random twin" if twin else "trained"
-            started = time.perf_counter()
-            npr.run(protocol(random_twin=twin), f"{folder}/{name}.zarr")
-            print(f"{name}: {time.perf_counter() - started:.1f} s")
-            tables[name] = status(f"{folder}/{name}.zarr").layers
-    print(f"{'layer':<8} {'factor':<14} {'trained S1':>15} {'ST':>15} {'random twin S1':>15} {'ST':>15}")
-    for trained, twin in zip(tables["trained"], tables["random twin"], strict=True):
-        cells = [
-            f"{row[name]:.3f} ({row[f'{name}_se']:.3f})"
-            for row in (trained, twin)
-            for name in ("first_order", "total_order")
-        ]
-        print(f"{trained['layer']:<8} {trained['factor']:<14} " + " ".join(f"{cell:>15}" for cell in cells))
+        compare("five alterations", protocol(), protocol(random_twin=True), folder)
+        for number in (1, 2):
+            compare(f"set {number}", study(number, False), study(number, True), folder)
 
 
 if __name__ == "__main__":
