@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from neuroprobe import names
 from neuroprobe.costs import PROGRAM, Part, by_purpose, disk_moments, fullest, memory_moments, stored_sites
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from neuroprobe.probe.sites import Site
     from neuroprobe.rig import Rig
 
-N_NAMED = 3  # layers that an alternative names
-PURPOSES = {PROGRAM: "Python and what it holds", "network": "the network", "images": "the images"}
+N_NAMED: Final = 3  # layers that an alternative names
+BATCH: Final = "(rows of a pass)"  # where an alternative says its batch
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,6 @@ class Alternative:
 
     text: str
     plan: Plan
-
-
-def fits(plan: Plan, budget: Budget) -> bool:
-    """Whether a plan keeps a budget of memory."""
-    return budget.holds(sum(plan.memory.values()), sum(plan.device_memory.values()))
 
 
 def require_memory(plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = None, begun: bool = False) -> None:
@@ -52,7 +47,7 @@ def require_memory(plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = 
     PlanError
         Naming what takes most, and what would fit.
     """
-    if fits(plan, budget):
+    if plan.keeps(budget):
         return
     on_device = sum(plan.memory.values()) <= budget.memory
     moment, parts = fullest(memory_moments(plan, rig, plan.memory[PROGRAM]), on_device=on_device)
@@ -67,12 +62,13 @@ def require_memory(plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = 
         else f"{human_bytes(budget.memory)} are allowed ({budget.source})"
     )
     found = alternatives(plan, rig, budget, limit=limit, begun=begun)
-    fitting = [one for one in found if fits(one.plan, budget)]
+    fitting = [one for one in found if one.plan.keeps(budget)]
     listed = "; ".join(f"{one.text} ({human_bytes(_needed(one.plan, on_device))})" for one in fitting or found[:1])
-    closest = f"nothing tried fits; closest comes {listed}" if found else "nothing can be left out"
+    remedy = f"This would fit: {listed}" if fitting else f"Nothing tried fits; closest comes: {listed or 'nothing'}"
+    program = "" if on_device else f"{human_bytes(plan.memory[PROGRAM])} are Python and what it holds, "
     raise PlanError(
-        f"the run needs {human_bytes(_needed(plan, on_device))} of memory while {moment}, {passes}, and {allowed}; "
-        f"most goes to {_worst(parts)}. {f'This would fit: {listed}' if fitting else closest.capitalize()}"
+        f"the run needs {human_bytes(_needed(plan, on_device))} of memory while {moment}, {passes}, and {allowed}: "
+        f"{program}most {'of the rest ' if program else ''}goes to {_worst(parts)}. {remedy}"
     )
 
 
@@ -85,11 +81,12 @@ def _rows(number: int) -> str:
 
 
 def _worst(parts: Sequence[Part]) -> str:
-    """Say which purpose takes most, and the layer that takes most of it."""
-    purpose, n_bytes = max(by_purpose(parts).items(), key=lambda item: item[1])
+    """Say which purpose of the run's takes most, and the layer that takes most of it."""
+    purposes = {purpose: n_bytes for purpose, n_bytes in by_purpose(parts).items() if purpose != PROGRAM}
+    purpose, n_bytes = max(purposes.items(), key=lambda item: item[1])
     part = max((part for part in parts if part.purpose == purpose), key=lambda part: part.n_bytes)
     layer = f", {human_bytes(part.n_bytes)} of it at layer {part.layer!r}" if part.layer else ""
-    return f"{PURPOSES.get(purpose, f'the {purpose}')} ({human_bytes(n_bytes)}{layer})"
+    return f"the {purpose} ({human_bytes(n_bytes)}{layer})"
 
 
 def alternatives(
@@ -103,33 +100,29 @@ def alternatives(
         As for `require_memory`.
     """
 
-    def planned(change: tuple[str, Rig]) -> Alternative:
-        text, other = change
-        made = make_plan(other, limit=limit, compiles=lambda: plan.layout.compiled, budget=budget)
-        return Alternative(text.format(rows=_rows(made.layout.batch)), made)
+    def planned(other: Rig) -> Plan:
+        return make_plan(other, limit=limit, compiles=lambda: plan.layout.compiled, budget=budget)
 
-    found: list[Alternative] = []
-    for base, also in ((rig, ""), (_first_order(rig), " and `second_order: false`")):
-        if any(fits(one.plan, budget) for one in found) or (also and base is rig):
-            break
-        if not also and begun:
-            found.append(planned(("forward passes of {rows}, in a store that is begun anew (--overwrite)", rig)))
-        if not also and _first_order(rig) is not rig:
-            found.append(planned(("`second_order: false`", _first_order(rig))))
-        if not also and stored_sites(rig):
-            record = rig.protocol.record.model_copy(update={"store": "none"})
-            found.append(
-                planned(("`store: none`", rig.varied(protocol=rig.protocol.model_copy(update={"record": record}))))
-            )
-        for kind, change in (("`reduce: mean` on", _reduced), ("no layer", _without)):
-            steps = list(change(base))
-            if not steps:
-                continue
-            # the more layers are changed, the less memory it takes
-            first = bisect_left(steps, True, key=lambda step: fits(planned(("", step[1])).plan, budget))
-            layers, other = steps[min(first, len(steps) - 1)]
-            found.append(planned((f"{kind} {_listed(layers)}{also}", other)))
-    return sorted(found, key=lambda one: (not fits(one.plan, budget), _excess(one.plan, budget)))
+    def least(steps: Sequence[tuple[str, Rig]]) -> Alternative:
+        # each step takes less memory than those before
+        first = bisect_left(steps, True, key=lambda step: planned(step[1]).keeps(budget))
+        text, other = steps[min(first, len(steps) - 1)]
+        made = planned(other)
+        return Alternative(text.replace(BATCH, _rows(made.layout.batch)), made)
+
+    ways = [
+        [(f"forward passes of {BATCH}, in a store that is begun anew (--overwrite)", rig)] if begun else [],
+        _first_order(rig),
+        _unstored(rig),
+        _reduced(rig),
+        _without(rig),
+    ]
+    found = [least(steps) for steps in ways if steps]
+    if not any(one.plan.keeps(budget) for one in found):
+        for text, other in _first_order(rig):
+            both = [[(f"{step} and {text}", less) for step, less in way(other)] for way in (_reduced, _without)]
+            found += [least(steps) for steps in both if steps]
+    return sorted(found, key=lambda one: _excess(one.plan, budget))
 
 
 def _excess(plan: Plan, budget: Budget) -> int:
@@ -137,27 +130,36 @@ def _excess(plan: Plan, budget: Budget) -> int:
     return max(0, _needed(plan, False) - budget.memory) + max(0, _needed(plan, True) - (budget.device or 0))
 
 
-def _listed(layers: Sequence[str]) -> str:
-    more = f" and {len(layers) - N_NAMED} more of the largest" if len(layers) > N_NAMED else ""
-    return ", ".join(layers[:N_NAMED]) + more
+def _listed(sites: Sequence[Site]) -> str:
+    more = f" and {len(sites) - N_NAMED} more of the largest" if len(sites) > N_NAMED else ""
+    return ", ".join(site.name for site in sites[:N_NAMED]) + more
 
 
-def _first_order(rig: Rig) -> Rig:
+def _first_order(rig: Rig) -> list[tuple[str, Rig]]:
     """Leave out second order, if it is there."""
     design = rig.protocol.design
     if not design.second_order:
-        return rig
+        return []
     less = design.model_copy(update={"second_order": False})
-    return rig.varied(protocol=rig.protocol.model_copy(update={"design": less}))
+    return [("`second_order: false`", rig.varied(protocol=rig.protocol.model_copy(update={"design": less})))]
 
 
-def _reduced(rig: Rig) -> Iterator[tuple[list[str], Rig]]:
+def _unstored(rig: Rig) -> list[tuple[str, Rig]]:
+    """Store no responses, if some are stored."""
+    if not stored_sites(rig):
+        return []
+    record = rig.protocol.record.model_copy(update={"store": "none"})
+    return [("`store: none`", rig.varied(protocol=rig.protocol.model_copy(update={"record": record})))]
+
+
+def _reduced(rig: Rig) -> list[tuple[str, Rig]]:
     """Reduce the largest layers to the means of their channels, more and more of them."""
     maps = [site for site in _by_size(rig) if len(site.dims) > 1]
+    steps = []
     for n in range(1, len(maps) + 1):
-        chosen = {site.name for site in maps[:n]}
-        sites = tuple(_mean(site) if site.name in chosen else site for site in rig.sites)
-        yield [site.name for site in maps[:n]], rig.varied(sites=sites)
+        sites = tuple(_mean(site) if site in maps[:n] else site for site in rig.sites)
+        steps.append((f"`reduce: mean` on {_listed(maps[:n])}", rig.varied(sites=sites)))
+    return steps
 
 
 def _mean(site: Site) -> Site:
@@ -167,12 +169,13 @@ def _mean(site: Site) -> Site:
     )
 
 
-def _without(rig: Rig) -> Iterator[tuple[list[str], Rig]]:
+def _without(rig: Rig) -> list[tuple[str, Rig]]:
     """Leave out the largest layers, more and more of them."""
-    largest = _by_size(rig)
+    largest, steps = _by_size(rig), []
     for n in range(1, len(largest)):
-        left_out = [site.name for site in largest[:n]]
-        yield left_out, rig.varied(sites=tuple(site for site in rig.sites if site.name not in left_out))
+        sites = tuple(site for site in rig.sites if site not in largest[:n])
+        steps.append((f"without {_listed(largest[:n])}", rig.varied(sites=sites)))
+    return steps
 
 
 def _by_size(rig: Rig) -> list[Site]:

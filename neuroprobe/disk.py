@@ -56,6 +56,21 @@ def no_room_explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_room(path: Path, n_bytes: int) -> None:
+    """Refuse to write a file for which there is no room, before anything is written.
+
+    Raises
+    ------
+    StoreError
+    """
+    free = free_bytes(path)
+    if n_bytes > free:
+        raise StoreError(
+            f"{str(path)!r} may take {human_bytes(n_bytes)}, and {human_bytes(free)} of the disk are free; free some "
+            "space and run the same command again, or choose a path on another disk"
+        )
+
+
 def _no_room(error: BaseException | None, path: Path) -> str | None:
     """Say how an error tells of a full disk; None if it is about something else."""
     original = error

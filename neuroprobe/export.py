@@ -12,11 +12,13 @@ import pandas as pd
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.disk import replacing, require_file_name
+from neuroprobe.disk import replacing, require_file_name, require_room
 from neuroprobe.store import open_result, readable
 
 DIGITS: Final = 6  # of numbers for people
 ROWS: Final = 1 << 16  # that are turned into JSON at a time
+
+NODE_BYTES: Final = 64 << 10  # of a group's names, attributes and indexes of chunks
 
 
 def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -48,6 +50,8 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         for path, node in nodes.items()
         if path != "/"
     }
+    # HDF5 keeps a file open that it could not finish, and so what the disk lacks
+    require_room(output, sum(node.nbytes + NODE_BYTES for node in nodes.values()))
     with replacing(output) as temporary, readable(Path(store)):
         xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
 

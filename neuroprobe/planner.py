@@ -132,6 +132,10 @@ class Plan:
         """Recorded scalars."""
         return sum(site.n_units for site in self.sites)
 
+    def keeps(self, budget: Budget) -> bool:
+        """Whether the plan keeps a budget of memory."""
+        return budget.holds(sum(self.memory.values()), sum(self.device_memory.values()))
+
     @property
     def n_together(self) -> int:
         """Base samples that a forward pass may hold."""
@@ -244,13 +248,15 @@ def make_plan(
             layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
     else:
         layout = recorded
+    # measured once: what fits does so by the same numbers
+    program = program_bytes(rig)
     plan = _unpacked(rig, wanted, layout)
     design = rig.design(layout.scramble, layout.groups)
     if recorded is None:
-        plan = _with_batch(plan, rig, design, budget)
+        plan = _with_batch(plan, rig, design, budget, program)
     n_run = design.presentations(0, layout.piece).is_run.sum(1)
     of_a_piece = n_passes(n_run, plan.layout.batch)
-    return with_costs(replace(plan, n_passes=of_a_piece * (plan.samples // layout.piece)), rig)
+    return _with_costs(replace(plan, n_passes=of_a_piece * (plan.samples // layout.piece)), rig, program)
 
 
 def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
@@ -270,9 +276,9 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
     return Layout(block, scramble, rig.protocol.record.batch, can_pay and compiles(), n_groups)
 
 
-def _with_batch(plan: Plan, rig: Rig, design: PickFreeze, budget: Budget | None) -> Plan:
+def _with_batch(plan: Plan, rig: Rig, design: PickFreeze, budget: Budget | None, program: int) -> Plan:
     """Choose the rows of a forward pass: as many as the protocol allows and as fit into memory."""
-    layout, program = plan.layout, program_bytes(rig)
+    layout = plan.layout
 
     def fits(batch: int) -> bool:
         smaller = replace(plan, layout=replace(layout, batch=batch))
@@ -281,8 +287,9 @@ def _with_batch(plan: Plan, rig: Rig, design: PickFreeze, budget: Budget | None)
     most = most_rows(design, layout.piece, layout.batch)
     fitting = _largest_fitting(most, max(plan.rows_run), fits)
     batch = choose_batch(design, layout.piece, fitting, fits)
-    text = f"record.batch: forward passes have {batch} rows, as passes of {most} do not fit into memory"
-    warnings = plan.warnings if fitting == most else (*plan.warnings, text)
+    best = batch if fitting == most else choose_batch(design, layout.piece, most)
+    text = f"record.batch: forward passes have {batch} rows, as passes of {best} do not fit into memory"
+    warnings = plan.warnings if batch == best else (*plan.warnings, text)
     return replace(plan, layout=replace(layout, batch=batch), warnings=warnings)
 
 
@@ -318,16 +325,21 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
     )
 
 
-def timed(plan: Plan, rig: Rig, seconds_per_block: float) -> Plan:
-    """Add the expected time, and the shards that it makes sensible, from the measured time of a block."""
-    shard = _shard(plan.n_blocks, seconds_per_block)
-    return with_costs(replace(plan, seconds=seconds_per_block * plan.n_blocks, shard=shard), rig)
+def timed(plan: Plan, rig: Rig, seconds_per_block: float, budget: Budget) -> Plan:
+    """Add the expected time, and the shards that it makes sensible, from the measured time of a block.
+
+    Longer shards keep more states in memory: they are as long as the budget allows.
+    """
+    shard, seconds = _shard(plan.n_blocks, seconds_per_block), seconds_per_block * plan.n_blocks
+    while True:
+        longer = _with_costs(replace(plan, seconds=seconds, shard=shard), rig, plan.memory[PROGRAM])
+        if shard <= plan.shard or longer.keeps(budget):
+            return longer
+        shard //= 2
 
 
-def with_costs(plan: Plan, rig: Rig) -> Plan:
-    """Add bytes of memory and of disk."""
-    # what the process took before it recorded: later its own sums would be counted twice
-    program = plan.memory.get(PROGRAM) or program_bytes(rig)
+def _with_costs(plan: Plan, rig: Rig, program: int) -> Plan:
+    """Add bytes of memory and of disk; the process takes `program` bytes without the run."""
     moments = memory_moments(plan, rig, program)
     moment, parts = fullest(moments)
     _, on_device = fullest(moments, on_device=True)

@@ -13,7 +13,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import label_convergence
-from neuroprobe.budget import explained_shortage, fits, require_disk, require_memory
+from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.costs import samples_per_chunk, stored_sites
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.journal import Header, live_spans, read_header, require_no_other
@@ -72,7 +72,7 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, me
         return made
     recorder = Recorder(rig, made)
     with explained_shortage(lambda: recorder.place):
-        return timed(made, rig, recorder.time_block())
+        return timed(made, rig, recorder.time_block(), budget)
 
 
 def run(
@@ -231,9 +231,7 @@ def _record(recorder: Recorder, store: RunStore, budget: Budget, listener: Liste
 
         started = time.perf_counter()
         record(blocks[0])
-        longer = timed(plan, recorder.rig, time.perf_counter() - started)
-        # longer shards keep more unmerged states in memory
-        plan = recorder.plan = longer if fits(longer, budget) else plan
+        plan = recorder.plan = timed(plan, recorder.rig, time.perf_counter() - started, budget)
         for shard in aligned_spans(0, plan.n_blocks, plan.shard):
             for span in _undone(shard, store):
                 record(span)
