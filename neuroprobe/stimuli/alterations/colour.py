@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuroprobe.design.laws import Law
-from neuroprobe.stimuli.alterations.contract import Parameter, alteration, per_image, where_one
+from neuroprobe.stimuli.alterations.contract import Parameter, alteration, choose, per_image
 
 LUMA: Final = (0.2989, 0.587, 0.114)  # ITU-R 601, as torchvision rounds it
 
@@ -68,4 +68,4 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
         away = turn - own
         fall = away.sub_(away.round()).abs_().mul_(6).sub_(1).clamp_(0, 1)
         torch.addcmul(value, fall, chroma, value=-1, out=channel)
-    return where_one(per_image((shift != 0).to(images)), channels, images)
+    return choose(per_image((shift != 0).to(images)), channels, images)

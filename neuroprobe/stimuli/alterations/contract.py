@@ -103,7 +103,7 @@ def per_image(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def where_one(chosen: Tensor, altered: Tensor, images: Tensor) -> Tensor:
+def choose(chosen: Tensor, altered: Tensor, images: Tensor) -> Tensor:
     """Take `altered` where `chosen` (float, broadcast) is 1, and `images` where it is 0, each bit for bit.
 
     Much faster than ``torch.where`` on a CPU, where operations on booleans are not vectorised.

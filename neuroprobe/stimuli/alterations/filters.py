@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuroprobe.design.laws import Law
-from neuroprobe.stimuli.alterations.contract import Parameter, alteration, per_image, where_one
+from neuroprobe.stimuli.alterations.contract import Parameter, alteration, choose, per_image
 
 
 @alteration("sharpness", factor=Parameter(Law("constant", (1.5,)), low=0, identity=1.0))
@@ -71,7 +71,7 @@ def elliptic_local_blur(
     inside = (along.square_().add_(across.square_()) <= 1).to(images)
     altered = images.clone()
     part = altered[:, :, rows.start : rows.stop, columns.start : columns.stop]
-    part.copy_(where_one(inside[:, None], _blurred(images, sigma, rows, columns), part))
+    part.copy_(choose(inside[:, None], _blurred(images, sigma, rows, columns), part))
     return altered
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuroprobe.design.laws import Law
-from neuroprobe.stimuli.alterations.contract import Parameter, alteration, per_image, where_one
+from neuroprobe.stimuli.alterations.contract import Parameter, alteration, choose, per_image
 
 
 @alteration("hflip")
@@ -98,4 +98,4 @@ def _resampled(images: Tensor, matrix: tuple[Pair, Pair], offset: Pair, changed:
         by_x, by_y, start = (value.view(-1, 1, 1) / half for value in (*matrix[axis], offset[axis]))
         torch.add(by_x * x + start, by_y * y, out=grid[..., axis])
     sampled = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return where_one(per_image(changed.to(images)), sampled.clamp_(0, 1), images)
+    return choose(per_image(changed.to(images)), sampled.clamp_(0, 1), images)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuroprobe.design.laws import Law
-from neuroprobe.stimuli.alterations.contract import Parameter, alteration, per_image, where_one
+from neuroprobe.stimuli.alterations.contract import Parameter, alteration, choose, per_image
 
 
 @alteration(
@@ -21,8 +21,8 @@ def erasing(images: Tensor, row: Tensor, column: Tensor, area: Tensor, aspect: T
 
     `row` and `column` place the centre (px), `area` is a share of the image, `aspect` is height over width.
     """
-    sides = (torch.stack([aspect, 1 / aspect]) * area * (images.shape[-2] * images.shape[-1])).sqrt()
-    return _filled(images, torch.stack([row, column]), sides, torch.zeros_like(row))
+    sides = (torch.stack([aspect, 1 / aspect]) * (area * images[0, 0].numel())).sqrt()
+    return images * (1 - _inside(images, torch.stack([row, column]), sides))
 
 
 @alteration(
@@ -37,22 +37,16 @@ def occlusion(images: Tensor, row: Tensor, column: Tensor, side: Tensor, value: 
 
     `row` and `column` place the centre, anywhere in the image (px); `value` is the grey, from 0 black to 1 white.
     """
-    return _filled(images, torch.stack([row, column]), torch.stack([side, side]), value)
+    inside = _inside(images, torch.stack([row, column]), torch.stack([side, side]))
+    return choose(inside, per_image(value), images)
 
 
-def _filled(images: Tensor, centre: Tensor, sides: Tensor, value: Tensor) -> Tensor:
-    """Fill a rectangle, given by its centre and sides (2, n) in px, rounded, with one value per image."""
-    sides = sides.round()
-    start = (centre - sides / 2).round()
-    in_rows, in_columns = (
-        _between(length, first, last)
-        for length, first, last in zip(images.shape[-2:], start, start + sides, strict=True)
-    )
-    inside = in_rows[:, :, None].to(images) * in_columns[:, None, :]
-    return where_one(inside[:, None], per_image(value), images)
-
-
-def _between(length: int, first: Tensor, last: Tensor) -> Tensor:
-    """Whether each position along a side (n, length) is from `first` on and before `last`."""
-    position = torch.arange(length, device=first.device)
-    return (position >= first[:, None]) & (position < last[:, None])
+def _inside(images: Tensor, centre: Tensor, sides: Tensor) -> Tensor:
+    """Masks (n, 1, height, width), 1 inside of a rectangle and 0 outside, by its centre and sides (2, n) in px."""
+    height, width = images.shape[-2:]
+    half = sides.round() / 2
+    # the first row and column that are covered are whole px
+    middle = (centre - half).round() + half - 0.5
+    position = torch.arange(max(height, width), device=images.device)
+    rows, columns = ((position - middle[..., None]).abs() < half[..., None]).to(images)
+    return (rows[:, :height, None] * columns[:, None, :width])[:, None]
