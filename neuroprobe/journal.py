@@ -72,7 +72,9 @@ def require_no_other(path: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    return "folder that holds other things" if path.is_dir() else "file"
+    if path.is_dir():
+        return "folder that holds other things" if any(path.iterdir()) else "empty folder"
+    return "file"
 
 
 def require_store(path: Path) -> Header:

@@ -23,6 +23,7 @@ HINTS: Final = {
     "'\\t'": "; indent by spaces",
     "mapping values are not allowed": "; put text that holds a colon in quotes",
 }
+KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 HALF: Final = re.compile("[\ud800-\udfff]")  # of a character: what no file can hold
 VARIABLE = re.compile(r"\$\{([^}\n]*)\}")
 # braces have a meaning of their own in YAML's flow style: while it is parsed, ${VAR} is written with these
@@ -167,8 +168,9 @@ class _Marks:
                 raise ValueError
             return value
         except (ValueError, KeyError, AttributeError):  # of an explicit tag that the text does not fit
-            kind = node.tag.split(":")[-1]
-            raise self.error(Problem(f"given {shown(str(node.value))}, which is no {kind}", *place)) from None
+            kind = re.split("[:,]", node.tag)[-1]
+            wrong = f"given {shown(str(node.value))}, which cannot be read as {KINDS.get(kind, kind)}"
+            raise self.error(Problem(wrong, *place)) from None
 
     def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path_) -> dict[Hashable, Any]:
         result: dict[Hashable, Any] = {}

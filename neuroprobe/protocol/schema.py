@@ -28,6 +28,7 @@ from neuroprobe.protocol.places import Places
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+TAKEN = (names.IMAGE, names.ORDER, names.LAYER)  # what results and their pictures name by these words
 MAX_SEED = 2**63 - 1  # what result files hold
 MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
 MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
@@ -169,10 +170,11 @@ class DesignSpec(Model):
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
         if isinstance(self.scramble, int) and self.samples < 2 * self.scramble:
-            raise problem(
+            message = (
                 f"samples: {self.samples} is under two scrambles of {self.scramble}; "
                 f"raise samples to {2 * self.scramble} or lower scramble"
             )
+            raise problem_at(("samples",), message, self.samples)
         return self
 
 
@@ -280,11 +282,14 @@ class Protocol(Model):
             if unknown:
                 message = f"record.store.responses: {unknown} not among the recorded layers {recorded}"
                 raise problem_at(("record", "store", "responses"), message, stored.responses)
-        taken = {names.IMAGE, names.ORDER} & {item.label for item in self.treatment.alterations}
-        if taken:
-            raise problem(f"an alteration cannot be called {', '.join(sorted(taken))}: that names another factor")
+        for number, item in enumerate(self.treatment.alterations):
+            if item.label in TAKEN:
+                message = (
+                    f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
+                )
+                raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
         if len(self.analyses) > 1:
-            raise problem("analyses: sobol is listed twice")
+            raise problem_at(("analyses",), "analyses: sobol is listed twice; list it once", self.analyses)
         self._check_estimator()
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (

@@ -302,7 +302,7 @@ MALFORMED = {
         "",
         "design: {samples: 64, scramble: 64}\n",
         12,
-        1,
+        10,
         ["samples: 64", "raise samples to 128"],
     ),
     "unknown analysis": ("", "analyses: [sobl]\n", 12, 12, ["unknown analysis 'sobl'", "did you mean 'sobol'?"]),
