@@ -72,7 +72,7 @@ def slashed():
     network.add_module("a/b", nn.Conv2d(3, 2, 3))
     return network.eval()
 def tires():
-    network = Net(n_good=4).eval()
+    network = Net(n_good=6).eval()
     network.change = network.fail
     return network
 
@@ -130,7 +130,7 @@ def stores(bench: Path) -> None:
 
     (copy("unfinished.zarr") / "zarr.json").unlink()
     (copy("headless.zarr") / ".neuroprobe" / "header.json").unlink()
-    (copy("header.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 1}')
+    (copy("header.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 2}')
     (copy("newer.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 99}')
     (copy("journal.zarr") / ".neuroprobe" / "journal.jsonl").write_text("what is this\n")
     (copy("entry.zarr") / ".neuroprobe" / "journal.jsonl").write_text('{"span": 3}\n')
@@ -583,7 +583,7 @@ COMMANDS: dict[str, tuple[int, list[str], list[str]]] = {
     "damaged entry": (1, ["status", "entry.zarr"], ["journal.jsonl':1: not a line of a journal"]),
     "damaged header": (1,
         ["run", "p.yaml", "-o", "header.zarr"], ["'header.zarr': its header cannot be read", "--overwrite"]),
-    "newer store": (1, ["status", "newer.zarr"], ["'newer.zarr': store format 99, expected 1"]),
+    "newer store": (1, ["status", "newer.zarr"], ["'newer.zarr': store format 99, expected 2"]),
     "store without a header": (1,
         ["run", "p.yaml", "-o", "headless.zarr"], ["'headless.zarr' exists and is not a result"]),
     **{
