@@ -28,7 +28,9 @@ TOP_BYTES: Final = 64 << 20  # of which so much is kept at most (M_TRIM_THRESHOL
 KEPT_BYTES: Final = 12 << 20
 KEPT_SHARE: Final = 0.05  # of all that comes and goes
 KEPT_SHARE_ON_DEVICE: Final = 0.1  # torch hands out memory in blocks
-COMPILER_BYTES: Final = 120 << 20  # torch.compile at work; its libraries are part of the program by then
+# torch.compile at work, and what it takes more for each sum; its libraries are part of the program by then; measured
+COMPILER_BYTES: Final = 60 << 20
+COMPILER_BYTES_PER_SUM: Final = 3 << 19
 METADATA_BYTES: Final = 16 << 10  # of a variable on disk, with the rest of its last block
 TEXT_BYTES: Final = 48  # of the role, design and stimulus of a presentation
 
@@ -190,7 +192,7 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     yield Part("stimuli", max(0, stimuli + altering - forward), on_device=on_device)
     yield Part("stimuli", _table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
     if layout.compiled:
-        yield Part("compiler", COMPILER_BYTES)
+        yield Part("compiler", COMPILER_BYTES + terms.n_sums * COMPILER_BYTES_PER_SUM)
 
 
 def _merging(plan: Plan, rig: Rig) -> Iterator[Part]:

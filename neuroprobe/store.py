@@ -128,12 +128,13 @@ class RunStore:
             for name, array in sums.state().items()
         }
         entry = {"span": [span.start, span.stop], "file": file, "convergence": dict(convergence)}
-        with replacing(self.folder / file) as temporary:
-            save_file(arrays, temporary)
         try:
+            with replacing(self.folder / file) as temporary:
+                save_file(arrays, temporary)
             append_line(self.folder / "journal.jsonl", json.dumps(entry))
         except BaseException:
-            (self.folder / file).unlink()
+            # a state without a line is lost
+            (self.folder / file).unlink(missing_ok=True)
             raise
         for other in [other for other in self.spans if span.holds(other)]:
             (self.folder / self.spans.pop(other)["file"]).unlink(missing_ok=True)
