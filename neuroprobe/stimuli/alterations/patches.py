@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuroprobe.design.laws import Law
-from neuroprobe.stimuli.alterations.contract import Parameter, alteration, choose, per_image
+from neuroprobe.stimuli.alterations.contract import Parameter, alteration
 
 
 @alteration(
@@ -22,7 +22,7 @@ def erasing(images: Tensor, row: Tensor, column: Tensor, area: Tensor, aspect: T
     `row` and `column` place the centre (px), `area` is a share of the image, `aspect` is height over width.
     """
     sides = (torch.stack([aspect, 1 / aspect]) * (area * images[0, 0].numel())).sqrt()
-    return images * (1 - _inside(images, torch.stack([row, column]), sides))
+    return _filled(images, torch.stack([row, column]), sides, torch.zeros_like(row))
 
 
 @alteration(
@@ -37,16 +37,16 @@ def occlusion(images: Tensor, row: Tensor, column: Tensor, side: Tensor, value: 
 
     `row` and `column` place the centre, anywhere in the image (px); `value` is the grey, from 0 black to 1 white.
     """
-    inside = _inside(images, torch.stack([row, column]), torch.stack([side, side]))
-    return choose(inside, per_image(value), images)
+    return _filled(images, torch.stack([row, column]), torch.stack([side, side]), value)
 
 
-def _inside(images: Tensor, centre: Tensor, sides: Tensor) -> Tensor:
-    """Masks (n, 1, height, width), 1 inside of a rectangle and 0 outside, by its centre and sides (2, n) in px."""
-    height, width = images.shape[-2:]
-    half = sides.round() / 2
-    # the first row and column that are covered are whole px
-    middle = (centre - half).round() + half - 0.5
-    position = torch.arange(max(height, width), device=images.device)
-    rows, columns = ((position - middle[..., None]).abs() < half[..., None]).to(images)
-    return (rows[:, :height, None] * columns[:, None, :width])[:, None]
+def _filled(images: Tensor, centre: Tensor, sides: Tensor, value: Tensor) -> Tensor:
+    """Fill a rectangle of each image, by its centre and sides (2, n) in px, both rounded, with one value (n,)."""
+    sides = sides.round()
+    start = (centre - sides / 2).round()
+    boxes = torch.stack([start, start + sides]).clamp(min=0).int().permute(2, 0, 1).tolist()
+    filled = images.clone()
+    # image by image: masks for all at once would be read and written as often as the images
+    for image, ((top, left), (bottom, right)), level in zip(filled, boxes, value.tolist(), strict=True):
+        image[:, top:bottom, left:right] = level
+    return filled
