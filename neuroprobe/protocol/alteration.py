@@ -14,6 +14,7 @@ from neuroprobe.errors import closest, shown, unknown_name
 
 Number = int | float
 FIXED = ("name", "as", "switch")
+OWN = "; one of your own is registered by the program that runs the protocol, or by an entry point of a package"
 
 
 class AlterationSpec(BaseModel):
@@ -74,7 +75,7 @@ class AlterationSpec(BaseModel):
                 "missing key 'name'" if name is None else f"name: given {name!r}, expected a word",
             )
         elif name not in ALTERATIONS:
-            _add(errors, ("name",), name, unknown_name("alteration", name, ALTERATIONS))
+            _add(errors, ("name",), name, unknown_name("alteration", name, ALTERATIONS) + OWN)
         else:
             laws = _read_laws(value, ALTERATIONS[name].parameters, errors)
             _check_switch(value, laws, errors)

@@ -206,7 +206,9 @@ def _analysis(value: Any) -> Any:
         return value
     if isinstance(value, str | dict):
         given = value if isinstance(value, str) else ", ".join(map(str, value))
-        raise problem(unknown_name("analysis", given, ANALYSES))
+        raise problem(
+            unknown_name("analysis", given, ANALYSES) + "; options are written as {sobol: {total_interaction: true}}"
+        )
     return value
 
 
