@@ -10,11 +10,10 @@ from scipy import stats
 
 sys.path.insert(0, "tests")
 
-from oracles import SeparableImages, stream_design
-
 from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze, block_length
 from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
+from oracles import SeparableImages, stream_design
 
 N_UNITS, N_SEEDS = 400, 12
 CASES = (

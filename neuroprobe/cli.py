@@ -30,7 +30,7 @@ def _readable(function: Callable[..., None]) -> Callable[..., None]:
             try:
                 function(*args, **kwargs)
             except NeuroprobeError as error:
-                # what a protocol's errors begin with is their place
+                # errors about a protocol begin with their place
                 prefix = "" if error.place or isinstance(error, ProtocolError) else "error: "
                 click.echo(f"{prefix}{error}", err=True)
                 sys.exit(error.exit_code)

@@ -34,11 +34,12 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
     output = Path(output)
     tree = open_result(store)
     require_file_name(output)
-    nodes = {
-        node.path: _plain_text(node.to_dataset(inherit=False))
-        for node in tree.subtree
-        if names.PRESENTATION not in node.dataset.dims
-    }
+    with readable(Path(store)):
+        nodes = {
+            node.path: _plain_text(node.to_dataset(inherit=False))
+            for node in tree.subtree
+            if names.PRESENTATION not in node.dataset.dims
+        }
     nodes["/"] = xr.Dataset(attrs=tree.attrs)
     # netCDF4 has no compression of text
     compressed = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import Presentations
 from neuroprobe.errors import StoreError
-from neuroprobe.store import quiet_zarr
+from neuroprobe.store import quiet_zarr, readable
 
 DESIGN_NAME: Final = "pick-freeze"
 
@@ -97,7 +97,7 @@ class ResponseWriter:
         import zarr
         from zarr.codecs import BloscCodec
 
-        with quiet_zarr():
+        with readable(self.path), quiet_zarr():
             root = zarr.open_group(self.path, mode="a", zarr_format=3)
             if name in root:
                 array: Any = root[name]

@@ -292,7 +292,8 @@ def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
         )
     tree = _open_tree(path, chunks={})
     n_finished = tree.attrs["samples"] * tree.attrs["rows"]
-    table = tree.to_dataset().isel({names.PRESENTATION: slice(n_finished)}).load()
+    with readable(path):
+        table = tree.to_dataset().isel({names.PRESENTATION: slice(n_finished)}).load()
     table = table.set_coords(list(table.data_vars))
     nodes = {"/": table}
     for layer, node in tree[names.RESPONSES].children.items():
@@ -332,7 +333,10 @@ def finished_samples(path: Path) -> int:
         return 0
     with readable(path):
         attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
-        return int(attrs["samples"]) if names.PROVENANCE in attrs else 0
+    samples = attrs.get("samples") if names.PROVENANCE in attrs else 0
+    if not isinstance(samples, int):
+        raise _damaged(path, f"{samples!r} base samples")
+    return samples
 
 
 @contextmanager
@@ -345,11 +349,16 @@ def readable(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except OSError:
+        raise  # of the disk, with the file's name
     except Exception as error:  # of zarr's codecs, each has errors of its own
         modules = {frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)}
         if not any(module.startswith("zarr.") for module in modules):
             raise
-        raise StoreError(
-            f"{str(path)!r}: its data are damaged ({reason(error)}); run the protocol into it again with --overwrite, "
-            "or take a copy"
-        ) from error
+        raise _damaged(path, reason(error)) from error
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"{str(path)!r}: its data are damaged ({why}); run the protocol into it again with --overwrite, or take a copy"
+    )

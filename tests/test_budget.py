@@ -9,7 +9,6 @@ import pytest
 import torch
 import xarray as xr
 from click.testing import CliRunner
-from test_runner import Stop, assert_equal, protocol, stop_after
 
 import neuroprobe as npr
 from neuroprobe import budget, costs
@@ -29,6 +28,7 @@ from neuroprobe.recorder import Recorder
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 from neuroprobe.store import read_header
+from test_runner import Stop, assert_equal, protocol, stop_after
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(standard errors|not a power of two|upper bound|do not fit):UserWarning"

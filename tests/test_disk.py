@@ -14,7 +14,6 @@ import pytest
 import safetensors.torch
 import xarray as xr
 import zarr.storage._local
-from test_runner import assert_equal, protocol
 
 import neuroprobe as npr
 from neuroprobe import disk
@@ -23,6 +22,7 @@ from neuroprobe.errors import ResponseError, StoreError
 from neuroprobe.export import export_netcdf
 from neuroprobe.journal import RUN_FOLDER, journal_entries
 from neuroprobe.report import write_report
+from test_runner import assert_equal, protocol
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(standard errors|not a power of two|upper bound):UserWarning")
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import neuroprobe as npr
+from made_results import make_result
 from neuroprobe.analysis import overview
 from neuroprobe.errors import StoreError
 from neuroprobe.report import write_report
@@ -19,7 +20,6 @@ from neuroprobe.report.page import Section, Table, Text, render
 from neuroprobe.report.view import MAX_LAYERS
 from neuroprobe.report.writer import report_page
 from neuroprobe.store import open_result
-from results import make_result
 
 VOID = {"meta", "img", "br"}
 SECTIONS = [

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from oracles import ORACLES
 
 import neuroprobe as npr
 from neuroprobe import names, planner, summary
@@ -25,6 +24,7 @@ from neuroprobe.progress import BatchDone, Finished, RunStarted, ShardDone
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.rig import open_rig
 from neuroprobe.stimuli.alterations import ALTERATIONS, Parameter, alteration
+from oracles import ORACLES
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(standard errors|not a power of two|upper bound):UserWarning")
 

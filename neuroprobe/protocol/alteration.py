@@ -72,7 +72,7 @@ class AlterationSpec(BaseModel):
                 errors,
                 ("name",),
                 value,
-                "missing key 'name'" if name is None else f"name: given {name!r}, expected a word",
+                "missing key 'name'" if name is None else f"name: given {shown(name)}, expected a word",
             )
         elif name not in ALTERATIONS:
             _add(errors, ("name",), name, unknown_name("alteration", name, ALTERATIONS) + OWN)
@@ -88,7 +88,7 @@ class AlterationSpec(BaseModel):
         if not self.label:
             object.__setattr__(self, "label", self.name)
         if not self.label.isidentifier():
-            message = f"as: given {self.label!r}, expected letters, digits and underscores"
+            message = f"as: given {shown(self.label)}, expected letters, digits and underscores"
             raise PydanticCustomError("protocol", "{message}", {"message": message})
         return self
 
@@ -121,7 +121,7 @@ def _read_laws(value: dict[str, Any], parameters: Mapping[str, Any], errors: lis
 def _check_switch(value: dict[str, Any], laws: Mapping[str, Law], errors: list[InitErrorDetails]) -> None:
     switch = value.get("switch", "always")
     if switch != "always" and not (_is_number(switch) and 0 <= switch <= 1):
-        _add(errors, ("switch",), switch, f"given {switch!r}, expected a probability between 0 and 1, or always")
+        _add(errors, ("switch",), switch, f"given {shown(switch)}, expected a probability between 0 and 1, or always")
     elif switch == 0 or (switch in ("always", 1) and all(law.constant for law in laws.values())):
         message = (
             f"alteration {value['name']!r} is constant under `switch: {switch}`: it cannot explain any variance; "

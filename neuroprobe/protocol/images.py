@@ -43,13 +43,13 @@ def _size(value: Any) -> Any:
 
 def _name(value: str) -> str:
     if not value or "/" in value:
-        raise problem(f"name: given {value!r}, expected a word without '/', which stands between name and image")
+        raise problem(f"name: given {shown(value)}, expected a word without '/', which stands between name and image")
     return value
 
 
 def _array(value: str, info: ValidationInfo) -> str:
     if not value.endswith(ARRAY_SUFFIXES):
-        raise problem(f"given {value!r}, expected a path that ends in {', '.join(ARRAY_SUFFIXES)}")
+        raise problem(f"given {shown(value)}, expected a path that ends in {', '.join(ARRAY_SUFFIXES)}")
     return resolve(value, info)
 
 

@@ -233,7 +233,7 @@ def _problems(found: list[ErrorDetails], places: Places) -> Iterator[Problem]:
             # else it has another form, within which something is wrong
             where = ".".join(map(str, path or details["loc"])) or "protocol"
             given = f"{where}: given {shown(details['input'])}, expected "
-            expected.setdefault((path, given), []).append(_expected(details, path))
+            expected.setdefault((path, given), []).append(_expected(details))
     for (path, message), forms in expected.items():
         yield Problem(message + " or ".join(dict.fromkeys(forms)), *places.mark(path))
 
@@ -254,7 +254,7 @@ def _sentence(details: ErrorDetails, path: Path_) -> str | None:
             return None
 
 
-def _expected(details: ErrorDetails, path: Path_) -> str:
+def _expected(details: ErrorDetails) -> str:
     """What pydantic expects in place of a value, and the closest match."""
     if details["type"] == "literal_error":
         words = str(details["ctx"]["expected"])

@@ -38,7 +38,9 @@ def _weights(value: str, info: ValidationInfo) -> str:
     if value in {"DEFAULT", "none"}:
         return value
     if not value.endswith(WEIGHT_SUFFIXES):
-        raise problem(f"given {value!r}, expected DEFAULT, none, or a path that ends in {', '.join(WEIGHT_SUFFIXES)}")
+        raise problem(
+            f"given {shown(value)}, expected DEFAULT, none, or a path that ends in {', '.join(WEIGHT_SUFFIXES)}"
+        )
     return resolve(value, info)
 
 
@@ -116,7 +118,7 @@ def _order(value: Any) -> Any:
     if is_names or (isinstance(value, str) and value in {"fixed", "factor"}):
         return value
     hint = closest(value, ("fixed", "factor"))
-    raise problem(f"order: given {value!r}{hint}, expected fixed, factor, or a list of the alterations")
+    raise problem(f"order: given {shown(value)}{hint}, expected fixed, factor, or a list of the alterations")
 
 
 class TreatmentSpec(Model):
@@ -133,7 +135,9 @@ class TreatmentSpec(Model):
         if twice:
             raise problem(f"alterations listed twice: {', '.join(twice)}; tell them apart by `as: NAME`")
         if isinstance(self.order, list) and sorted(self.order) != sorted(listed):
-            raise problem_at(("order",), f"order: given {self.order}, expected each of {listed} once", self.order)
+            raise problem_at(
+                ("order",), f"order: given {shown(self.order)}, expected each of {listed} once", self.order
+            )
         if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
             message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}"
             raise problem_at(("order",), message, self.order)
@@ -155,7 +159,7 @@ class ControlSpec(Model):
 
 def _scramble(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and (value < 64 or not is_power_of_two(value)):
-        raise problem(f"given {value}, expected auto, whole, or a power of two from 64")
+        raise problem(f"given {shown(value)}, expected auto, whole, or a power of two from 64")
     return value
 
 
@@ -237,7 +241,7 @@ def _store(value: Any) -> Any:
 
 def _device(value: str) -> str:
     if not re.fullmatch(DEVICES, value):
-        raise problem(f"record.device: given {value!r}, expected auto, cpu, cuda, or cuda:N")
+        raise problem(f"record.device: given {shown(value)}, expected auto, cpu, cuda, or cuda:N")
     return value
 
 

@@ -8,11 +8,11 @@ import xarray as xr
 from scipy import stats
 
 import neuroprobe as npr
+from made_results import make_result
 from neuroprobe.analysis import overview
 from neuroprobe.analysis.sensitivity import SobolAnalysis, depth_profiles
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.estimators import DifferenceTerms
-from results import make_result
 
 CASES = {
     "plain": {},

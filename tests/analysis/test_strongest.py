@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from made_results import make_result
 from neuroprobe.analysis.strongest import strongest_channels, strongest_units
-from results import make_result
 
 
 @pytest.mark.parametrize("dead", [0.0, 0.4, 1.0])

@@ -11,12 +11,12 @@ import pytest
 import xarray as xr
 
 import neuroprobe as npr
+from made_results import make_result
 from neuroprobe.analysis import overview
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.analysis.strongest import strongest_channels, strongest_units
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import factor_styles
-from results import make_result
 
 BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
     "activity": npr.plot.activity,

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from oracles import SeparableImages, stream_design
 from scipy import stats
 
 from neuroprobe import names
@@ -11,6 +10,7 @@ from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
 from neuroprobe.statistics.estimators import DifferenceTerms, SaltelliTerms
 from neuroprobe.statistics.indices import finalize
+from oracles import SeparableImages, stream_design
 
 UPPER = np.triu_indices(2, 1)
 N_UNITS = 200

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import ORACLES, Oracle, stream
 from SALib.analyze import sobol as salib
 from scipy import stats
 
@@ -23,6 +22,7 @@ from neuroprobe.statistics.pick_freeze import (
     compiles,
     state_bytes,
 )
+from oracles import ORACLES, Oracle, stream
 
 SAMPLES = 1 << 12
 

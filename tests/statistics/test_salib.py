@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import ORACLES
 from SALib.analyze import sobol as salib
 
 from neuroprobe import names
@@ -14,6 +13,7 @@ from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 from neuroprobe.statistics.salib import salib_indices
 from neuroprobe.statistics.tree import MergeTree, Span
+from oracles import ORACLES
 
 QUANTITIES = {names.FIRST_ORDER: "S1", names.TOTAL_ORDER: "ST", names.SECOND_ORDER: "S2"}
 

@@ -1,6 +1,7 @@
 import pytest
-from altering import photographs, random_images
 from torch import Tensor
+
+from altering import photographs, random_images
 
 
 @pytest.fixture(params=["random", "photographs", "random, wide", "photographs, tall"])

@@ -4,11 +4,12 @@ import colorsys
 
 import pytest
 import torch
-from altering import N_IMAGES, altered, random_images
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
+
+from altering import N_IMAGES, altered, random_images
 
 FACTORS = [0.0, 0.01, 0.4, 1.3, 2.5, 3.5]
 

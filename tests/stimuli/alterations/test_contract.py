@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from altering import N_IMAGES, altered, random_images
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from altering import N_IMAGES, altered, random_images
 from neuroprobe.design.laws import Law
 from neuroprobe.errors import RegistryError
 from neuroprobe.stimuli.alterations import ALTERATIONS, REFERENCE_SIDE, Parameter, alteration, check_alteration

@@ -5,11 +5,11 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from altering import N_IMAGES, altered, photographs, random_images
 from PIL import Image
 from scipy import stats
 from torch import Tensor
 
+from altering import N_IMAGES, altered, photographs, random_images
 from neuroprobe.stimuli.alterations import ALTERATIONS
 from neuroprobe.stimuli.alterations.corruptions import normal, random_bits
 

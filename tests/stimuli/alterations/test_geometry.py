@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from altering import N_IMAGES, altered, random_images
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
+
+from altering import N_IMAGES, altered, random_images
 
 BILINEAR = vision.InterpolationMode.BILINEAR
 ANGLES = [-10.0, -3.3, 0.5, 4.0, 10.0, 37.0]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import torch
-from altering import N_IMAGES, altered, random_images
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
+
+from altering import N_IMAGES, altered, random_images
 
 
 def test_erasing(images: Tensor) -> None:
