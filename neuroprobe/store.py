@@ -201,16 +201,14 @@ def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset
                     # gone before the next is made, with what compressing it left behind
                     del dataset
                     give_back()
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)  # it may be what the disk lacks
-            raise
-        root = zarr.open_group(path, mode="a", zarr_format=3)
-        # from here to the end there is no whole result: new groups stand beside old ones
-        root.attrs.pop(names.PROVENANCE, None)
-        for group in groups:
-            shutil.rmtree(path / group, ignore_errors=True)
-            os.replace(staging / group, path / group)
-        shutil.rmtree(staging)
+            root = zarr.open_group(path, mode="a", zarr_format=3)
+            # from here to the end there is no whole result: new groups stand beside old ones
+            root.attrs.pop(names.PROVENANCE, None)
+            for group in groups:
+                shutil.rmtree(path / group, ignore_errors=True)
+                os.replace(staging / group, path / group)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # where writing failed, it may be what the disk lacks
         # consolidated metadata keep readers from taking the run's folder for a part of the data
         zarr.consolidate_metadata(str(path))
     # the attributes come last, in one file with the metadata: a result that has them is whole
