@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +25,12 @@ def free_bytes(path: Path) -> int:
 
 def used_bytes(path: Path) -> int:
     """Bytes of a file, or of the files in a folder; 0 if there is nothing."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
+    n_bytes = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        # a file may be gone by now that a run, or a thread of zarr's, had for a while
+        with suppress(FileNotFoundError):
+            n_bytes += file.stat().st_size if file.is_file() else 0
+    return n_bytes
 
 
 @contextmanager
