@@ -25,11 +25,14 @@ def free_bytes(path: Path) -> int:
 
 def used_bytes(path: Path) -> int:
     """Bytes of a file, or of the files in a folder; 0 if there is nothing."""
+    if path.is_file():
+        return path.stat().st_size
     n_bytes = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        # a file may be gone by now that a run, or a thread of zarr's, had for a while
-        with suppress(FileNotFoundError):
-            n_bytes += file.stat().st_size if file.is_file() else 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            # it may be gone by now: a run, or a thread of zarr's, had it for a while
+            with suppress(FileNotFoundError):
+                n_bytes += os.stat(os.path.join(folder, file)).st_size
     return n_bytes
 
 
