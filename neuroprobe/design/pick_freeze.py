@@ -1,7 +1,7 @@
 """Pick-freeze designs: for each base sample two points A and B, and points between them, with factors from either.
 
-Rows of one base sample, in this order: A, B, and for Sobol's indices
-``A_<factor>`` (A with that factor from B, Saltelli's AB_i) for each factor and, with `second_order`, ``B_<factor>`` (BA_i); see Saltelli et al. 2010,
+Rows of one base sample, in this order: A, B, and for Sobol's indices ``A_<factor>`` (A with that factor from B,
+Saltelli's AB_i) for each factor and, with `second_order`, ``B_<factor>`` (BA_i); see Saltelli et al. 2010,
 doi:10.1016/j.cpc.2009.09.018. For Shapley effects then ``walk_<k>``, A with the first k factors of a permutation from
 B: the inner points of one walk from A to B, without those that are rows already; see Goda 2021,
 doi:10.1016/j.ress.2020.107382. Each base sample has a permutation of its own.
@@ -102,28 +102,28 @@ class PickFreeze:
         Number of images that are shown.
     second_order : bool
         Whether each factor is also swapped in point B: 2d + 2 rows instead of d + 2.
-    single : bool
-        Whether there are rows with single factors swapped, as Sobol indices need.
-    walks : bool
-        Whether there are the rows of a walk from A to B, as Shapley effects need: d - 3 more with second order, d - 2
-        without; d - 1 where there are no rows with single factors swapped.
     scramble : int or None
         Length of the runs of base samples that have a scramble of their own; None for one scrambled sequence.
     redrawn : bool
         Whether every row shows an image of its own.
     groups : ImageGroups, optional
         Where each block of base samples shows images that no other block shows.
+    single : bool
+        Whether there are rows with single factors swapped, as Sobol indices need.
+    walks : bool
+        Whether there are the rows of a walk from A to B, as Shapley effects need: d - 3 more with second order, d - 2
+        without; d - 1 where there are no rows with single factors swapped.
     """
 
     factors: tuple[Factor, ...]
     seed: int
     n_images: int
     second_order: bool = True
-    single: bool = True
-    walks: bool = False
     scramble: int | None = None
     redrawn: bool = False
     groups: ImageGroups | None = None
+    single: bool = True
+    walks: bool = False
 
     @cached_property
     def roles(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ UNIFORM = Law("uniform", (0, 1))
 
 def design_of(d: int, *, single: bool = True, second_order: bool = True, **options) -> PickFreeze:
     factors = tuple(Factor(f"f{i}", (Input(f"f{i}", UNIFORM),)) for i in range(d))
-    return PickFreeze(factors, 3, 5, second_order, single, True, scramble=64, **options)
+    return PickFreeze(factors, 3, 5, second_order, 64, single=single, walks=True, **options)
 
 
 @pytest.mark.parametrize(
