@@ -103,6 +103,11 @@ def parameter(alteration: str, name: str) -> str:
     return f"{alteration}_{name}"
 
 
+def walk(k: int) -> str:
+    """Role of a row: point A with the first `k` factors of a permutation taken from point B."""
+    return f"walk_{k}"
+
+
 def altered_by_b(role: str, factor: str) -> str:
     """Role of a pick-freeze row: point A (or B) with one factor taken from the other point."""
     return f"{role}_{factor}"

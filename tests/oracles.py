@@ -134,7 +134,7 @@ def stream_design(
     accumulator = None
     for number in range(samples // block):
         rows = design.presentations(number * block, (number + 1) * block)
-        y = respond(rows).reshape(block, design.n_rows, -1)
+        y = respond(rows).reshape(block, terms.n_rows, -1)
         accumulator = accumulator or PickFreezeAccumulator(terms, y.shape[-1], block, dtype=dtype)
         step = min(64, block)
         for start in range(0, block, step):

@@ -1,7 +1,10 @@
-"""The pick-freeze design: for each base sample two points A and B, and A (and B) with one factor from the other.
+"""Pick-freeze designs: for each base sample two points A and B, and points between them, with factors from either.
 
-Rows of one base sample, in this order: A, B, ``A_<factor>`` (A with that factor from B; Saltelli's AB_i) for each
-factor and, with `second_order`, ``B_<factor>`` (BA_i). See Saltelli et al. 2010, doi:10.1016/j.cpc.2009.09.018.
+Rows of one base sample, in this order: A, B, and for Sobol's indices ``A_<factor>`` (A with that factor from B,
+Saltelli's AB_i) for each factor and, with `second_order`, ``B_<factor>`` (BA_i); see Saltelli et al. 2010,
+doi:10.1016/j.cpc.2009.09.018. For Shapley effects then ``walk_<k>``, A with the first k factors of a permutation from
+B: the inner points of one walk from A to B, without those that are rows already; see Goda 2021,
+doi:10.1016/j.ress.2020.107382. Each base sample has a permutation of its own.
 """
 
 from __future__ import annotations
@@ -38,6 +41,10 @@ class Presentations:
         Value of every input, by name.
     source : int array (n, rows)
         The first row of the same base sample that shows the same stimulus; its response is reused.
+    walk : int array (n, d + 1), optional
+        The row of each point of the walk from A to B.
+    order : int array (n, d), optional
+        The factors in the order in which the walk swaps them.
     """
 
     roles: tuple[str, ...]
@@ -46,6 +53,18 @@ class Presentations:
     key: NDArray[np.int64]
     values: dict[str, Array]
     source: NDArray[np.int64]
+    walk: NDArray[np.int64] | None = None
+    order: NDArray[np.int64] | None = None
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Rows that Shapley effects are made of (n, 2 + 2d): A, B, before and after the walk swaps each factor."""
+        if self.walk is None or self.order is None:
+            raise ValueError("these base samples have no walks")
+        place = self.order.argsort(1)
+        before, after = (np.take_along_axis(self.walk, place + step, axis=1) for step in (0, 1))
+        ends = np.broadcast_to([0, 1], (len(self.walk), 2))
+        return np.concatenate([ends, before, after], axis=1)
 
     @property
     def is_run(self) -> NDArray[np.bool_]:
@@ -89,6 +108,11 @@ class PickFreeze:
         Whether every row shows an image of its own.
     groups : ImageGroups, optional
         Where each block of base samples shows images that no other block shows.
+    single : bool
+        Whether there are rows with single factors swapped, as Sobol indices need.
+    walks : bool
+        Whether there are the rows of a walk from A to B, as Shapley effects need: d - 3 more with second order, d - 2
+        without; d - 1 where there are no rows with single factors swapped.
     """
 
     factors: tuple[Factor, ...]
@@ -98,13 +122,24 @@ class PickFreeze:
     scramble: int | None = None
     redrawn: bool = False
     groups: ImageGroups | None = None
+    single: bool = True
+    walks: bool = False
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
         """Names of the rows of a base sample."""
-        ends = ("A", "B") if self.second_order else ("A",)
+        ends = (("A", "B") if self.second_order else ("A",)) if self.single else ()
         swapped = (names.altered_by_b(end, factor.name) for end in ends for factor in self.factors)
-        return ("A", "B", *swapped)
+        return ("A", "B", *swapped, *(names.walk(k) for k in self._inner))
+
+    @cached_property
+    def _inner(self) -> range:
+        """Lengths of the stretches of a walk that end in rows of their own."""
+        if not self.walks:
+            return range(0)
+        d = len(self.factors)
+        # the first step ends in A with one factor swapped, the last begins at B with one
+        return range(2 if self.single else 1, d - 1 if self.single and self.second_order else d)
 
     @property
     def n_rows(self) -> int:
@@ -112,12 +147,41 @@ class PickFreeze:
         return len(self.roles)
 
     @cached_property
-    def from_b(self) -> NDArray[np.bool_]:
-        """Which row (rows, factors) takes which factor from point B."""
+    def _fixed(self) -> NDArray[np.bool_]:
+        """Which row (rows, factors) takes which factor from point B, but for walks."""
         d = len(self.factors)
         one = np.eye(d, dtype=bool)
-        rows = [np.zeros((1, d), dtype=bool), np.ones((1, d), dtype=bool), one]
-        return np.concatenate(rows + ([~one] if self.second_order else []))
+        rows = [np.zeros((1, d), dtype=bool), np.ones((1, d), dtype=bool)]
+        if self.single:
+            rows += [one, ~one] if self.second_order else [one]
+        return np.concatenate(rows)
+
+    def from_b(self, sample: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which row takes which factor from point B (n, rows, factors)."""
+        fixed = np.broadcast_to(self._fixed, (len(sample), *self._fixed.shape))
+        if not self.walks:
+            return fixed
+        place = self.order(sample).argsort(1)
+        walked = place[:, None, :] < np.array(self._inner, dtype=np.int64)[:, None]
+        return np.concatenate([fixed, walked], axis=1)
+
+    def order(self, sample: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Permutations of the factors, one per base sample (n, d), all equally likely."""
+        d = len(self.factors)
+        # not from the sequence: permutations taken from it would be confounded with its points
+        return keys(self.seed, "permutation", sample[:, None] * d + np.arange(d)).argsort(1)
+
+    def _walk(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row of each point of the walks (n, d + 1)."""
+        n, d = order.shape
+        walk = np.empty((n, d + 1), dtype=np.int64)
+        walk[:, self._inner.start : self._inner.stop] = np.arange(len(self._fixed), self.n_rows)
+        if self.single and self.second_order:
+            walk[:, d - 1] = 2 + d + order[:, -1]
+        if self.single:
+            walk[:, 1] = 2 + order[:, 0]
+        walk[:, 0], walk[:, d] = 0, 1
+        return walk
 
     @cached_property
     def _n_inputs(self) -> int:
@@ -132,9 +196,10 @@ class PickFreeze:
         points = self._points(start, stop)
         a, b = (self._values(half) for half in np.split(points, 2, axis=1))
         same = np.stack([factor.same(a, b) for factor in self.factors], axis=1)
+        from_b = self.from_b(sample)
         values = {}
         for index, factor in enumerate(self.factors):
-            swapped = self.from_b[:, index]
+            swapped = from_b[:, :, index]
             for item in factor.inputs:
                 values[item.name] = np.where(swapped, b[item.name][:, None], a[item.name][:, None])
         return Presentations(
@@ -143,7 +208,9 @@ class PickFreeze:
             image=self._images(sample, values),
             key=keys(self.seed, "presentation", sample),
             values=values,
-            source=self._source(same),
+            source=self._source(same, from_b),
+            walk=self._walk(self.order(sample)) if self.walks else None,
+            order=self.order(sample) if self.walks else None,
         )
 
     def _points(self, start: int, stop: int) -> Array:
@@ -206,12 +273,12 @@ class PickFreeze:
             image[cycle == one] = members[order[place[cycle == one]]]
         return image
 
-    def _source(self, same: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def _source(self, same: NDArray[np.bool_], from_b: NDArray[np.bool_]) -> NDArray[np.int64]:
         """First row of each base sample that shows the same stimulus as each row (n, rows)."""
         if self.redrawn:
             return np.broadcast_to(np.arange(self.n_rows), (len(same), self.n_rows)).copy()
         # a factor with the same value at A and B cannot tell rows apart
-        different = self.from_b[None] & ~same[:, None, :]
+        different = from_b & ~same[:, None, :]
         equal = (different[:, :, None, :] == different[:, None, :, :]).all(-1)
         return np.asarray(equal.argmax(-1), dtype=np.int64)
 

@@ -15,6 +15,12 @@ the variance of A and B together:
 
     first-order variance   E[(B − m)(A_i − A)]      total variance      ½ E[p_i²]
     second-order variance   E[(B_i − m)(A_j − m) − (A − m)(B − m)] less both first-order ones, i < j
+
+**Walks**, for Shapley effects. With F_0 = A, …, F_d = B the responses along a walk that swaps factor π_k at step k:
+
+    Shapley effect of π_k   ½ E[(F_0 − F_d)(F_{k−1} − F_k)]     variance      ½ E[(F_0 − F_d)²]
+
+the symmetric form of the term of Goda 2021 (doi:10.1016/j.ress.2020.107382): the effects sum to the variance exactly.
 """
 
 from __future__ import annotations
@@ -79,16 +85,21 @@ class Terms(ABC):
     @cached_property
     def slices(self) -> dict[str, slice]:
         """Where each quantity lies among the sums of a block that end in ratios to the variance, their first."""
+        counts = {names.VARIANCE: 1, **self.shares, names.MEAN: 1, names.ACTIVITY_RATE: 1}
+        if self.drop:
+            counts[names.N_DROPPED] = 1
+        return _slices(counts)
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Shares of the variance that are estimated, with their numbers."""
         d, n_pairs = self.n_factors, len(self.pairs)
-        counts = {names.VARIANCE: 1, names.FIRST_ORDER: d, names.TOTAL_ORDER: d}
+        counts = {names.FIRST_ORDER: d, names.TOTAL_ORDER: d}
         if self.second_order:
             counts[names.SECOND_ORDER] = n_pairs
         if self.total_interaction:
             counts[names.TOTAL_INTERACTION] = n_pairs
-        counts |= {names.MEAN: 1, names.ACTIVITY_RATE: 1}
-        if self.drop:
-            counts[names.N_DROPPED] = 1
-        return _slices(counts)
+        return counts
 
     @property
     def n_ratios(self) -> int:
@@ -168,11 +179,8 @@ class DifferenceTerms(Terms):
 
     def sample_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Compute the terms in the order of `slices`, up to the factors of `scales`."""
-        d, rows, dropped = self.n_factors, list(rows), []
-        if self.drop:
-            finite = torch.stack([torch.isfinite(row) for row in rows]).all(0)
-            rows = [torch.where(finite, row, 0.0) for row in rows]
-            dropped = [(~finite).to(rows[0].dtype)]
+        d = self.n_factors
+        rows, dropped = _kept(rows, self.drop)
         a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         p = [row - a for row in a_i]
         q = [row - b for row in b_i]
@@ -281,6 +289,50 @@ class SaltelliTerms(Terms):
         if self.second_order:
             found[names.SECOND_ORDER] = raw["second"] - mean * raw["second_shift"]
         return found
+
+
+@dataclass(frozen=True)
+class WalkTerms(Terms):
+    """Shapley effects; rows are A, B, and those before and after the walk swaps each factor."""
+
+    compilable: ClassVar[bool] = True
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that the terms are made of."""
+        return 2 + 2 * self.n_factors
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """One share of the variance per factor."""
+        return {names.SHAPLEY_EFFECT: self.n_factors}
+
+    @property
+    def n_checked(self) -> int:
+        """Leading terms that hold every row."""
+        return self.slices[names.SHAPLEY_EFFECT].stop
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """Factors that turn sums of terms into sums of unbiased estimates."""
+        return dict.fromkeys(self.slices, 0.5) | {names.N_DROPPED: 1.0}
+
+    def sample_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Compute the terms in the order of `slices`, up to the factors of `scales`."""
+        d = self.n_factors
+        rows, dropped = _kept(rows, self.drop)
+        a, b, before, after = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
+        whole = a - b
+        effects = [whole * (one - other) for one, other in zip(before, after, strict=True)]
+        return [whole * whole, *effects, a + b, _n_active(a, b), *dropped]
+
+
+def _kept(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Rows with zeros in place of base samples that are left out, and whether they are, where `drop` says so."""
+    if not drop:
+        return list(rows), []
+    finite = torch.stack([torch.isfinite(row) for row in rows]).all(0)
+    return [torch.where(finite, row, 0.0) for row in rows], [(~finite).to(rows[0].dtype)]
 
 
 def _n_active(a: Tensor, b: Tensor) -> Tensor:
