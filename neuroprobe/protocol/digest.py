@@ -35,7 +35,7 @@ def _alteration_as_given(item: dict[str, Any]) -> Any:
     from neuroprobe.stimuli.alterations import ALTERATIONS
 
     parameters = ALTERATIONS[item["name"]].parameters
-    own = {name: write_law(parameter.law) for name, parameter in parameters.items()}
+    own = {name: write_law(parameter.law, parameter.words) for name, parameter in parameters.items()}
     own |= {"as": item["name"], "switch": "always"}
     return _short({key: value for key, value in item.items() if key not in own or own[key] != value}, "name")
 
