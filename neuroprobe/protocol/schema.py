@@ -45,10 +45,18 @@ def _weights(value: str, info: ValidationInfo) -> str:
 
 
 class Preprocess(Model):
-    """Standardisation of the channels of images in [0, 1]."""
+    """Standardisation of the channels of images in [0, 1]; what is not given is the network's own.
 
-    mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+    Attributes
+    ----------
+    mean, std : list of float, optional
+    minmax : bool
+        Whether each channel of every image, altered as it is shown, is stretched to [0, 1] before.
+    """
+
+    mean: list[float] | None = Field(default=None, min_length=3, max_length=3)
+    std: list[PositiveFloat] | None = Field(default=None, min_length=3, max_length=3)
+    minmax: bool = False
 
 
 class LayerSpec(Model):
@@ -127,6 +135,7 @@ class TreatmentSpec(Model):
     alterations: list[AlterationSpec] = Field(min_length=1)
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
+    eight_bit: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
