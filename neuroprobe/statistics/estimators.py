@@ -293,7 +293,16 @@ class SaltelliTerms(Terms):
 
 @dataclass(frozen=True)
 class WalkTerms(Terms):
-    """Shapley effects; rows are A, B, and those before and after the walk swaps each factor."""
+    """Shapley effects; rows are A, B, and those before and after the walk swaps each factor.
+
+    Parameters
+    ----------
+    groups : tuple of int
+        Group of each factor, from 0: what is estimated is the sum of the effects of each group's factors. Without
+        groups, the effect of each factor.
+    """
+
+    groups: tuple[int, ...] = ()
 
     compilable: ClassVar[bool] = True
 
@@ -304,8 +313,8 @@ class WalkTerms(Terms):
 
     @property
     def shares(self) -> dict[str, int]:
-        """One share of the variance per factor."""
-        return {names.SHAPLEY_EFFECT: self.n_factors}
+        """One share of the variance per factor, or group of factors."""
+        return {names.SHAPLEY_EFFECT: len(set(self.groups)) or self.n_factors}
 
     @property
     def n_checked(self) -> int:
@@ -323,8 +332,13 @@ class WalkTerms(Terms):
         rows, dropped = _kept(rows, self.drop)
         a, b, before, after = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         whole = a - b
-        effects = [whole * (one - other) for one, other in zip(before, after, strict=True)]
-        return [whole * whole, *effects, a + b, _n_active(a, b), *dropped]
+        steps = [one - other for one, other in zip(before, after, strict=True)]
+        if self.groups:
+            summed = [torch.zeros_like(whole)] * (max(self.groups) + 1)
+            for step, group in zip(steps, self.groups, strict=True):
+                summed[group] = summed[group] + step
+            steps = summed
+        return [whole * whole, *(whole * step for step in steps), a + b, _n_active(a, b), *dropped]
 
 
 def _kept(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor]]:
