@@ -25,6 +25,7 @@ from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
+from neuroprobe.protocol.reference import Reference, with_reference
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
@@ -268,6 +269,7 @@ class Protocol(Model):
 
     neuroprobe: Literal[1]
     title: str = ""
+    reference: Reference | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
@@ -287,6 +289,11 @@ class Protocol(Model):
         """Note where in its file each part stands."""
         self._places = places
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refer(cls, value: Any) -> Any:
+        return with_reference(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
