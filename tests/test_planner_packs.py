@@ -8,7 +8,7 @@ from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations
 from neuroprobe.packing import MAX_SAMPLES_PER_BATCH, choose_batch, n_passes, packs
-from neuroprobe.planner import MAX_SHARDS, MIN_SHARDS, _shard
+from neuroprobe.planner import MAX_SHARDS, MIN_SHARDS, SHARD_SECONDS, _shard
 from neuroprobe.plans import PIECE, Layout, Plan, human_time
 
 UNIFORM = Law("uniform", (0, 1))

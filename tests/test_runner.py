@@ -792,7 +792,7 @@ def test_shards_stay_short_where_memory_is_short(
 
 @pytest.mark.parametrize("n_alterations", [3, 6])
 def test_sobol_and_shapley_share_one_recording(n_alterations: int, tmp_path: Path) -> None:
-    """Sobol indices are those of a run of their own, bit for bit; Shapley effects lie between S1 and ST."""
+    """Sobol indices are those of a run of their own, but for rounding, which depends on the size of forward passes."""
     kinds = ("erasing", "grayscale", "hue", "brightness", "hflip", "contrast")[:n_alterations]
     given = {
         "treatment": {"alterations": [{"name": kind, "switch": 0.5} for kind in kinds]},
@@ -801,7 +801,7 @@ def test_sobol_and_shapley_share_one_recording(n_alterations: int, tmp_path: Pat
     joint = npr.run(protocol(**given, analyses=["sobol", "shapley"]), tmp_path / "joint.zarr")
     alone = npr.run(protocol(**given), tmp_path / "sobol.zarr")
     for layer, node in alone["sobol"].children.items():
-        xr.testing.assert_equal(joint[f"sobol/{layer}"].to_dataset(), node.to_dataset())
+        xr.testing.assert_allclose(joint[f"sobol/{layer}"].to_dataset(), node.to_dataset(), rtol=1e-3, atol=1e-4)
         effects = joint[f"shapley/{layer}"].to_dataset()
         known = effects["defined"] == 1
         total = effects.shapley_effect.sum("factor").where(known)
