@@ -92,6 +92,13 @@ class Rig:
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
         return tuple(factors)
 
+    @cached_property
+    def players(self) -> tuple[Factor, ...]:
+        """What the design swaps: the factors or, where the protocol says so, each of their parameters by itself."""
+        if self.protocol.design.players == "factors":
+            return self.factors
+        return tuple(player for factor in self.factors for player in factor.players)
+
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
@@ -100,7 +107,7 @@ class Rig:
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
         """Return the design of the protocol."""
         return PickFreeze(
-            factors=self.factors,
+            factors=self.players,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
@@ -156,7 +163,9 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared)
+                split = self.protocol.design.players == "parameters"
+                groups = (number for number, factor in enumerate(self.factors) for _ in factor.players)
+                return ShapleyAnalysis(**shared, groups=tuple(groups) if split else ())
             case other:
                 raise PlanError(f"no analysis for {type(other).__name__}")
 

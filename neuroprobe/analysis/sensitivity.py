@@ -222,8 +222,15 @@ class SobolAnalysis(VarianceAnalysis):
 
 @dataclass(frozen=True, kw_only=True)
 class ShapleyAnalysis(VarianceAnalysis):
-    """Shapley effects of every recorded unit."""
+    """Shapley effects of every recorded unit.
 
+    Parameters
+    ----------
+    groups : tuple of int
+        Where the players are parameters of the factors: which factor each belongs to.
+    """
+
+    groups: tuple[int, ...] = ()
     name: ClassVar[str] = "shapley"
     summarised: ClassVar[tuple[str, ...]] = (names.SHAPLEY_EFFECT,)
 
@@ -232,12 +239,13 @@ class ShapleyAnalysis(VarianceAnalysis):
         """The sums that are kept."""
         from neuroprobe.statistics.estimators import WalkTerms
 
-        return WalkTerms(len(self.factors), drop=self.drop)
+        return WalkTerms(len(self.groups) or len(self.factors), drop=self.drop, groups=self.groups)
 
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        return "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021"
+        swapped = "parameter at a time, their effects summed per factor" if self.groups else "factor at a time"
+        return f"walks from A to B that swap one {swapped}, symmetrised; after Goda 2021"
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """Those before and after each step of the walk."""
