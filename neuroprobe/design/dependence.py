@@ -134,7 +134,7 @@ class GaussianCopula:
         """Correlations of the nearest positive definite matrix that are others than these."""
         upper = np.triu_indices(len(self.inputs), 1)
         for floor in FLOORS:
-            nearest = np.round(_nearest_correlation(self.correlation, floor), 3)
+            nearest = np.round(nearest_correlation(self.correlation, floor), 3)
             if np.linalg.eigvalsh(nearest)[0] > LEAST_EIGENVALUE:
                 break
         return {
@@ -162,7 +162,7 @@ def _conditional(matrix: tuple[tuple[float, ...], ...], drawn: tuple[bool, ...])
     return of_a, of_noise
 
 
-def _nearest_correlation(matrix: Array, floor: float) -> Array:
+def nearest_correlation(matrix: Array, floor: float) -> Array:
     """Nearest matrix with 1 on its diagonal and eigenvalues from `floor`, by alternating projections (Higham 2002)."""
     correction = np.zeros_like(matrix)
     for _ in range(MAX_PROJECTIONS):
