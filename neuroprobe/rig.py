@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
+from neuroprobe.analysis.sensitivity import MomentsAnalysis, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
+from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError, about
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.analyses import ShapleyOptions, SobolOptions
+from neuroprobe.protocol.analyses import MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
@@ -108,8 +108,16 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             single=self.protocol.options("sobol") is not None,
-            walks=self.protocol.options("shapley") is not None,
+            walks=self._shapley == "walks",
+            subsets=self._shapley == "subsets",
         )
+
+    @property
+    def _shapley(self) -> str:
+        """How Shapley effects are estimated; empty where they are not asked for."""
+        if self.protocol.options("shapley") is None:
+            return ""
+        return "subsets" if len(self.factors) <= MAX_ENUMERATED else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -156,7 +164,9 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared)
+                return ShapleyAnalysis(**shared, estimator=self._shapley)
+            case MomentsOptions():
+                return MomentsAnalysis(**shared)
             case other:
                 raise PlanError(f"no analysis for {type(other).__name__}")
 

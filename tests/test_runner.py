@@ -812,3 +812,40 @@ def test_sobol_and_shapley_share_one_recording(n_alterations: int, tmp_path: Pat
     assert set(joint["convergence"].children) == {"sobol", "shapley"}
     assert set(joint["convergence/shapley"].data_vars) >= {"shapley_effect_se_median"}
     assert joint.attrs["rows"] == (3 * n_alterations - 1 if n_alterations > 4 else joint.attrs["rows"])
+
+
+def test_moments_by_themselves(tmp_path: Path) -> None:
+    """Rows A and B are enough, and give the moments of a run with more rows."""
+    moments = npr.run(protocol(analyses=["moments"]), tmp_path / "moments.zarr")
+    assert moments.attrs["rows"] == 2
+    assert set(moments.children) == {"moments", "stimuli"}
+    both = npr.run(protocol(analyses=["sobol", "moments"]), tmp_path / "both.zarr")
+    for layer, node in moments["moments"].children.items():
+        data = node.to_dataset()
+        xr.testing.assert_allclose(both[f"moments/{layer}"].to_dataset(), data, rtol=1e-3, atol=1e-4)
+        spread = np.sqrt(data["variance"]) / abs(data["mean"])
+        xr.testing.assert_allclose(data["coefficient_of_variation"], spread.where(data["defined"] == 1))
+        np.testing.assert_allclose(both[f"sobol/{layer}"]["mean"], data["mean"], rtol=1e-3, atol=1e-5)
+        assert bool((data["coefficient_of_variation_se"] > 0).where(data["defined"] == 1, True).all())
+
+
+def test_components_of_few_factors_sum_to_one(tmp_path: Path) -> None:
+    result = npr.run(protocol(analyses=["shapley"]), tmp_path / "out.zarr")
+    node = result["shapley/conv5"].to_dataset()
+    assert node["subset"].values.tolist() == [
+        "erasing",
+        "grayscale",
+        "hue",
+        "erasing_grayscale",
+        "erasing_hue",
+        "grayscale_hue",
+        "erasing_grayscale_hue",
+    ]
+    known = node["defined"] == 1
+    np.testing.assert_allclose(node["component"].sum("subset").values[known.values], 1, atol=1e-6)
+    of_hue = [name for name in node["subset"].values if "hue" in name]
+    shares = [node["component"].sel(subset=name) / len(name.split("_")) for name in of_hue]
+    xr.testing.assert_allclose(
+        sum(shares).drop_vars(["subset", "factor"], errors="ignore").where(known),
+        node["shapley_effect"].sel(factor="hue", drop=True).where(known),
+    )
