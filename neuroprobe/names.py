@@ -81,6 +81,7 @@ N_RARE: Final = "n_rare"
 N_WITH_DROPPED: Final = "n_with_dropped"
 
 # attributes
+FACTORS: Final = "factors"
 PROVENANCE: Final = "neuroprobe_provenance"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 

@@ -108,12 +108,12 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             single=self.protocol.options("sobol") is not None,
-            walks=self._shapley == "walks",
-            subsets=self._shapley == "subsets",
+            walks=self.shapley == "walks",
+            subsets=self.shapley == "subsets",
         )
 
     @property
-    def _shapley(self) -> str:
+    def shapley(self) -> str:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
@@ -164,7 +164,7 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared, estimator=self._shapley)
+                return ShapleyAnalysis(**shared, estimator=self.shapley)
             case MomentsOptions():
                 return MomentsAnalysis(**shared)
             case other:

@@ -28,6 +28,7 @@ PUBLIC = {
     "plot",
     "run",
     "select_units",
+    "shapley",
     "sobol",
 }
 
