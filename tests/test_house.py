@@ -42,7 +42,7 @@ ALLOWED = {
     "registry": set(),
     "statistics": {"statistics"},
     "design": {"design"},
-    "analysis": {"analysis", "statistics"},
+    "analysis": {"analysis", "design", "statistics"},
     "plot": {"plot", "analysis"},
 }
 NOBODY = {"cli", "report"}
