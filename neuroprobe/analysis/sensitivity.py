@@ -29,11 +29,25 @@ LONG_NAMES: Final = {
     names.SECOND_ORDER: "second-order Sobol index: share of the variance of the interaction of a pair alone",
     names.TOTAL_INTERACTION: "total interaction: share of the variance of all interactions that hold a pair",
     names.SHAPLEY_EFFECT: "Shapley effect: share of the variance; those of all factors sum to 1",
+    names.COMPONENT: "component of the analysis of variance: share of the variance of an interaction alone",
     names.VARIANCE: "variance of the response under the treatment",
+    names.COEFFICIENT_OF_VARIATION: "coefficient of variation: standard deviation over absolute mean",
     names.MEAN: "mean response under the treatment",
     names.ACTIVITY_RATE: "share of presentations with a response above 0",
     names.DEFINED: "whether the variance is above the noise floor",
     names.N_DROPPED: "base samples left out for a non-finite response",
+}
+SHAPLEY_METHODS: Final = {
+    "subsets": "all components of the variance from all subsets of the factors; Owen 2014",
+    "walks": "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021",
+    "conditional walks": "walks from A to B, swapped factors drawn given the others; Goda 2021, Song et al. 2016",
+}
+LEADING: Final = {
+    names.FIRST_ORDER: (names.FACTOR,),
+    names.TOTAL_ORDER: (names.FACTOR,),
+    names.SHAPLEY_EFFECT: (names.FACTOR,),
+    names.SECOND_ORDER: (names.FACTOR, names.FACTOR_2),
+    names.TOTAL_INTERACTION: (names.FACTOR, names.FACTOR_2),
 }
 SCOPES: Final = {
     "frozen": "these images",
@@ -145,14 +159,13 @@ class VarianceAnalysis(ABC):
             "se_scope": SCOPES[self.image if self.replicate == "sample" else "replicated"],
             **error_attrs,
         }
-        variables = {}
+        variables: dict[str, Any] = {}
+        axes: dict[str, Any] = {}
         for name, array in arrays.items():
-            leading = ((), (names.FACTOR,), (names.FACTOR, names.FACTOR_2))[array.ndim - 1]
+            leading = self._leading(name)
             described = self._attrs(name) | (error_attrs if name.endswith("_se") else {})
             variables[name] = ((*leading, *dims), array.reshape(array.shape[:-1] + tuple(shape)), described)
-        labels = np.array(self.factors, dtype=object)
-        present = {dim for dims_, _, _ in variables.values() for dim in dims_}
-        axes = {dim: (dim, labels) for dim in (names.FACTOR, names.FACTOR_2) if dim in present}
+            axes |= {dim: (dim, np.array(labels, dtype=object)) for dim, labels in leading.items()}
         return xr.Dataset(
             variables,
             {**axes, **coords},
@@ -163,6 +176,11 @@ class VarianceAnalysis(ABC):
                 "n_undefined": int((arrays[names.DEFINED] == 0).sum()),
             },
         )
+
+    def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Dimensions before those of the units, with their labels."""
+        dims = LEADING.get(name.removesuffix("_se"), ())
+        return dict.fromkeys(dims, self.factors)
 
     def _attrs(self, name: str) -> dict[str, Any]:
         value = name.removesuffix("_se")
@@ -216,8 +234,8 @@ class SobolAnalysis(VarianceAnalysis):
         return METHODS[self.estimator]
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
-        """A, B, and those with single factors swapped, which come first."""
-        return np.broadcast_to(np.arange(self.terms.n_rows), (len(presentations.sample), self.terms.n_rows))
+        """A, B, and those with single factors swapped."""
+        return _alike(presentations.single, presentations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +244,11 @@ class ShapleyAnalysis(VarianceAnalysis):
 
     Parameters
     ----------
+    estimator : str
+        ``subsets`` of few independent factors, which give all components of the variance too; ``walks`` of independent
+        factors; or ``conditional walks`` of factors that depend on each other.
     groups : tuple of int
-        Where the players are parameters of the factors: which factor each belongs to.
+        Where walks swap parameters of the factors one by one: which factor each belongs to.
     """
 
     groups: tuple[int, ...] = ()
@@ -237,19 +258,61 @@ class ShapleyAnalysis(VarianceAnalysis):
     @cached_property
     def terms(self) -> Terms:
         """The sums that are kept."""
-        from neuroprobe.statistics.estimators import WalkTerms
+        from neuroprobe.statistics.shapley import GodaTerms, SubsetTerms, WalkTerms
 
-        return WalkTerms(len(self.groups) or len(self.factors), drop=self.drop, groups=self.groups)
+        if self.estimator == "subsets":
+            return SubsetTerms(len(self.factors), drop=self.drop)
+        kinds = {"walks": WalkTerms, "conditional walks": GodaTerms}
+        return kinds[self.estimator](len(self.groups) or len(self.factors), drop=self.drop, groups=self.groups)
 
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        swapped = "parameter at a time, their effects summed per factor" if self.groups else "factor at a time"
-        return f"walks from A to B that swap one {swapped}, symmetrised; after Goda 2021"
+        summed = "; effects of parameters, which are swapped one at a time, summed per factor" if self.groups else ""
+        return SHAPLEY_METHODS[self.estimator] + summed
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
-        """Those before and after each step of the walk."""
-        return presentations.steps
+        """All subsets, or those before and after each step of the walk."""
+        return _alike(presentations.subsets, presentations) if self.estimator == "subsets" else presentations.steps
+
+    def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Dimensions before those of the units, with their labels."""
+        from neuroprobe.statistics.shapley import SubsetTerms
+
+        if name.removesuffix("_se") != names.COMPONENT or not isinstance(self.terms, SubsetTerms):
+            return super()._leading(name)
+        return {names.SUBSET: tuple("_".join(self.factors[i] for i in subset) for subset in self.terms.subsets)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentsAnalysis(VarianceAnalysis):
+    """Mean, variance and coefficient of variation of every recorded unit under the treatment."""
+
+    name: ClassVar[str] = "moments"
+    summarised: ClassVar[tuple[str, ...]] = ()
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The sums that are kept."""
+        from neuroprobe.statistics.estimators import MomentsTerms
+
+        return MomentsTerms(len(self.factors), drop=self.drop)
+
+    @property
+    def method(self) -> str:
+        """How they are estimated, with the source."""
+        return "two independent points A and B for each base sample: variance ½ E[(A − B)²], mean of both"
+
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """A and B."""
+        return _alike(np.arange(2), presentations)
+
+
+def _alike(rows: NDArray[np.int64] | None, presentations: Presentations) -> NDArray[np.int64]:
+    """The same rows for every base sample (samples, rows)."""
+    if rows is None:
+        raise ValueError("the design has no rows for this analysis")
+    return np.broadcast_to(rows, (len(presentations.sample), len(rows)))
 
 
 def label_convergence(

@@ -11,9 +11,10 @@ from neuroprobe import names
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, block_length
-from neuroprobe.statistics.estimators import DifferenceTerms, WalkTerms
+from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
+from neuroprobe.statistics.shapley import WalkTerms
 from oracles import ORACLES, Oracle, stream_design
 
 SHAPLEY = {
