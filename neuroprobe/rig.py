@@ -183,7 +183,7 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 def make_treatment(spec: TreatmentSpec) -> Treatment:
     """Make the treatment of a protocol."""
     applied = tuple(Applied(item.label, item.name) for item in spec.in_order)
-    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side))
+    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit)
 
 
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:

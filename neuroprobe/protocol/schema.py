@@ -26,6 +26,7 @@ from neuroprobe.protocol.analyses import AnyAnalysis, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
+from neuroprobe.protocol.reference import Reference, with_reference
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
@@ -46,10 +47,18 @@ def _weights(value: str, info: ValidationInfo) -> str:
 
 
 class Preprocess(Model):
-    """Standardisation of the channels of images in [0, 1]."""
+    """Standardisation of the channels of images in [0, 1]; what is not given is the network's own.
 
-    mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+    Attributes
+    ----------
+    mean, std : list of float, optional
+    minmax : bool
+        Whether each channel of every image, altered as it is shown, is stretched to [0, 1] before.
+    """
+
+    mean: list[float] | None = Field(default=None, min_length=3, max_length=3)
+    std: list[PositiveFloat] | None = Field(default=None, min_length=3, max_length=3)
+    minmax: bool = False
 
 
 class LayerSpec(Model):
@@ -128,6 +137,7 @@ class TreatmentSpec(Model):
     alterations: list[AlterationSpec] = Field(min_length=1)
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
+    eight_bit: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -223,6 +233,7 @@ class Protocol(Model):
 
     neuroprobe: Literal[1]
     title: str = ""
+    reference: Reference | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
@@ -242,6 +253,11 @@ class Protocol(Model):
         """Note where in its file each part stands."""
         self._places = places
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refer(cls, value: Any) -> Any:
+        return with_reference(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
