@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprobe import plot
     from neuroprobe.analysis.select import select_units
+    from neuroprobe.analysis.specialisation import specialisation
     from neuroprobe.analysis.stored import sobol
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
@@ -33,6 +34,7 @@ _HOMES = {
     "run": "neuroprobe.runner",
     "select_units": "neuroprobe.analysis.select",
     "sobol": "neuroprobe.analysis.stored",
+    "specialisation": "neuroprobe.analysis.specialisation",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "run",
     "select_units",
     "sobol",
+    "specialisation",
 ]
 
 

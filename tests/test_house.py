@@ -29,6 +29,7 @@ PUBLIC = {
     "run",
     "select_units",
     "sobol",
+    "specialisation",
 }
 
 TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner", "statistics.pick_freeze", "statistics.estimators"}
