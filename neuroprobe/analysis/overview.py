@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import quantiles_over_units, recorded_order
+from neuroprobe.analysis.sensitivity import PROFILED, quantiles_over_units, recorded_order
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics import summary
 
 INDICES: Final = (names.FIRST_ORDER, names.TOTAL_ORDER)
-FACTOR_INDICES: Final = (*INDICES, names.SHAPLEY_EFFECT)  # of single factors
+FACTOR_INDICES: Final = PROFILED  # of single factors
 PAIRS: Final = (names.SECOND_ORDER, names.TOTAL_INTERACTION)
 TAIL: Final = 0.005  # share of units on either side that a histogram may leave out
 N_ERRORS: Final = 2.0  # standard errors that an index has to exceed to count as clear of 0

@@ -53,6 +53,7 @@ def result_bytes(terms: Terms, n_units: int) -> dict[str, int]:
     leading = {
         names.FIRST_ORDER: d,
         names.TOTAL_ORDER: d,
+        names.SHAPLEY_EFFECT: d,
         names.SECOND_ORDER: d * d,
         names.TOTAL_INTERACTION: d * d,
     }
