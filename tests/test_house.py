@@ -29,6 +29,7 @@ PUBLIC = {
     "select_units",
     "shapley",
     "sobol",
+    "specialisation",
 }
 
 TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner"}

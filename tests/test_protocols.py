@@ -156,11 +156,14 @@ def test_networks_and_layers_are_those_of_the_study(path: Path, request, monkeyp
     assert [site.spec.transform for site in sites] == ["none"] * (len(sites) - 1) + ["softmax"]
 
 
-def test_the_reference_differs_by_that_word_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEUROPROBE_DATA", str(data))
+@pytest.mark.parametrize(("name", "analyses"), [("reference", ["sobol"]), ("reference_shapley", ["shapley"])])
+def test_the_reference_differs_by_that_word_alone(name: str, analyses: list[str]) -> None:
     reference, corrected = (
-        yaml.safe_load((FOLDER / f"cifar_resnet20_{name}.yaml").read_text()) for name in ("reference", "set2")
+        yaml.safe_load((FOLDER / f"cifar_resnet20_{one}.yaml").read_text()) for one in (name, "set2")
     )
+    assert (reference.pop("analyses"), corrected.pop("analyses")) == (analyses, ["sobol", "shapley"])
+    for protocol in (reference, corrected):
+        del protocol["design"]
     assert reference.pop("reference") == "kharyuk2025"
     for options in (corrected["treatment"]["alterations"], reference["treatment"]["alterations"]):
         for item in options:
@@ -175,6 +178,9 @@ def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatc
     protocol = as_given(loaded(path, request, monkeypatch))
     if path in STUDY:
         shrink(protocol, real=label(path).removeprefix("kharyuk2025/") in REAL)
+    elif path in FROM_DATA:
+        protocol["stimuli"]["images"]["limit"] = 16
+        protocol["record"] = {"batch": 16, "device": "cpu"}
     with pytest.warns(UserWarning, match="standard errors rest on 2 blocks"):
         result = npr.run(protocol, tmp_path / "out.zarr", limit=8)
     assert result.attrs["samples"] == 8

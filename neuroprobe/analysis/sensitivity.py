@@ -365,14 +365,14 @@ def quantiles_over_units(index: xr.DataArray, quantiles: Sequence[float]) -> xr.
     return labelled.transpose(names.QUANTILE, ...)
 
 
-def depth_profiles(sobol: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
-    """Depth profiles of all layers of a Sobol result, over (layer, quantile, factor), in the order of recording."""
-    layers = list(recorded_order(sobol))
-    profiles = [depth_profile(sobol[layer].to_dataset(), quantiles) for layer in layers]
+def depth_profiles(group: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
+    """Depth profiles of the layers of a group, over (layer, quantile, factor), in the order of recording."""
+    layers = recorded_order(group)
+    profiles = [depth_profile(group[layer].to_dataset(), quantiles) for layer in layers]
     return xr.concat(profiles, xr.Variable(names.LAYER, np.array(layers, dtype=object)))
 
 
-def recorded_order(sobol: xr.DataTree) -> list[str]:
-    """Layers of a Sobol result in the order of the protocol, where the tree says it; zarr sorts groups by name."""
-    order = {layer: node.attrs.get("depth", 0) for layer, node in sobol.children.items()}
+def recorded_order(group: xr.DataTree) -> list[str]:
+    """Layers of a group in the order of the protocol, where the tree says it; zarr sorts groups by name."""
+    order = {layer: node.attrs.get("depth", 0) for layer, node in group.children.items()}
     return sorted(order, key=lambda layer: order[layer])
