@@ -109,6 +109,7 @@ N_IMPUTED: Final = "n_imputed"
 
 # attributes
 FACTORS: Final = "factors"
+GROUPS: Final = "groups"
 PROVENANCE: Final = "neuroprobe_provenance"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 

@@ -92,6 +92,20 @@ class Rig:
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
         return tuple(factors)
 
+    @cached_property
+    def players(self) -> tuple[Factor, ...]:
+        """What the design swaps: the factors or, where the protocol says so, each of their parameters by itself."""
+        if not self.groups:
+            return self.factors
+        return tuple(player for factor in self.factors for player in factor.players)
+
+    @cached_property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the factor that each player belongs to; empty where the players are the factors."""
+        if self.protocol.design.players == "factors":
+            return ()
+        return tuple(number for number, factor in enumerate(self.factors) for _ in factor.players)
+
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
@@ -100,7 +114,7 @@ class Rig:
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
         """Return the design of the protocol."""
         return PickFreeze(
-            factors=self.factors,
+            factors=self.players,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
@@ -117,7 +131,8 @@ class Rig:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
-        return "subsets" if len(self.factors) <= MAX_ENUMERATED else "walks"
+        few = not self.groups and len(self.factors) <= MAX_ENUMERATED
+        return "subsets" if few else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -164,7 +179,7 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared, estimator=self.shapley)
+                return ShapleyAnalysis(**shared, estimator=self.shapley, groups=self.groups)
             case MomentsOptions():
                 return MomentsAnalysis(**shared)
             case other:

@@ -247,8 +247,11 @@ class ShapleyAnalysis(VarianceAnalysis):
     estimator : str
         ``subsets`` of few independent factors, which give all components of the variance too; ``walks`` of independent
         factors; or ``conditional walks`` of factors that depend on each other.
+    groups : tuple of int
+        Where walks swap parameters of the factors one by one: which factor each belongs to.
     """
 
+    groups: tuple[int, ...] = ()
     name: ClassVar[str] = "shapley"
     summarised: ClassVar[tuple[str, ...]] = (names.SHAPLEY_EFFECT,)
 
@@ -257,13 +260,16 @@ class ShapleyAnalysis(VarianceAnalysis):
         """The sums that are kept."""
         from neuroprobe.statistics.shapley import GodaTerms, SubsetTerms, WalkTerms
 
-        kinds: dict[str, type[Terms]] = {"subsets": SubsetTerms, "walks": WalkTerms, "conditional walks": GodaTerms}
-        return kinds[self.estimator](len(self.factors), drop=self.drop)
+        if self.estimator == "subsets":
+            return SubsetTerms(len(self.factors), drop=self.drop)
+        kinds = {"walks": WalkTerms, "conditional walks": GodaTerms}
+        return kinds[self.estimator](len(self.groups) or len(self.factors), drop=self.drop, groups=self.groups)
 
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        return SHAPLEY_METHODS[self.estimator]
+        summed = "; effects of parameters, which are swapped one at a time, summed per factor" if self.groups else ""
+        return SHAPLEY_METHODS[self.estimator] + summed
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """All subsets, or those before and after each step of the walk."""

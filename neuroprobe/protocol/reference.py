@@ -1,10 +1,12 @@
 """References: a word in a protocol for the choices of another code, each of which is the value of a key of its own.
 
-`SETTINGS` and `OF_ALTERATIONS` say which. They are defaults: what the protocol gives itself stays.
+`SETTINGS`, `OF_ANALYSES` and `OF_ALTERATIONS` say which. They are defaults: what the protocol gives itself stays.
 """
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ SETTINGS: Final[dict[str, dict[tuple[str, ...], Any]]] = {
         ("stimuli", "image"): "redrawn",
         ("treatment", "eight_bit"): True,
     }
+}
+OF_ANALYSES: Final[dict[str, dict[str, dict[tuple[str, ...], Any]]]] = {
+    "kharyuk2025": {"shapley": {("design", "players"): "parameters"}}
 }
 OF_ALTERATIONS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "kharyuk2025": {"erasing": {"outside": "skip"}, "rotation": {"crop": True}}
@@ -36,13 +41,23 @@ def with_reference(value: Any) -> Any:
     name = value.get("reference") if isinstance(value, dict) else None
     if not isinstance(name, str) or name not in SETTINGS:
         return value
-    for path, setting in SETTINGS[name].items():
+    for path, setting in _settings(name, value).items():
         value = _with_default(value, path, setting)
     treatment = value.get("treatment")
     if not isinstance(treatment, dict) or not isinstance(treatment.get("alterations"), list):
         return value
     altered = [_with_options(item, OF_ALTERATIONS[name]) for item in treatment["alterations"]]
     return {**value, "treatment": {**treatment, "alterations": altered}}
+
+
+def _settings(name: str, value: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    """What a reference sets in a protocol that asks for some analyses, by the path of each key."""
+    asked = value.get("analyses")
+    listed = (
+        [next(iter(one), None) if isinstance(one, dict) else one for one in asked] if isinstance(asked, list) else []
+    )
+    of_analyses = (settings for analysis, settings in OF_ANALYSES[name].items() if analysis in listed)
+    return reduce(or_, of_analyses, SETTINGS[name])
 
 
 def _with_default(block: Any, path: tuple[str, ...], setting: Any) -> Any:
@@ -70,7 +85,7 @@ def reference_settings(protocol: Protocol) -> dict[str, Any]:
         return {}
     written = canonical(protocol)
     found = {}
-    for path in SETTINGS[protocol.reference]:
+    for path in _settings(protocol.reference, written):
         value: Any = written
         for key in path:
             value = value and value[key]

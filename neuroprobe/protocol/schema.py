@@ -180,6 +180,7 @@ class DesignSpec(Model):
     samples: Annotated[int, Field(ge=4, le=MAX_SAMPLES)] = 1024
     second_order: bool = True
     replicate: Literal["sample", "image"] = "sample"
+    players: Literal["factors", "parameters"] = "factors"
     scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
 
     @model_validator(mode="after")
@@ -280,6 +281,7 @@ class Protocol(Model):
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
+        self._check_players()
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
                 f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
@@ -307,6 +309,22 @@ class Protocol(Model):
             return
         place = ("analyses", number, "sobol", "estimator")
         raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", options.estimator)
+
+    def _check_players(self) -> None:
+        """Refuse parameters as players where factors have to be swapped, or where nothing would be different."""
+        if self.design.players == "factors":
+            return
+        if self.options("shapley") is None:
+            reason = "Shapley effects only, which `analyses` does not list: leave it out, or add shapley"
+        elif self.options("sobol") is not None:
+            reason = (
+                "Shapley effects only, and Sobol indices of factors have another design: take `players: factors`, or "
+                "ask for Sobol indices in a protocol of their own"
+            )
+        else:
+            return
+        set_by = f" (set by `reference: {self.reference}`)" if self.reference else ""
+        raise problem_at(("design", "players"), f"players: parameters{set_by} concerns {reason}", self.design.players)
 
     def options(self, analysis: str) -> Model | None:
         """Options of an analysis; None where the protocol does not ask for it."""

@@ -14,6 +14,7 @@ PLAIN = {
     "treatment": {
         "alterations": ["erasing", {"name": "rotation", "as": "turn"}, {"name": "hue", "switch": 0.5}],
     },
+    "analyses": ["shapley"],
 }
 REFERENCE = {**PLAIN, "reference": "kharyuk2025"}
 
@@ -22,6 +23,7 @@ KEYS = {
     "subject.preprocess.minmax": (True, False),
     "stimuli.image": ("redrawn", "frozen"),
     "treatment.eight_bit": (True, False),
+    "design.players": ("parameters", "factors"),
     "treatment.alterations.0.outside": ("skip", "clip"),
     "treatment.alterations.1.crop": (True, False),
 }
@@ -82,6 +84,7 @@ def test_settings_are_told() -> None:
         "subject.preprocess.minmax": True,
         "stimuli.image": "frozen",
         "treatment.eight_bit": True,
+        "design.players": "parameters",
         "erasing.outside": "skip",
         "turn.crop": True,
     }
@@ -89,9 +92,23 @@ def test_settings_are_told() -> None:
     assert reference_settings(without)["subject.preprocess.minmax"] is None
 
 
+@pytest.mark.parametrize("analyses", [["sobol"], [{"sobol": {}}], None])
+def test_players_are_set_for_shapley_effects_alone(analyses) -> None:
+    protocol = {key: value for key, value in REFERENCE.items() if key != "analyses"}
+    sobol = load_protocol(protocol | ({"analyses": analyses} if analyses else {}))
+    assert sobol.design.players == "factors"
+    assert "design.players" not in reference_settings(sobol)
+
+
 @pytest.mark.parametrize(
     ("changed", "fragment"),
     [
+        (
+            {"analyses": ["sobol", "shapley"]},
+            "(set by `reference: kharyuk2025`) concerns Shapley effects only, and Sobol",
+        ),
+        ({"analyses": "shapley"}, "analyses: given 'shapley'"),
+        ({"analyses": [3, {}]}, "unknown analysis 3"),
         ({"reference": "kharyuk2024"}, "did you mean 'kharyuk2025'?"),
         ({"reference": ["kharyuk2025"]}, "expected 'kharyuk2025'"),
         ({"stimuli": 3}, "stimuli: given 3"),

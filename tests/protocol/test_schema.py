@@ -381,6 +381,21 @@ def test_read_law_refuses(given, fragment):
     assert fragment in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("analyses", "fragment"),
+    [
+        (["sobol"], "players: parameters concerns Shapley effects only, which `analyses` does not list"),
+        (["sobol", "shapley"], "Sobol indices of factors have another design: take `players: factors`"),
+    ],
+)
+def test_players_are_those_of_shapley_effects(analyses, fragment):
+    protocol = with_value(SMALLEST, "design.players", "parameters")
+    with pytest.raises(ProtocolError) as caught:
+        load_protocol({**protocol, "analyses": analyses})
+    assert fragment in str(caught.value)
+    assert load_protocol({**protocol, "analyses": ["shapley"]}).design.players == "parameters"
+
+
 # order
 
 
