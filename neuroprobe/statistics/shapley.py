@@ -79,12 +79,15 @@ class WalkTerms(Terms):
         rows, dropped = kept_rows(rows, self.drop)
         a, b, before, after = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         whole = a - b
-        effects = self._effects(a, whole, before, after)
-        if self.groups:
-            of_factors, effects = effects, [torch.zeros_like(whole)] * (max(self.groups) + 1)
-            for effect, group in zip(of_factors, self.groups, strict=True):
-                effects[group] = effects[group] + effect
+        effects = self._summed(self._effects(a, whole, before, after))
         return [whole * whole, *effects, a + b, n_active(a, b), *dropped]
+
+    def _summed(self, effects: list[Tensor]) -> list[Tensor]:
+        """Sum the terms of each group."""
+        if not self.groups:
+            return effects
+        members = ([k for k, group in enumerate(self.groups) if group == one] for one in range(max(self.groups) + 1))
+        return [torch.stack([effects[k] for k in group]).sum(0) for group in members]
 
     def _effects(self, a: Tensor, whole: Tensor, before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tensor]:
         return [whole * (one - other) for one, other in zip(before, after, strict=True)]
