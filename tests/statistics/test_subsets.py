@@ -12,7 +12,7 @@ from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations, block_length
 from neuroprobe.statistics.estimators import DifferenceTerms, Terms
-from neuroprobe.statistics.indices import finalize, result_bytes
+from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 from neuroprobe.statistics.shapley import SubsetTerms
 from oracles import G_A, ORACLES, stream_design
@@ -151,13 +151,3 @@ def test_shares_sum_to_one_in_single_precision_and_a_shift_changes_little() -> N
         for name in ("shapley_effect", "component"):
             assert found[-1][name].sum() == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(found[1]["component"], found[0]["component"], atol=1e-4)
-
-
-@pytest.mark.parametrize("d", [1, 3, 4])
-@pytest.mark.parametrize("drop", [False, True])
-def test_bytes_of_the_result(d: int, drop: bool) -> None:
-    terms = SubsetTerms(d, drop=drop)
-    accumulator = PickFreezeAccumulator(terms, 5, 64)
-    accumulator.update(torch.randn(64 * terms.n_rows, 5), torch.arange(64 * terms.n_rows).view(64, -1))
-    found = finalize(accumulator.end_block(), terms)
-    assert {name: value.nbytes for name, value in found.items()} == result_bytes(terms, 5)
