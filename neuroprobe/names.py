@@ -35,6 +35,10 @@ STIMULUS_ID: Final = "stimulus_id"
 # coordinates of units
 UNIT_ID: Final = "unit_id"
 
+# designs, which are the sessions of a run too
+PICK_FREEZE: Final = "pick-freeze"
+TREATMENT_CONTROL: Final = "treatment-control"
+
 # factors that are not alterations
 IMAGE: Final = "image"
 ORDER: Final = "order"

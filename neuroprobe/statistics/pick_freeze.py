@@ -257,8 +257,8 @@ class PickFreezeAccumulator:
     def end_block(self) -> PickFreezeSums:
         """Return the state of the block that ends here, and start the next one."""
         self._fold()
-        if self._n_samples != self.block or self._block_sums is None:
-            raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
+        if not 0 < self._n_samples <= self.block or self._block_sums is None:
+            raise ValueError(f"a block has {self.block} base samples, or less if it is the last: {self._n_samples}")
         kept = self.terms.block_sums(self._block_sums, self._n_samples)
         state = PickFreezeSums(
             kept, self._peak.clone(), self._n_samples, n_ratios=self.terms.n_ratios, drop=self.terms.drop
