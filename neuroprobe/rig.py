@@ -14,7 +14,7 @@ from neuroprobe import names
 from neuroprobe.analysis.sensitivity import ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
+from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError, about
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
@@ -108,8 +108,19 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             single=self.protocol.options("sobol") is not None,
-            walks=self.protocol.options("shapley") is not None,
+            walks=self._shapley in {"walks", "dependent"},
+            subsets=self._shapley == "subsets",
+            copula=self.protocol.treatment.copula,
         )
+
+    @property
+    def _shapley(self) -> str | None:
+        """How Shapley effects are estimated, where they are asked for."""
+        if self.protocol.options("shapley") is None:
+            return None
+        if self.protocol.treatment.dependent:
+            return "dependent"
+        return "subsets" if len(self.factors) <= MAX_ENUMERATED else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -156,7 +167,7 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared)
+                return ShapleyAnalysis(**shared, estimator=self._shapley or "walks")
             case other:
                 raise PlanError(f"no analysis for {type(other).__name__}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.estimators import Terms
     from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 
-METHODS: Final = {  # of Sobol indices
+METHODS: Final = {
     "differences": "products of differences over pick-freeze rows; Saltelli et al. 2010, Jansen 1999, Liu & Owen 2006",
     "salib": "SALib's formulas: S1 Saltelli et al. 2010, ST Jansen 1999, S2 Saltelli 2002",
+    "walks": "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021",
+    "dependent": "walks from A to B, factors drawn jointly given the others under a Gaussian copula; Goda 2021",
+    "subsets": "all subsets of the factors swapped between A and B: every component of the analysis of variance",
 }
 LONG_NAMES: Final = {
     names.FIRST_ORDER: "first-order Sobol index: share of the variance that the factor explains alone",
@@ -29,6 +33,7 @@ LONG_NAMES: Final = {
     names.SECOND_ORDER: "second-order Sobol index: share of the variance of the interaction of a pair alone",
     names.TOTAL_INTERACTION: "total interaction: share of the variance of all interactions that hold a pair",
     names.SHAPLEY_EFFECT: "Shapley effect: share of the variance; those of all factors sum to 1",
+    names.COMPONENT: "share of the variance of the interaction of a subset of factors alone, or of one factor alone",
     names.VARIANCE: "variance of the response under the treatment",
     names.MEAN: "mean response under the treatment",
     names.ACTIVITY_RATE: "share of presentations with a response above 0",
@@ -59,7 +64,8 @@ class VarianceAnalysis(ABC):
     replicate : str
         What blocks replicate: base samples of the same images (``sample``), or images (``image``).
     estimator : str
-        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`.
+        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`, for Shapley effects one of
+        `neuroprobe.statistics.shapley.ESTIMATORS`.
     """
 
     factors: tuple[str, ...]
@@ -77,9 +83,15 @@ class VarianceAnalysis(ABC):
         """The sums that are kept."""
 
     @property
-    @abstractmethod
     def method(self) -> str:
         """How it is estimated, with the source."""
+        return METHODS[self.estimator]
+
+    @property
+    def subsets(self) -> list[str]:
+        """Labels of the subsets of factors that have components: the names of the factors, with + between them."""
+        chosen = itertools.chain(*(itertools.combinations(self.factors, k + 1) for k in range(len(self.factors))))
+        return ["+".join(factors) for factors in chosen]
 
     @abstractmethod
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
@@ -148,11 +160,13 @@ class VarianceAnalysis(ABC):
         variables = {}
         for name, array in arrays.items():
             leading = ((), (names.FACTOR,), (names.FACTOR, names.FACTOR_2))[array.ndim - 1]
+            if name.startswith(names.COMPONENT):
+                leading = (names.SUBSET,)
             described = self._attrs(name) | (error_attrs if name.endswith("_se") else {})
             variables[name] = ((*leading, *dims), array.reshape(array.shape[:-1] + tuple(shape)), described)
-        labels = np.array(self.factors, dtype=object)
+        labels = {names.FACTOR: self.factors, names.FACTOR_2: self.factors, names.SUBSET: self.subsets}
         present = {dim for dims_, _, _ in variables.values() for dim in dims_}
-        axes = {dim: (dim, labels) for dim in (names.FACTOR, names.FACTOR_2) if dim in present}
+        axes = {dim: (dim, np.array(values, dtype=object)) for dim, values in labels.items() if dim in present}
         return xr.Dataset(
             variables,
             {**axes, **coords},
@@ -210,38 +224,29 @@ class SobolAnalysis(VarianceAnalysis):
 
         return ESTIMATORS[self.estimator](len(self.factors), self.second_order, self.total_interaction, self.drop)
 
-    @property
-    def method(self) -> str:
-        """How they are estimated, with the source."""
-        return METHODS[self.estimator]
-
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
-        """A, B, and those with single factors swapped, which come first."""
-        return np.broadcast_to(np.arange(self.terms.n_rows), (len(presentations.sample), self.terms.n_rows))
+        """A, B, and those with single factors swapped."""
+        return presentations.of_sobol
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapleyAnalysis(VarianceAnalysis):
-    """Shapley effects of every recorded unit."""
+    """Shapley effects of every recorded unit, of few factors with all components of its variance."""
 
+    estimator: str = "walks"
     name: ClassVar[str] = "shapley"
     summarised: ClassVar[tuple[str, ...]] = (names.SHAPLEY_EFFECT,)
 
     @cached_property
     def terms(self) -> Terms:
         """The sums that are kept."""
-        from neuroprobe.statistics.shapley import WalkTerms
+        from neuroprobe.statistics.shapley import ESTIMATORS
 
-        return WalkTerms(len(self.factors), drop=self.drop)
-
-    @property
-    def method(self) -> str:
-        """How they are estimated, with the source."""
-        return "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021"
+        return ESTIMATORS[self.estimator](len(self.factors), drop=self.drop)
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
-        """Those before and after each step of the walk."""
-        return presentations.steps
+        """Those before and after each step of the walk, or those of all subsets."""
+        return presentations.of_subsets if self.estimator == "subsets" else presentations.steps
 
 
 def label_convergence(

@@ -53,7 +53,7 @@ def stream_subsets(function, law: Law, d: int, samples: int, *, scramble="auto",
 
     def respond(rows: Presentations) -> np.ndarray:
         y = function(np.stack([rows.values[factor.name] for factor in factors], -1))
-        return y[:, rows.subsets if isinstance(terms, SubsetTerms) else rows.single]
+        return y[:, (rows.of_subsets if isinstance(terms, SubsetTerms) else rows.of_sobol)[0]]
 
     terms = terms or SubsetTerms(d)
     return finalize(stream_design(design, respond, samples, block, terms), terms)
@@ -145,7 +145,7 @@ def test_shares_sum_to_one_in_single_precision_and_a_shift_changes_little() -> N
 
         def respond(rows: Presentations, shift: float = shift) -> np.ndarray:
             x = np.stack([rows.values[factor.name] for factor in BRATLEY.factors], -1)
-            return (BRATLEY.function(x)[:, rows.subsets] + shift).astype(np.float32)
+            return (BRATLEY.function(x)[:, rows.of_subsets[0]] + shift).astype(np.float32)
 
         found.append(finalize(stream_design(design, respond, 512, 64, terms, torch.float32), terms))
         for name in ("shapley_effect", "component"):
