@@ -122,8 +122,9 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             single=self.protocol.options("sobol") is not None,
-            walks=self.shapley == "walks",
+            walks=self.shapley in {"walks", "conditional walks"},
             subsets=self.shapley == "subsets",
+            copula=self.protocol.treatment.copula,
         )
 
     @property
@@ -131,6 +132,8 @@ class Rig:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
+        if self.protocol.treatment.dependent:
+            return "conditional walks"
         few = not self.groups and len(self.factors) <= MAX_ENUMERATED
         return "subsets" if few else "walks"
 

@@ -52,9 +52,9 @@ class Presentations:
         The row of each point of the walk from A to B.
     order : int array (n, d), optional
         The factors in the order in which the walk swaps them.
-    single : int array (2 + d or 2 + 2d,), optional
+    single : int array (n, 2 + d or 2 + 2d), optional
         The rows that Sobol's indices are made of: A, B, each A_<factor> and, with second order, each B_<factor>.
-    subsets : int array (2^d,), optional
+    mixtures : int array (n, 2^d), optional
         The rows that components are made of: A, B, then those that take from B the factors i of which bit i of the
         number is 1, in the order of these numbers.
     """
@@ -68,7 +68,21 @@ class Presentations:
     walk: NDArray[np.int64] | None = None
     order: NDArray[np.int64] | None = None
     single: NDArray[np.int64] | None = None
-    subsets: NDArray[np.int64] | None = None
+    mixtures: NDArray[np.int64] | None = None
+
+    @property
+    def of_sobol(self) -> NDArray[np.int64]:
+        """Rows that Sobol's indices are made of: `single`."""
+        if self.single is None:
+            raise ValueError("these base samples have no rows with single factors swapped")
+        return self.single
+
+    @property
+    def of_subsets(self) -> NDArray[np.int64]:
+        """Rows that components are made of: `mixtures`."""
+        if self.mixtures is None:
+            raise ValueError("these base samples have no rows with all subsets of the factors swapped")
+        return self.mixtures
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -166,11 +180,8 @@ class PickFreeze:
     @cached_property
     def dependent(self) -> tuple[tuple[str, ...], ...]:
         """Groups of factors that depend on each other."""
-        if self.copula is None:
-            return ()
         owner = {item.name: factor.name for factor in self.factors for item in factor.inputs}
-        groups = (dict.fromkeys(owner[self.copula.inputs[i]] for i in group) for group in self.copula.linked)
-        return tuple(tuple(group) for group in groups if len(group) > 1)
+        return () if self.copula is None else self.copula.groups(owner)
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -215,7 +226,7 @@ class PickFreeze:
         return {role: chosen for role, chosen in rows.items() if first[chosen] == role}
 
     @cached_property
-    def _single(self) -> NDArray[np.int64] | None:
+    def _rows_of_sobol(self) -> NDArray[np.int64] | None:
         """Rows that Sobol's indices are made of; among all subsets of one or two factors some of them are the same."""
         if not (self.single or self.subsets):
             return None
@@ -224,10 +235,12 @@ class PickFreeze:
         return np.array([roles.index(role) if role in self._fixed else swapped.index(chosen) for role, chosen in found])
 
     @cached_property
-    def _row_of_subset(self) -> NDArray[np.int64]:
-        """Row that takes the factors i from point B of which bit i of a number is 1, for each number."""
-        code = np.array(list(self._fixed.values())) @ (1 << np.arange(len(self.factors)))
-        return np.argsort(code)
+    def _rows_of_subsets(self) -> NDArray[np.int64] | None:
+        """Rows that components are made of."""
+        if not self.subsets:
+            return None
+        number = np.array(list(self._fixed.values())) @ (1 << np.arange(len(self.factors)))
+        return np.array([0, 1, *number.argsort()[1:-1]])
 
     def from_b(self, sample: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which row takes which factor from point B (n, rows, factors)."""
@@ -277,9 +290,14 @@ class PickFreeze:
             source=self._source(values, len(sample)),
             walk=self._walk(self.order(sample)) if self.walks else None,
             order=self.order(sample) if self.walks else None,
-            single=self._single,
-            subsets=np.concatenate([[0, 1], self._row_of_subset[1:-1]]) if self.subsets else None,
+            single=self._every(self._rows_of_sobol, len(sample)),
+            mixtures=self._every(self._rows_of_subsets, len(sample)),
         )
+
+    @staticmethod
+    def _every(rows: NDArray[np.int64] | None, n_samples: int) -> NDArray[np.int64] | None:
+        """The same rows of every base sample."""
+        return None if rows is None else np.broadcast_to(rows, (n_samples, len(rows)))
 
     def _points(self, start: int, stop: int) -> Array:
         """Points A and B side by side (n, 2p), from one sequence of 2p dimensions."""

@@ -19,10 +19,12 @@ from pydantic import (
 )
 
 from neuroprobe import names
+from neuroprobe.design.dependence import GaussianCopula
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown
 from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.analyses import AnyAnalysis, SobolOptions, SobolSpec
+from neuroprobe.protocol.dependence import DependenceSpec, varying_inputs
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
@@ -138,6 +140,7 @@ class TreatmentSpec(Model):
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
     eight_bit: bool = False
+    dependence: DependenceSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,7 +155,19 @@ class TreatmentSpec(Model):
         if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
             message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}"
             raise problem_at(("order",), message, self.order)
+        _ = self.copula  # refuses what it cannot be
         return self
+
+    @property
+    def copula(self) -> GaussianCopula | None:
+        """How parameters of the alterations depend on each other."""
+        return None if self.dependence is None else self.dependence.copula(self.alterations)
+
+    @property
+    def dependent(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of alterations that depend on each other."""
+        owner = {name: item.label for item in self.alterations for part in varying_inputs(item) for name in part}
+        return () if self.copula is None else self.copula.groups(owner)
 
     @property
     def in_order(self) -> tuple[AlterationSpec, ...]:
@@ -282,6 +297,13 @@ class Protocol(Model):
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
         self._check_players()
+        if self.treatment.dependent and "sobol" in listed:
+            groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
+            message = (
+                "analyses: sobol takes independent alterations, as what one of several dependent ones explains by "
+                f"itself is not defined; treatment.dependence links {groups}: ask for `analyses: [shapley]`"
+            )
+            raise problem_at(("analyses", listed.index("sobol")), message, self.analyses)
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
                 f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
