@@ -31,6 +31,9 @@ CLASS_LABEL: Final = "class_label"
 SOURCE: Final = "source"
 STIMULUS_ID: Final = "stimulus_id"
 
+# the row of a treatment-control design that is not altered
+CONTROL: Final = "control"
+
 # coordinates of units
 UNIT_ID: Final = "unit_id"
 
@@ -106,6 +109,11 @@ def parameter(alteration: str, name: str) -> str:
 def walk(k: int) -> str:
     """Role of a row: point A with the first `k` factors of a permutation taken from point B."""
     return f"walk_{k}"
+
+
+def draw(alteration: str, number: int) -> str:
+    """Role of a treatment-control row: one alteration alone, with the parameters of one draw."""
+    return f"{alteration}_{number}"
 
 
 def altered_by_b(role: str, factor: str) -> str:

@@ -35,8 +35,8 @@ class Presentations:
         Index of each base sample.
     image : int array (n, rows)
         Index of the image of each row.
-    key : int array (n,)
-        Random key of each base sample, shared by its rows.
+    key : int array (n, rows)
+        Random key of each row, for alterations that draw at random.
     values : dict of float array (n, rows)
         Value of every input, by name.
     source : int array (n, rows)
@@ -206,7 +206,8 @@ class PickFreeze:
             roles=self.roles,
             sample=sample,
             image=self._images(sample, values),
-            key=keys(self.seed, "presentation", sample),
+            # rows of a base sample share their noise
+            key=keys(self.seed, "presentation", sample)[:, None].repeat(self.n_rows, axis=1),
             values=values,
             source=self._source(same, from_b),
             walk=self._walk(self.order(sample)) if self.walks else None,

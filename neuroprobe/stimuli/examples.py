@@ -15,7 +15,6 @@ from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment
 
 N_IMAGES: Final = 4
-CONTROL: Final = "control"
 ALL: Final = "all"
 
 
@@ -39,10 +38,10 @@ def example_stimuli(
     index = np.linspace(0, len(images) - 1, n).round().astype(np.int64)
     first = design.presentations(0, n)
     values = {name: torch.from_numpy(value[:, 0]).to(device) for name, value in first.values.items()}
-    key = torch.from_numpy(first.key).to(device)
+    key = torch.from_numpy(first.key[:, 0]).to(device)
     shown = images.load(index).to(device)
     applied = [one.name for one in treatment.applied]
-    labels = [CONTROL, *applied, ALL]
+    labels = [names.CONTROL, *applied, ALL]
     switched_on = [[], *([name] for name in applied), applied]
     stimuli = [
         treatment.apply(
