@@ -42,7 +42,7 @@ from neuroprobe import names
 Array = NDArray[np.float64]
 
 
-def _slices(counts: dict[str, int]) -> dict[str, slice]:
+def slices_of(counts: dict[str, int]) -> dict[str, slice]:
     """Lay quantities out one after the other."""
     stops = itertools.accumulate(counts.values())
     return {name: slice(stop - counts[name], stop) for name, stop in zip(counts, stops, strict=True)}
@@ -88,7 +88,7 @@ class Terms(ABC):
         counts = {names.VARIANCE: 1, **self.shares, names.MEAN: 1, names.ACTIVITY_RATE: 1}
         if self.drop:
             counts[names.N_DROPPED] = 1
-        return _slices(counts)
+        return slices_of(counts)
 
     @property
     def shares(self) -> dict[str, int]:
@@ -180,7 +180,7 @@ class DifferenceTerms(Terms):
     def sample_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Compute the terms in the order of `slices`, up to the factors of `scales`."""
         d = self.n_factors
-        rows, dropped = _kept(rows, self.drop)
+        rows, dropped = kept_rows(rows, self.drop)
         a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         p = [row - a for row in a_i]
         q = [row - b for row in b_i]
@@ -223,7 +223,7 @@ class SaltelliTerms(Terms):
     def _raw(self) -> dict[str, slice]:
         """Where the terms lie: rows, squares of A and B, A + B, activity, then by factor and by pair."""
         d, n_pairs = self.n_factors, len(self.pairs) if self.second_order else 0
-        return _slices(
+        return slices_of(
             {"rows": 1, "squares": 1, "ends": 1, "active": 1, "jansen": d}
             | {"first": d, "first_shift": d, "second": n_pairs, "second_shift": n_pairs}
         )
@@ -320,14 +320,14 @@ class WalkTerms(Terms):
     def sample_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Compute the terms in the order of `slices`, up to the factors of `scales`."""
         d = self.n_factors
-        rows, dropped = _kept(rows, self.drop)
+        rows, dropped = kept_rows(rows, self.drop)
         a, b, before, after = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         whole = a - b
         effects = [whole * (one - other) for one, other in zip(before, after, strict=True)]
         return [whole * whole, *effects, a + b, _n_active(a, b), *dropped]
 
 
-def _kept(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor]]:
+def kept_rows(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor]]:
     """Rows with zeros in place of base samples that are left out, and whether they are, where `drop` says so."""
     if not drop:
         return list(rows), []

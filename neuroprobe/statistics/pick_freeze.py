@@ -121,7 +121,7 @@ class PickFreezeSums:
 
     def _partner(self) -> Tensor:
         """Return the block sums that the cross products are with (n_ratios, units)."""
-        if not self.drop:
+        if not self.drop or not self.n_ratios:
             return self.total[0]
         mean_and_activity = slice(self.n_ratios - 3, self.n_ratios - 1)
         partner = self.total[0].repeat(self.n_ratios, 1)
@@ -256,10 +256,10 @@ class PickFreezeAccumulator:
         self._n_part = 0
 
     def end_block(self) -> PickFreezeSums:
-        """Return the state of the block that ends here, and start the next one."""
+        """Return the state of the block that ends here, and start the next one; the last block may be shorter."""
         self._fold()
-        if self._n_samples != self.block or self._block_sums is None:
-            raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
+        if not 0 < self._n_samples <= self.block or self._block_sums is None:
+            raise ValueError(f"a block has up to {self.block} base samples, received {self._n_samples}")
         kept = self.terms.block_sums(self._block_sums, self._n_samples)
         state = PickFreezeSums(
             kept, self._peak.clone(), self._n_samples, n_ratios=self.terms.n_ratios, drop=self.terms.drop

@@ -302,11 +302,25 @@ def test_coverage_of_the_intervals() -> None:
     assert abs(np.mean(inside) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 60)
 
 
-def test_a_block_that_is_not_full_is_refused() -> None:
-    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 64)
-    accumulator.update(torch.randn(4, 2), torch.arange(4).view(1, 4))
-    with pytest.raises(ValueError, match="64 base samples, received 1"):
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_block_that_is_empty_or_overfull_is_refused(n: int) -> None:
+    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 2)
+    if n:
+        accumulator.update(torch.randn(4 * n, 2), torch.arange(4 * n).view(n, 4))
+    with pytest.raises(ValueError, match=f"up to 2 base samples, received {n}"):
         accumulator.end_block()
+
+
+def test_the_last_block_may_be_shorter() -> None:
+    terms, y = DifferenceTerms(2), torch.randn(100, 6, 3)
+    accumulator = PickFreezeAccumulator(terms, 3, 64)
+    states = []
+    for part in y.split(64):
+        assert accumulator.update(part.flatten(0, 1), torch.arange(6 * len(part)).view(-1, 6))
+        states.append(accumulator.end_block())
+    states[0].merge(states[1])
+    assert (states[0].n_samples, states[0].n_blocks) == (100, 2)
+    np.testing.assert_allclose(states[0].total, sums_of(y, terms).total, rtol=1e-5, atol=1e-5)
 
 
 def test_state_bytes_are_those_of_the_specification() -> None:
