@@ -10,24 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from neuroprobe.statistics.contrast import ContrastTerms, difference, finalize
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums, state_bytes
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, state_bytes
+from oracles import sums_of_rows
 
 DRAWS, ALTERATIONS = 3, 2
 TERMS = ContrastTerms(ALTERATIONS, draws=DRAWS)
-
-
-def sums_of(y: np.ndarray, terms: ContrastTerms = TERMS, block: int = 64, dtype=torch.float64) -> PickFreezeSums:
-    """Accumulate responses (images, rows, units) in blocks of which the last may be shorter."""
-    y = torch.as_tensor(y).to(dtype)
-    accumulator = PickFreezeAccumulator(terms, y.shape[-1], block, dtype=dtype)
-    states = []
-    for part in y.split(block):
-        for piece in part.split(64):
-            assert accumulator.update(piece.flatten(0, 1), torch.arange(piece[..., 0].numel()).view(len(piece), -1))
-        states.append(accumulator.end_block())
-    for state in states[1:]:
-        states[0].merge(PickFreezeSums.from_state(state.state()))
-    return states[0]
 
 
 def made(rng: np.random.Generator, n: int = 150, n_units: int = 40, effect: float = 0.2) -> np.ndarray:
@@ -39,7 +26,7 @@ def made(rng: np.random.Generator, n: int = 150, n_units: int = 40, effect: floa
 
 def test_values_are_those_of_scipy(rng: np.random.Generator) -> None:
     y = made(rng)
-    found = finalize(sums_of(y), TERMS)
+    found = finalize(sums_of_rows(y, TERMS), TERMS)
     control = y[:, 0]
     for a in range(ALTERATIONS):
         treated = y[:, 1 + a * DRAWS : 1 + (a + 1) * DRAWS].mean(1)
@@ -70,7 +57,7 @@ def test_error_of_the_effect_size_is_its_spread_over_repetitions(law, rng: np.ra
     """Of skewed differences too: that of normal ones would be wrong by up to a half."""
     d = law.rvs((400, 4000), random_state=rng)
     terms = ContrastTerms(1)
-    found = finalize(sums_of(np.stack([np.zeros_like(d), d], 1), terms), terms)
+    found = finalize(sums_of_rows(np.stack([np.zeros_like(d), d], 1), terms), terms)
     assert np.median(found["effect_size_se"]) == pytest.approx(found["effect_size"].std(), rel=0.08)
 
 
@@ -78,7 +65,7 @@ def test_error_of_the_effect_size_is_its_spread_over_repetitions(law, rng: np.ra
 @given(st.integers(2, 70), st.integers(1, 64))
 def test_blocks_change_nothing_beyond_rounding(n: int, block: int) -> None:
     y = made(np.random.default_rng(n), n, 5)
-    whole, blocks = finalize(sums_of(y), TERMS), finalize(sums_of(y, block=block), TERMS)
+    whole, blocks = finalize(sums_of_rows(y, TERMS), TERMS), finalize(sums_of_rows(y, TERMS, block=block), TERMS)
     for name, values in whole.items():
         np.testing.assert_allclose(blocks[name], values, rtol=1e-6, atol=1e-9, err_msg=name)
 
@@ -86,16 +73,16 @@ def test_blocks_change_nothing_beyond_rounding(n: int, block: int) -> None:
 def test_draws_do_not_count_as_images(rng: np.random.Generator) -> None:
     """Ten draws of one alteration that are all alike say no more than one."""
     control, treated = rng.normal(0, 1, (2, 30, 1, 20)).astype(np.float32)
-    one = finalize(sums_of(np.concatenate([control, treated], 1), ContrastTerms(1)), ContrastTerms(1))
+    one = finalize(sums_of_rows(np.concatenate([control, treated], 1), ContrastTerms(1)), ContrastTerms(1))
     rows, ten_terms = np.concatenate([control, treated.repeat(10, 1)], 1), ContrastTerms(1, draws=10)
-    ten = finalize(sums_of(rows, ten_terms), ten_terms)
+    ten = finalize(sums_of_rows(rows, ten_terms), ten_terms)
     for name, values in one.items():
         np.testing.assert_allclose(ten[name], values, rtol=1e-9, err_msg=name)
 
 
 def test_no_effect_gives_uniform_p_values(rng: np.random.Generator) -> None:
     y = made(rng, 200, 4000, effect=0.0) + rng.normal(0, 1, (200, TERMS.n_rows, 4000))
-    p = finalize(sums_of(y), TERMS)["p_value"]
+    p = finalize(sums_of_rows(y, TERMS), TERMS)["p_value"]
     assert stats.kstest(p[0, 0], "uniform").pvalue > 1e-4
     # the sign test is discrete: it rejects at most as often as it says
     assert (p[1, 0] < 0.05).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
@@ -108,7 +95,7 @@ def test_units_that_do_not_differ_are_not_defined(rng: np.random.Generator) -> N
     y[..., 0] = 0
     y[:, 1 : 1 + DRAWS, 1] = y[:, :1, 1]
     y[:, 1:, 2] = np.nextafter(y[:, :1, 2], 9)
-    found = finalize(sums_of(y, dtype=torch.float32), TERMS)
+    found = finalize(sums_of_rows(y, TERMS, dtype=torch.float32), TERMS)
     np.testing.assert_array_equal(found["defined"], [[0, 0, 0, 1], [0, 1, 0, 1]])
     undefined = found["defined"] == 0
     for name in ("effect_size", "effect_size_se"):
@@ -125,7 +112,7 @@ def test_an_effect_that_is_the_same_in_all_images_is_no_nan(shift: float, dtype:
     terms = ContrastTerms(1)
     y = torch.rand(40, 1, 3, dtype=dtype, generator=torch.Generator().manual_seed(1)) * torch.tensor([0, 1, 1])
     rows = torch.cat([y, y + shift], 1)
-    found = finalize(sums_of(rows, terms, dtype=dtype), terms)
+    found = finalize(sums_of_rows(rows, terms, dtype=dtype), terms)
     assert (np.sign(found["effect_size"]) == np.sign(shift)).all()
     assert (np.abs(found["effect_size"]) > 1e4).all()
     assert (found["p_value"] < 1e-8).all()
@@ -141,10 +128,10 @@ def test_images_that_are_dropped_do_not_count(rng: np.random.Generator) -> None:
     y[3:8, 2, 0] = np.nan
     y[5:7, 0, 1] = np.inf
     y[:, 0, 2] = np.nan
-    found = finalize(sums_of(y, terms, block=16), terms)
+    found = finalize(sums_of_rows(y, terms, block=16), terms)
     assert found["n_dropped"].tolist() == [5, 2, 90]
     for unit, left_out in ((0, range(3, 8)), (1, range(5, 7))):
-        expected = finalize(sums_of(np.delete(y[..., unit : unit + 1], left_out, 0)), TERMS)
+        expected = finalize(sums_of_rows(np.delete(y[..., unit : unit + 1], left_out, 0), TERMS), TERMS)
         for name, values in expected.items():
             np.testing.assert_allclose(found[name][..., unit], values[..., 0], rtol=1e-6, err_msg=name)
     assert np.isnan(found["p_value"][..., 2]).all()
@@ -160,13 +147,13 @@ def test_responses_that_are_not_finite_are_told(rng: np.random.Generator) -> Non
 
 
 def test_one_image_says_nothing_of_others() -> None:
-    found = finalize(sums_of(np.random.default_rng(0).random((1, TERMS.n_rows, 2))), TERMS)
+    found = finalize(sums_of_rows(np.random.default_rng(0).random((1, TERMS.n_rows, 2)), TERMS), TERMS)
     assert (found["defined"] == 0).all()
     assert np.isnan(found["p_value"]).all()
 
 
 def test_the_state_is_sums_only() -> None:
-    sums = sums_of(made(np.random.default_rng(1), 130, 7))
+    sums = sums_of_rows(made(np.random.default_rng(1), 130, 7), TERMS)
     assert sums.square.shape == sums.cross.shape == (0, 7)
     assert sum(array.nbytes for array in sums.state().values() if array.ndim == 2) == 8 * TERMS.n_sums * 7
     # seven sums per alteration and two of the control: however many images and draws
