@@ -22,6 +22,7 @@ BIN: Final = "bin"
 RANK: Final = "rank"
 THRESHOLD: Final = "threshold"
 TEST: Final = "test"
+MEASURE: Final = "measure"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -68,6 +69,11 @@ CONTROL_MEAN: Final = "control_mean"
 TREATMENT_MEAN: Final = "treatment_mean"
 N_POSITIVE: Final = "n_positive"
 N_NEGATIVE: Final = "n_negative"
+
+# measures of the output of a network
+TOP_1: Final = "top_1"
+TOP_5: Final = "top_5"
+PROBABILITY: Final = "probability"
 N_DROPPED: Final = "n_dropped"
 STIMULUS: Final = "stimulus"
 PARAMETERS: Final = "parameters"
