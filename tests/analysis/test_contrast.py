@@ -24,7 +24,8 @@ def responses(layer: str) -> np.ndarray:
     """Responses (images, rows, units); the first unit is dead."""
     rng = np.random.default_rng(len(layer))
     n_units = int(np.prod(LAYOUTS[layer].shape))
-    y = rng.normal(0, 1, (N, 1, n_units)) + rng.normal(0.3, 0.5, (N, 5, n_units))
+    y = rng.normal(0, 1, (N, 1, n_units)) + rng.normal(0, 0.5, (N, 5, n_units))
+    y[:, 1:] += 0.3
     y[..., 0] = 0
     return y
 
