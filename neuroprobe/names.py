@@ -31,10 +31,15 @@ ROLE: Final = "role"
 IMAGE_ID: Final = "image_id"
 CLASS_LABEL: Final = "class_label"
 SOURCE: Final = "source"
+ARM: Final = "arm"
 STIMULUS_ID: Final = "stimulus_id"
 
 # the row of a treatment-control design that is not altered
 CONTROL: Final = "control"
+
+# designs
+PICK_FREEZE: Final = "pick-freeze"
+TREATMENT_CONTROL: Final = "treatment-control"
 
 # coordinates of units
 UNIT_ID: Final = "unit_id"

@@ -21,6 +21,7 @@ PUBLIC = {
     "Protocol",
     "alteration",
     "check_alteration",
+    "contrast",
     "load_protocol",
     "open_recording",
     "open_result",

@@ -112,6 +112,15 @@ class ContrastAnalysis:
 
         return PickFreezeAccumulator(self.terms, n_units, block, **options)
 
+    def differences(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the differences (images, alterations, units) of responses (images, rows, units), to be ranked."""
+        from neuroprobe.statistics.contrast import difference
+
+        # as the sums have them, but rounded as they are kept
+        control, *treated = np.moveaxis(rows.astype(np.float64), 1, 0)
+        parts = [treated[start : start + self.draws] for start in range(0, len(treated), self.draws)]
+        return np.stack([difference(control, part) for part in parts], axis=1).astype(np.float32)
+
     def finalize(self, sums: PickFreezeSums, ranked: Arrays | None = None) -> dict[str, NDArray[Any]]:
         """Return the contrasts of one layer, without labels.
 

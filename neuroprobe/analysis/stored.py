@@ -18,6 +18,9 @@ from neuroprobe.analysis.units import to_units
 from neuroprobe.errors import ReaderError, unknown_name
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from neuroprobe.analysis.contrast import ContrastAnalysis
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
 PIECE_BYTES: Final = 128 << 20  # of stored responses that are in memory at a time
@@ -84,13 +87,13 @@ def sobol(
     if estimator == "salib":
         _require_salib(analysis)
     nodes = {}
-    for depth, layer, response in _responses(recording, units):
+    for depth, layer, response in stored_responses(recording, units):
         coords = {str(name): array.variable for name, array in response.coords.items()}
         dims, shape = [str(dim) for dim in response.dims[1:]], response.shape[1:]
         if estimator == "salib":
             nodes[layer] = _by_salib(response, analysis, design, dims, shape, coords, depth)
         else:
-            sums = _stream(response, analysis, design)
+            sums = stream(response, analysis, design.n_samples, design.block)
             nodes[layer] = analysis.label(sums, dims, shape, coords, design.scramble, depth)
     return xr.DataTree.from_dict(nodes, name=analysis.name)
 
@@ -105,7 +108,7 @@ def _require_salib(analysis: SobolAnalysis) -> None:
         raise ReaderError("total_interaction: SALib does not compute it; take estimator='differences'")
 
 
-def _responses(recording: xr.DataTree, query: str | None) -> Iterator[tuple[int, str, xr.DataArray]]:
+def stored_responses(recording: xr.DataTree, query: str | None) -> Iterator[tuple[int, str, xr.DataArray]]:
     """Depth, name and response (presentation, …) of each layer, or of its chosen units where it has some."""
     layers = recording.children[names.RESPONSES].children
     in_order = sorted(layers, key=_recorded_place(recording.attrs))
@@ -219,28 +222,46 @@ def _by_salib(
     )
 
 
-def _stream(response: xr.DataArray, analysis: SobolAnalysis, design: _RecordedDesign) -> PickFreezeSums:
-    """Run the responses of one layer through the streaming statistic, some base samples at a time."""
+def stream(
+    response: xr.DataArray,
+    analysis: SobolAnalysis | ContrastAnalysis,
+    n_samples: int,
+    block: int,
+    keep: Callable[[int, NDArray[np.floating]], None] | None = None,
+) -> PickFreezeSums:
+    """Run the responses of one layer through the streaming statistic, some base samples at a time.
+
+    Parameters
+    ----------
+    response : DataArray
+        Presentations first, those of whole base samples one after the other.
+    n_samples, block : int
+        Base samples, and those of a block; the last one may be shorter.
+    keep : callable, optional
+        Gets each piece too: its first base sample, and its responses (samples, rows, units).
+    """
     import torch
 
     from neuroprobe.statistics.pick_freeze import FOLD
     from neuroprobe.statistics.tree import MergeTree, Span
 
-    n_units = int(np.prod(response.shape[1:]))
+    n_rows, n_units = len(response) // n_samples, int(np.prod(response.shape[1:]))
     dtype = torch.float64 if response.dtype == np.float64 else torch.float32
-    accumulator = analysis.accumulator(n_units, design.block, dtype=dtype)
+    accumulator = analysis.accumulator(n_units, block, dtype=dtype)
     tree: MergeTree[PickFreezeSums] = MergeTree()
-    fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * design.n_rows * n_units))
-    step = min(FOLD, design.block, 1 << (fitting.bit_length() - 1))
-    for start in range(0, design.n_samples, design.block):
-        for first in range(start, start + design.block, step):
-            n = min(step, start + design.block - first)
-            rows = response[first * design.n_rows : (first + n) * design.n_rows].values
-            index = torch.arange(n * design.n_rows).view(n, design.n_rows)
-            if not accumulator.update(torch.from_numpy(rows.reshape(len(rows), -1)).to(dtype), index):
+    fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * n_rows * n_units))
+    step = min(FOLD, block, 1 << (fitting.bit_length() - 1))
+    for start in range(0, n_samples, block):
+        stop = min(start + block, n_samples)
+        for first in range(start, stop, step):
+            n = min(step, stop - first)
+            rows = response[first * n_rows : (first + n) * n_rows].values.reshape(n, n_rows, -1)
+            index = torch.arange(n * n_rows).view(n, n_rows)
+            if not accumulator.update(torch.from_numpy(rows).flatten(0, 1).to(dtype), index):
                 raise ReaderError(f"responses of base samples {first} to {first + n - 1} hold NaN or infinity")
-        block = start // design.block
-        tree.add(Span(block, block + 1), accumulator.end_block())
+            if keep is not None:
+                keep(first, rows)
+        tree.add(Span(start // block, start // block + 1), accumulator.end_block())
     (_, sums), *others = tree.nodes()
     for _, right in others:
         sums.merge(right)
