@@ -13,6 +13,7 @@ TOKEN: Final = "token"
 UNIT: Final = "unit"
 FACTOR: Final = "factor"
 FACTOR_2: Final = "factor_2"
+SUBSET: Final = "subset"
 LAYER: Final = "layer"
 SAMPLES: Final = "samples"
 QUANTILE: Final = "quantile"
@@ -37,12 +38,12 @@ STIMULUS_ID: Final = "stimulus_id"
 # the row of a treatment-control design that is not altered
 CONTROL: Final = "control"
 
-# designs
-PICK_FREEZE: Final = "pick-freeze"
-TREATMENT_CONTROL: Final = "treatment-control"
-
 # coordinates of units
 UNIT_ID: Final = "unit_id"
+
+# designs, which are the sessions of a run too
+PICK_FREEZE: Final = "pick-freeze"
+TREATMENT_CONTROL: Final = "treatment-control"
 
 # factors that are not alterations
 IMAGE: Final = "image"
@@ -63,6 +64,8 @@ TOTAL_INTERACTION: Final = "total_interaction"
 VARIANCE: Final = "variance"
 MEAN: Final = "mean"
 SHAPLEY_EFFECT: Final = "shapley_effect"
+COMPONENT: Final = "component"
+COEFFICIENT_OF_VARIATION: Final = "coefficient_of_variation"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
 MEAN_DIFFERENCE: Final = "mean_difference"
@@ -74,11 +77,6 @@ CONTROL_MEAN: Final = "control_mean"
 TREATMENT_MEAN: Final = "treatment_mean"
 N_POSITIVE: Final = "n_positive"
 N_NEGATIVE: Final = "n_negative"
-
-# measures of the output of a network
-TOP_1: Final = "top_1"
-TOP_5: Final = "top_5"
-PROBABILITY: Final = "probability"
 N_DROPPED: Final = "n_dropped"
 STIMULUS: Final = "stimulus"
 PARAMETERS: Final = "parameters"
@@ -96,6 +94,11 @@ N_CONSTANT: Final = "n_constant"
 N_LOST: Final = "n_lost"
 N_RARE: Final = "n_rare"
 N_WITH_DROPPED: Final = "n_with_dropped"
+
+# measures of the output of a network
+TOP_1: Final = "top_1"
+TOP_5: Final = "top_5"
+PROBABILITY: Final = "probability"
 
 # attributes
 PROVENANCE: Final = "neuroprobe_provenance"
@@ -137,6 +140,6 @@ def draw(alteration: str, number: int) -> str:
     return f"{alteration}_{number}"
 
 
-def altered_by_b(role: str, factor: str) -> str:
-    """Role of a pick-freeze row: point A (or B) with one factor taken from the other point."""
-    return f"{role}_{factor}"
+def altered_by_b(role: str, *factors: str) -> str:
+    """Role of a pick-freeze row: point A (or B) with one factor, or several, taken from the other point."""
+    return f"{role}_{'+'.join(factors)}"

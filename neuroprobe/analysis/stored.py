@@ -76,9 +76,9 @@ def sobol(
     design = _recorded_design(recording)
     attrs = recording.attrs
     analysis = SobolAnalysis(
-        design.factors,
-        design.second_order,
-        total_interaction,
+        factors=design.factors,
+        second_order=design.second_order,
+        total_interaction=total_interaction,
         drop=attrs.get("nan") == "drop",
         image=str(attrs.get("image", "frozen")),
         replicate=str(attrs.get("replicate", "sample")),

@@ -45,7 +45,7 @@ def contrast(
         Whether there are signed-rank tests, or for which layers; their differences pass through a temporary file of 4
         bytes per image, alteration and unit.
     correction : str
-        Of p-values: fdr_by, fdr_bh, bonferroni, sidak, holm, holm-sidak or simes-hochberg, by statsmodels.
+        Of p-values: fdr_by, fdr_bh, bonferroni, holm, sidak or holm-sidak, by statsmodels; or none.
     family : str
         ``alteration``: tests of one kind and alteration over all units and layers are corrected together; ``all``:
         those of all alterations.

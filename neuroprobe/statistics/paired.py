@@ -16,8 +16,8 @@ from neuroprobe import names
 
 Array = NDArray[np.float64]
 
-# those of statsmodels that take no parameter beside the p-values, without Hommel's, whose time is quadratic in them
-CORRECTIONS: Final = ("fdr_by", "fdr_bh", "bonferroni", "sidak", "holm", "holm-sidak", "simes-hochberg")
+# as statsmodels names them, of which Hommel's takes a time that is quadratic in the number of tests; or none
+CORRECTIONS: Final = ("fdr_by", "fdr_bh", "bonferroni", "holm", "sidak", "holm-sidak", "none")
 VALUES_AT_A_TIME: Final = 1 << 20  # differences whose ranks are in memory together
 
 
@@ -105,6 +105,8 @@ def adjust(p: Array, method: str) -> Array:
 
     tested = ~np.isnan(p)
     adjusted = np.full(p.shape, np.nan)
-    if tested.any():
+    if method == "none":
+        adjusted[tested] = p[tested]
+    elif tested.any():
         adjusted[tested] = multipletests(p[tested], method=method)[1]
     return adjusted

@@ -99,7 +99,8 @@ def test_corrections_leave_out_what_was_not_tested(method: str, rng: np.random.G
     p[rng.random(p.shape) < 0.2] = np.nan
     found = adjust(p, method)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(p))
-    expected = multipletests(p[~np.isnan(p)], method=method)[1]
+    tested = p[~np.isnan(p)]
+    expected = tested if method == "none" else multipletests(tested, method=method)[1]
     np.testing.assert_array_equal(found[~np.isnan(p)], expected)
     assert (found >= p)[~np.isnan(p)].all()
 

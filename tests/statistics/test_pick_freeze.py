@@ -302,12 +302,12 @@ def test_coverage_of_the_intervals() -> None:
     assert abs(np.mean(inside) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 60)
 
 
-@pytest.mark.parametrize("n", [0, 3])
-def test_a_block_that_is_empty_or_overfull_is_refused(n: int) -> None:
-    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 2)
-    if n:
-        accumulator.update(torch.randn(4 * n, 2), torch.arange(4 * n).view(n, 4))
-    with pytest.raises(ValueError, match=f"up to 2 base samples, received {n}"):
+@pytest.mark.parametrize("n_samples", [0, 5])
+def test_a_block_that_is_empty_or_too_long_is_refused(n_samples: int) -> None:
+    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 4)
+    for _ in range(n_samples):
+        accumulator.update(torch.randn(4, 2), torch.arange(4).view(1, 4))
+    with pytest.raises(ValueError, match=f"a block has 4 base samples, or less if it is the last: {n_samples}"):
         accumulator.end_block()
 
 

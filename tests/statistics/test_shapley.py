@@ -9,9 +9,10 @@ from scipy import stats
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import PickFreeze, block_length
-from neuroprobe.statistics.estimators import DifferenceTerms, WalkTerms
+from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
+from neuroprobe.statistics.shapley import WalkTerms
 from oracles import ORACLES, Oracle, stream_design
 
 SHAPLEY = {
