@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.disk import make_folder, no_room_explained
 from neuroprobe.errors import StoreError
+from neuroprobe.journal import RUN_FOLDER
 from neuroprobe.statistics.paired import signed_ranks
+
+if TYPE_CHECKING:
+    from neuroprobe.rig import Rig
 
 PIECE_BYTES: Final = 64 << 20  # differences that are in memory at a time
 BYTES_OF_ONE: Final = 4
@@ -90,6 +95,17 @@ class DifferenceFile:
             for start in range(0, self.n_units, width):
                 units = slice(start, start + width)
                 yield factor, units, np.array(whole[:, factor, units])
+
+
+def difference_files(path: Path, rig: Rig) -> dict[str, DifferenceFile]:
+    """Files of the layers of a run into a store that are ranked."""
+    return {
+        site.name: DifferenceFile(path / RUN_FOLDER / "differences" / str(number), len(analysis.factors), site.n_units)
+        for analysis in rig.analyses
+        if isinstance(analysis, ContrastAnalysis)
+        for number, site in enumerate(rig.sites)
+        if site.name in analysis.ranks
+    }
 
 
 def units_at_a_time(n_images: int) -> int:

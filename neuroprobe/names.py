@@ -54,6 +54,7 @@ RESPONSES: Final = "responses"
 CONVERGENCE: Final = "convergence"
 STIMULI: Final = "stimuli"
 EXAMPLES: Final = "examples"
+ACCURACY: Final = "accuracy"
 
 # variables
 RESPONSE: Final = "response"

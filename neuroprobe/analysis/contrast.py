@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,7 @@ from neuroprobe import names
 from neuroprobe.analysis.sensitivity import SCOPES
 
 if TYPE_CHECKING:
+    from neuroprobe.design.pick_freeze import Presentations
     from neuroprobe.statistics.contrast import ContrastTerms
     from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 
@@ -97,7 +98,9 @@ class ContrastAnalysis:
     correction: str = "fdr_by"
     family: str = "alteration"
     drop: bool = False
-    name: str = "contrast"
+
+    name: ClassVar[str] = "contrast"
+    summarised: ClassVar[tuple[str, ...]] = ()  # p-values tell of a whole family only
 
     @cached_property
     def terms(self) -> ContrastTerms:
@@ -111,6 +114,11 @@ class ContrastAnalysis:
         from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 
         return PickFreezeAccumulator(self.terms, n_units, block, **options)
+
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """All rows of the design."""
+        n_rows = self.terms.n_rows
+        return np.broadcast_to(np.arange(n_rows), (len(presentations.sample), n_rows))
 
     def differences(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the differences (images, alterations, units) of responses (images, rows, units), to be ranked."""
@@ -138,6 +146,34 @@ class ContrastAnalysis:
             p = np.concatenate([arrays[names.P_VALUE], tested.pop(names.P_VALUE)[None]])
             arrays |= {**tested, names.P_VALUE: p}
         return arrays
+
+    def result_bytes(self, n_units: int, *, ranked: bool = False) -> dict[str, int]:
+        """Bytes of each variable of a layer's result."""
+        d, of_control = len(self.factors), {names.CONTROL_MEAN, names.se(names.CONTROL_MEAN), names.N_DROPPED}
+        with_errors = [names.MEAN_DIFFERENCE, names.EFFECT_SIZE, names.CONTROL_MEAN, names.TREATMENT_MEAN]
+        with_errors += [names.RANK_BISERIAL] if ranked else []
+        plain = [names.N_POSITIVE, names.N_NEGATIVE, *([names.N_DROPPED] if self.drop else [])]
+        numbers = [*with_errors, *map(names.se, with_errors), *plain]
+        sizes = {name: 8 * n_units * (1 if name in of_control else d) for name in numbers}
+        n_tests = len(TESTS) if ranked else len(TESTS) - 1
+        p_values = dict.fromkeys((names.P_VALUE, names.P_ADJUSTED), 8 * n_tests * d * n_units)
+        return sizes | p_values | {names.DEFINED: d * n_units}
+
+    def finalize_bytes(self) -> int:
+        """Bytes that `finalize` takes for a while beside its result."""
+        from neuroprobe.statistics.indices import UNITS_AT_A_TIME
+
+        # the sums, and about as many arrays of moments as of results
+        of_result = sum(self.result_bytes(UNITS_AT_A_TIME, ranked=True).values())
+        return UNITS_AT_A_TIME * 8 * self.terms.n_kept + 2 * of_result
+
+    def summary_bytes(self, n_units: int) -> int:
+        """Bytes that `convergence` takes for a while."""
+        return 0
+
+    def convergence(self, sums: PickFreezeSums) -> dict[str, list[float]]:
+        """Nothing is summarised while a run goes on."""
+        return {}
 
     def adjust(self, p: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
         """Correct the p-values (tests, alterations, units) of all layers for their number, family by family."""

@@ -52,6 +52,8 @@ class Presentations:
         The row of each point of the walk from A to B.
     order : int array (n, d), optional
         The factors in the order in which the walk swaps them.
+    design : str
+        Name of the design.
     single : int array (2 + d or 2 + 2d,), optional
         The rows that Sobol's indices are made of: A, B, each A_<factor> and, with second order, each B_<factor>.
     subsets : int array (2^d,), optional
@@ -67,6 +69,7 @@ class Presentations:
     source: NDArray[np.int64]
     walk: NDArray[np.int64] | None = None
     order: NDArray[np.int64] | None = None
+    design: str = names.PICK_FREEZE
     single: NDArray[np.int64] | None = None
     subsets: NDArray[np.int64] | None = None
 

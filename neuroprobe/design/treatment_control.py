@@ -19,6 +19,12 @@ from neuroprobe.design.pick_freeze import Presentations
 from neuroprobe.design.randomness import keys, uniforms
 
 MAX_DRAWS: Final = 1 << 10
+BLOCK: Final = 64  # images whose sums are merged one by one
+
+
+def images_per_block(n_images: int) -> int:
+    """Images of a block: at least eight blocks where there are images enough, so that a stop loses few."""
+    return min(BLOCK, max(4, 1 << max(0, (n_images // 8).bit_length() - 1)))
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,10 @@ class TreatmentControl:
             is_on[:, rows] = 1
             values[names.switch(factor.name)] = is_on
             for item in factor.inputs:
-                # what an alteration that is off would do is not seen
-                values[item.name] = np.full(shape, item.law.ppf(0.5))
-                values[item.name][:, rows] = item.law.ppf(uniforms(self.seed, f"contrast by {item.name}", draw))
+                # an alteration that is off has the values of its first draw, which are not seen
+                drawn = item.law.ppf(uniforms(self.seed, f"contrast by {item.name}", draw))
+                values[item.name] = drawn[:, :1].repeat(self.n_rows, axis=1)
+                values[item.name][:, rows] = drawn
             if factor.name not in self.random:
                 source[:, rows] = rows.start + self._same([values[item.name][:, rows] for item in factor.inputs])
         return Presentations(
@@ -93,6 +100,7 @@ class TreatmentControl:
             key=key,
             values=values,
             source=source,
+            design=names.TREATMENT_CONTROL,
         )
 
     def _same(self, drawn: list[Array]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from neuroprobe import names
-from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.packing import Design
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment
 
@@ -19,14 +19,15 @@ ALL: Final = "all"
 
 
 def example_stimuli(
-    treatment: Treatment, images: ImageSet, design: PickFreeze, device: torch.device | str = "cpu"
+    treatment: Treatment, images: ImageSet, design: Design, device: torch.device | str = "cpu"
 ) -> xr.Dataset:
     """Show what the treatment does to a few images that are spread over the set.
 
     Parameters
     ----------
-    design : PickFreeze
-        The parameters are those of row A of its first base samples, one for each image; every switch is turned on.
+    design : PickFreeze or TreatmentControl
+        The parameters are those of the first row of its first base samples, one for each image; every switch is
+        turned on.
 
     Returns
     -------
