@@ -197,13 +197,15 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
         listed = ", ".join(skipped[:N_NAMED]) + (", …" if len(skipped) > N_NAMED else "")
         yield f"images left out as broken: {len(skipped):,} ({listed})"
     if rig.session == names.TREATMENT_CONTROL:
-        yield from _contrast_warnings(rig)
+        yield from _contrast_warnings(rig, wanted, samples, layout)
     else:
         yield from _design_warnings(rig, wanted, samples, layout)
     yield from _short_lengths(rig)
 
 
-def _contrast_warnings(rig: Rig) -> Iterator[str]:
+def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
+    if samples != wanted:
+        yield f"{wanted:,} images do not fill blocks of {layout.block}; {samples:,} are shown"
     options = rig.protocol.options("contrast")
     if rig.outcome is None and rig.images.labels is not None and getattr(options, "accuracy", False) == "auto":
         yield (
