@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprobe import plot
     from neuroprobe.analysis.select import select_units
-    from neuroprobe.analysis.stored import sobol
+    from neuroprobe.analysis.specialisation import specialisation
+    from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.analysis.stored_contrast import contrast
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
@@ -34,7 +35,9 @@ _HOMES = {
     "plot": "neuroprobe.plot",
     "run": "neuroprobe.runner",
     "select_units": "neuroprobe.analysis.select",
+    "shapley": "neuroprobe.analysis.stored",
     "sobol": "neuroprobe.analysis.stored",
+    "specialisation": "neuroprobe.analysis.specialisation",
 }
 
 __all__ = [
@@ -51,7 +54,9 @@ __all__ = [
     "plot",
     "run",
     "select_units",
+    "shapley",
     "sobol",
+    "specialisation",
 ]
 
 

@@ -107,6 +107,20 @@ class Rig:
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
         return tuple(factors)
 
+    @cached_property
+    def players(self) -> tuple[Factor, ...]:
+        """What the design swaps: the factors or, where the protocol says so, each of their parameters by itself."""
+        if not self.groups:
+            return self.factors
+        return tuple(player for factor in self.factors for player in factor.players)
+
+    @cached_property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the factor that each player belongs to; empty where the players are the factors."""
+        if self.protocol.design.players == "factors":
+            return ()
+        return tuple(number for number, factor in enumerate(self.factors) for _ in factor.players)
+
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
@@ -119,7 +133,7 @@ class Rig:
             random = tuple(one.name for one in self.treatment.applied if one.alteration.takes_key)
             return TreatmentControl(self.factors, self.protocol.seed, len(self.images), contrast.draws, random)
         return PickFreeze(
-            factors=self.factors,
+            factors=self.players,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
@@ -127,16 +141,17 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             single=self.protocol.options("sobol") is not None,
-            walks=self._shapley == "walks",
-            subsets=self._shapley == "subsets",
+            walks=self.shapley == "walks",
+            subsets=self.shapley == "subsets",
         )
 
     @property
-    def _shapley(self) -> str:
+    def shapley(self) -> str:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
-        return "subsets" if len(self.factors) <= MAX_ENUMERATED else "walks"
+        few = not self.groups and len(self.factors) <= MAX_ENUMERATED
+        return "subsets" if few else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -186,7 +201,7 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared, estimator=self._shapley)
+                return ShapleyAnalysis(**shared, estimator=self.shapley, groups=self.groups)
             case MomentsOptions():
                 return MomentsAnalysis(**shared)
             case other:
@@ -216,7 +231,7 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 def make_treatment(spec: TreatmentSpec) -> Treatment:
     """Make the treatment of a protocol."""
     applied = tuple(Applied(item.label, item.name) for item in spec.in_order)
-    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side))
+    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit)
 
 
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from neuroprobe import names
 from neuroprobe.analysis.contrast import FAMILIES, ContrastAnalysis, LayerLayout
 from neuroprobe.analysis.stored import stored_responses, stream
+from neuroprobe.design.factors import Factor
+from neuroprobe.design.treatment_control import BLOCK, TreatmentControl
 from neuroprobe.errors import ReaderError, unknown_name
 
 if TYPE_CHECKING:
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
-
-BLOCK: Final = 64  # images that are summed before they are merged, where the recording does not say
 
 
 def contrast(
@@ -71,10 +71,10 @@ def contrast(
     for kind, given, known in (("correction", correction, CORRECTIONS), ("family", family, FAMILIES)):
         if given not in known:
             raise ReaderError(unknown_name(kind, given, known))
-    table, design = _recorded_design(recording)
+    table, recorded = _recorded_design(recording)
     analysis = ContrastAnalysis(
-        design.factors,
-        design.draws,
+        tuple(factor.name for factor in recorded.design.factors),
+        recorded.design.draws,
         _ranked_layers(recording, ranks),
         correction,
         family,
@@ -84,8 +84,8 @@ def contrast(
     for _, layer, response in stored_responses(recording, units):
         coords = {str(name): array.variable for name, array in response.coords.items()}
         layouts[layer] = LayerLayout(tuple(map(str, response.dims[1:])), response.shape[1:], coords)
-        found[layer] = _summed(response[table], analysis, design, layer)
-    nodes = analysis.label_layers(layouts, lambda layer: analysis.finalize(*found[layer]), design.n_images)
+        found[layer] = _summed(response[table], analysis, recorded, layer)
+    nodes = analysis.label_layers(layouts, lambda layer: analysis.finalize(*found[layer]), recorded.n_samples)
     return xr.DataTree.from_dict(dict(nodes), name=analysis.name)
 
 
@@ -100,33 +100,30 @@ def _ranked_layers(recording: xr.DataTree, ranks: bool | Sequence[str]) -> tuple
 
 
 def _summed(
-    response: xr.DataArray, analysis: ContrastAnalysis, design: _RecordedDesign, layer: str
+    response: xr.DataArray, analysis: ContrastAnalysis, recorded: _RecordedDesign, layer: str
 ) -> tuple[PickFreezeSums, dict[str, NDArray[np.float64]] | None]:
     """Sums of the responses of one layer, and the ranks of their differences where they are wanted."""
     if layer not in analysis.ranks:
-        return stream(response, analysis, design.n_images, design.block), None
+        return stream(response, analysis, recorded), None
     from neuroprobe.differences import DifferenceFile
 
     with TemporaryDirectory(prefix="neuroprobe-") as folder:
-        file = DifferenceFile(Path(folder) / "differences", len(design.factors), int(np.prod(response.shape[1:])))
-        sums = stream(
-            response,
-            analysis,
-            design.n_images,
-            design.block,
-            lambda first, rows: file.write(first, analysis.differences(rows)),
-        )
-        return sums, file.ranked(design.n_images)
+        file = DifferenceFile(Path(folder) / "differences", len(analysis.factors), int(np.prod(response.shape[1:])))
+        sums = stream(response, analysis, recorded, lambda first, rows: file.write(first, analysis.differences(rows)))
+        return sums, file.ranked(recorded.n_samples)
 
 
 @dataclass(frozen=True)
 class _RecordedDesign:
     """The treatment-control design of a recording, read off its presentation table."""
 
-    factors: tuple[str, ...]
-    draws: int
-    n_images: int
+    design: TreatmentControl
     block: int
+
+    @property
+    def n_samples(self) -> int:
+        """Images."""
+        return self.design.n_images
 
 
 def _recorded_design(recording: xr.DataTree) -> tuple[slice, _RecordedDesign]:
@@ -149,8 +146,10 @@ def _recorded_design(recording: xr.DataTree) -> tuple[slice, _RecordedDesign]:
     drawn = [one.rpartition("_")[0] for one in role[1:n_rows].tolist()]
     factors = tuple(dict.fromkeys(drawn))
     draws = drawn.count(drawn[0]) if drawn else 0
-    roles = [names.CONTROL, *(names.draw(factor, k) for factor in factors for k in range(draws))]
     n_images = len(role) // n_rows
+    # the laws of its parameters do not matter any more
+    design = TreatmentControl(tuple(Factor(factor, ()) for factor in factors), 0, n_images, draws)
+    roles = list(design.roles)
     if (
         len(roles) != n_rows
         or len(roles) == 1
@@ -163,4 +162,4 @@ def _recorded_design(recording: xr.DataTree) -> tuple[slice, _RecordedDesign]:
             f"presentations are not whole images in order (roles begin {role[:4].tolist()}, expected {roles[:4]}): "
             "leave the presentations as they were recorded; choose units, not presentations"
         )
-    return part, _RecordedDesign(factors, draws, n_images, int(recording.attrs.get("block", BLOCK)))
+    return part, _RecordedDesign(design, int(recording.attrs.get("block", BLOCK)))

@@ -26,6 +26,7 @@ from neuroprobe.protocol.analyses import AnyAnalysis, ContrastOptions, ContrastS
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
+from neuroprobe.protocol.reference import Reference, with_reference
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
@@ -46,10 +47,18 @@ def _weights(value: str, info: ValidationInfo) -> str:
 
 
 class Preprocess(Model):
-    """Standardisation of the channels of images in [0, 1]."""
+    """Standardisation of the channels of images in [0, 1]; what is not given is the network's own.
 
-    mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+    Attributes
+    ----------
+    mean, std : list of float, optional
+    minmax : bool
+        Whether each channel of every image, altered as it is shown, is stretched to [0, 1] before.
+    """
+
+    mean: list[float] | None = Field(default=None, min_length=3, max_length=3)
+    std: list[PositiveFloat] | None = Field(default=None, min_length=3, max_length=3)
+    minmax: bool = False
 
 
 class LayerSpec(Model):
@@ -128,6 +137,7 @@ class TreatmentSpec(Model):
     alterations: list[AlterationSpec] = Field(min_length=1)
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
+    eight_bit: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -170,6 +180,7 @@ class DesignSpec(Model):
     samples: Annotated[int, Field(ge=4, le=MAX_SAMPLES)] = 1024
     second_order: bool = True
     replicate: Literal["sample", "image"] = "sample"
+    players: Literal["factors", "parameters"] = "factors"
     scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
 
     @model_validator(mode="after")
@@ -223,6 +234,7 @@ class Protocol(Model):
 
     neuroprobe: Literal[1]
     title: str = ""
+    reference: Reference | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
@@ -242,6 +254,11 @@ class Protocol(Model):
         """Note where in its file each part stands."""
         self._places = places
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refer(cls, value: Any) -> Any:
+        return with_reference(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -271,6 +288,7 @@ class Protocol(Model):
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
         self._check_contrast()
+        self._check_players()
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
                 f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
@@ -316,6 +334,22 @@ class Protocol(Model):
                 "contrast a protocol of its own, or store none"
             )
             raise problem_at(("record", "store"), message, self.record.store)
+
+    def _check_players(self) -> None:
+        """Refuse parameters as players where factors have to be swapped, or where nothing would be different."""
+        if self.design.players == "factors":
+            return
+        if self.options("shapley") is None:
+            reason = "Shapley effects only, which `analyses` does not list: leave it out, or add shapley"
+        elif self.options("sobol") is not None:
+            reason = (
+                "Shapley effects only, and Sobol indices of factors have another design: take `players: factors`, or "
+                "ask for Sobol indices in a protocol of their own"
+            )
+        else:
+            return
+        set_by = f" (set by `reference: {self.reference}`)" if self.reference else ""
+        raise problem_at(("design", "players"), f"players: parameters{set_by} concerns {reason}", self.design.players)
 
     def options(self, analysis: str) -> Model | None:
         """Options of an analysis; None where the protocol does not ask for it."""
