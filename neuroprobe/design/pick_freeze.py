@@ -42,8 +42,8 @@ class Presentations:
         Index of each base sample.
     image : int array (n, rows)
         Index of the image of each row.
-    key : int array (n,)
-        Random key of each base sample, shared by its rows.
+    key : int array (n, rows)
+        Random key of each row, for alterations that draw at random.
     values : dict of float array (n, rows)
         Value of every input, by name.
     source : int array (n, rows)
@@ -52,6 +52,8 @@ class Presentations:
         The row of each point of the walk from A to B.
     order : int array (n, d), optional
         The factors in the order in which the walk swaps them.
+    design : str
+        Name of the design.
     single : int array (n, 2 + d or 2 + 2d), optional
         The rows that Sobol's indices are made of: A, B, each A_<factor> and, with second order, each B_<factor>.
     mixtures : int array (n, 2^d), optional
@@ -67,6 +69,7 @@ class Presentations:
     source: NDArray[np.int64]
     walk: NDArray[np.int64] | None = None
     order: NDArray[np.int64] | None = None
+    design: str = names.PICK_FREEZE
     single: NDArray[np.int64] | None = None
     mixtures: NDArray[np.int64] | None = None
 
@@ -285,7 +288,8 @@ class PickFreeze:
             roles=self.roles,
             sample=sample,
             image=self._images(sample, values),
-            key=keys(self.seed, "presentation", sample),
+            # rows of a base sample share their noise
+            key=keys(self.seed, "presentation", sample)[:, None].repeat(self.n_rows, axis=1),
             values=values,
             source=self._source(values, len(sample)),
             walk=self._walk(self.order(sample)) if self.walks else None,

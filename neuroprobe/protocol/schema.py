@@ -21,9 +21,9 @@ from pydantic import (
 from neuroprobe import names
 from neuroprobe.design.dependence import GaussianCopula
 from neuroprobe.design.pick_freeze import is_power_of_two
-from neuroprobe.errors import closest, shown
+from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.alteration import AlterationSpec
-from neuroprobe.protocol.analyses import AnyAnalysis, SobolOptions, SobolSpec
+from neuroprobe.protocol.analyses import AnyAnalysis, ContrastOptions, ContrastSpec, SobolOptions, SobolSpec
 from neuroprobe.protocol.dependence import DependenceSpec, varying_inputs
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
@@ -290,12 +290,19 @@ class Protocol(Model):
                     f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
                 )
                 raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
+            if item.constant and any(analysis.name != "contrast" for analysis in self.analyses):
+                message = (
+                    f"alteration {item.name!r} is constant under `switch: {item.switch}`: it cannot explain any "
+                    "variance; give it a switch between 0 and 1, or a law to one of its parameters"
+                )
+                raise problem_at(("treatment", "alterations", number), message, item)
         listed = [analysis.name for analysis in self.analyses]
         for number, name in enumerate(listed):
             if name in listed[:number]:
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
+        self._check_contrast()
         self._check_players()
         if self.treatment.dependent and "sobol" in listed:
             groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
@@ -331,6 +338,24 @@ class Protocol(Model):
             return
         place = ("analyses", number, "sobol", "estimator")
         raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", options.estimator)
+
+    def _check_contrast(self) -> None:
+        """Refuse ranks of layers that are not recorded, and responses to two designs in one store."""
+        number = next((i for i, analysis in enumerate(self.analyses) if isinstance(analysis, ContrastSpec)), 0)
+        options = self.options("contrast")
+        if not isinstance(options, ContrastOptions):
+            return
+        recorded = [layer.name for layer in self.subject.layers]
+        for place, layer in enumerate(options.ranks or ()):
+            if layer not in recorded:
+                message = "ranks: " + unknown_name("layer", layer, recorded)
+                raise problem_at(("analyses", number, "contrast", "ranks", place), message, layer)
+        if self.record.store != "none" and len(self.analyses) > 1:
+            message = (
+                "store: responses to the designs of contrast and of other analyses have no place in one store; give "
+                "contrast a protocol of its own, or store none"
+            )
+            raise problem_at(("record", "store"), message, self.record.store)
 
     def _check_players(self) -> None:
         """Refuse parameters as players where factors have to be swapped, or where nothing would be different."""

@@ -27,12 +27,15 @@ class Subject:
         As the protocol names it.
     digest : str
         Hash of the weights.
+    classes : tuple of str
+        Class of each output, as the network's usual weights declare them.
     """
 
     network: nn.Module
     preprocessing: Preprocessing
     name: str
     digest: str
+    classes: tuple[str, ...] = ()
 
     def prepare(self, images: Tensor) -> Tensor:
         """Standardise images in [0, 1] as the network expects them."""
@@ -84,7 +87,7 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
         given |= {name: tuple(given[name]) for name in ("mean", "std") if name in given}
         preprocessing = replace(preprocessing, **given)
     digest = weights_hash(network)
-    return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest)
+    return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest, source.classes)
 
 
 def _set_weights(network: nn.Module, source: NetworkSource, spec: SubjectSpec, seed: int, *, mine: bool) -> None:
