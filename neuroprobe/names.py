@@ -36,6 +36,8 @@ UNIT_ID: Final = "unit_id"
 
 # factors that are not alterations
 IMAGE: Final = "image"
+CLASS: Final = "class"
+PARTITION: Final = "partition"
 ORDER: Final = "order"
 
 # groups of a store
@@ -101,6 +103,11 @@ def switch(alteration: str) -> str:
 def parameter(alteration: str, name: str) -> str:
     """Name of the coordinate of an alteration's parameter."""
     return f"{alteration}_{name}"
+
+
+def draw(level: str) -> str:
+    """Name of the coordinate of the number in [0, 1) that picks an image, or its class or partition, by rank."""
+    return f"{level}_u"
 
 
 def walk(k: int) -> str:

@@ -29,6 +29,7 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "stimulus_hash": rig.images.digest,
         "n_images": len(rig.images),
         "n_skipped": rig.images.n_skipped,
+        "images_of_classes": None if rig.nested is None else rig.nested.sizes,
         "image_shape": list(rig.images.shape),
         "device": str(rig.device),
         "dtype": "float32",
@@ -51,7 +52,7 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         # 0: one scrambled sequence
         "scramble": layout.scramble or 0,
         "nan": rig.protocol.record.nan,
-        "image": rig.protocol.stimuli.image,
+        "image": rig.protocol.stimuli.image_law,
         "replicate": rig.protocol.design.replicate,
         "second_order": int(rig.protocol.design.second_order),
         names.PROVENANCE: json.dumps(details),

@@ -14,6 +14,7 @@ from neuroprobe import names
 from neuroprobe.analysis.sensitivity import SobolAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
+from neuroprobe.design.nested_images import NestedImages
 from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError, about
 from neuroprobe.probe.capture import check_network, find_sites
@@ -23,6 +24,7 @@ from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
     Folder,
+    ImageFactors,
     ImageSource,
     Photographs,
     StoredImages,
@@ -34,6 +36,7 @@ from neuroprobe.stimuli.datasets import open_dataset
 from neuroprobe.stimuli.decoding import Framing
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.images import ImageSet, Source
+from neuroprobe.stimuli.levels import nest_images
 from neuroprobe.stimuli.photographs import open_photographs
 from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
@@ -53,6 +56,8 @@ class Rig:
     images : ImageSet
     treatment : Treatment
     sites : tuple of Site
+    nested : NestedImages, optional
+        The levels of the set of images, where some of them are factors.
     """
 
     protocol: Protocol
@@ -61,6 +66,7 @@ class Rig:
     images: ImageSet
     treatment: Treatment
     sites: tuple[Site, ...]
+    nested: NestedImages | None = None
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
@@ -73,6 +79,8 @@ class Rig:
         if self.protocol.stimuli.image == "factor":
             law = Law("integers", (0, len(self.images) - 1))
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
+        if self.nested is not None and isinstance(self.protocol.stimuli.image, ImageFactors):
+            factors += self.nested.factors(self.protocol.stimuli.image.factors)
         return tuple(factors)
 
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
@@ -85,6 +93,7 @@ class Rig:
             scramble=scramble,
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
+            nested=self.nested,
         )
 
     @cached_property
@@ -118,7 +127,7 @@ class Rig:
             second_order=self.protocol.design.second_order,
             total_interaction=self.protocol.sobol.total_interaction,
             drop=self.protocol.record.nan == "drop",
-            image=self.protocol.stimuli.image,
+            image=self.protocol.stimuli.image_law,
             replicate=self.protocol.design.replicate,
             estimator=self.protocol.sobol.estimator,
         )
@@ -211,4 +220,6 @@ def open_rig(protocol: Protocol) -> Rig:
             check_network(subject.network, sites, tried, subject.name, allow_nan=protocol.record.nan == "drop")
         if protocol.stimuli.image == "factor" and len(images) < 2:
             raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
-    return Rig(protocol, device, subject, images, make_treatment(protocol.treatment), sites)
+        with about("stimuli", "image"):
+            nested = nest_images(images, protocol.stimuli)
+    return Rig(protocol, device, subject, images, make_treatment(protocol.treatment), sites, nested)

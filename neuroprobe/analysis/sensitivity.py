@@ -35,6 +35,8 @@ LONG_NAMES: Final = {
 SCOPES: Final = {
     "frozen": "these images",
     "factor": "images drawn from this set",
+    "factors": "images drawn from this set",
+    "frozen rank": "images drawn from this set",
     "redrawn": "images drawn from this set",
     "replicated": "new images of the same kind",
 }
@@ -51,7 +53,7 @@ class SobolAnalysis:
     second_order, total_interaction, drop : bool
         See `neuroprobe.statistics.estimators.Terms`.
     image : str
-        What the image is in the design: frozen, factor or redrawn.
+        What the image is in the design: a key of `SCOPES`, but ``replicated``.
     replicate : str
         What blocks replicate: base samples of the same images (``sample``), or images (``image``).
     estimator : str

@@ -96,7 +96,7 @@ def sobol(
 
 
 def _require_salib(analysis: SobolAnalysis) -> None:
-    if analysis.image == "frozen":
+    if analysis.image.startswith("frozen"):
         raise ReaderError(
             "estimator: SALib's formulas do not go with frozen images: their denominator holds the variance between "
             "images; take estimator='differences', or record with `image: factor`"

@@ -18,6 +18,7 @@ from scipy.stats import qmc
 
 from neuroprobe import names
 from neuroprobe.design.factors import Array, Factor
+from neuroprobe.design.nested_images import LEVELS, NestedImages
 from neuroprobe.design.randomness import generator, keys
 
 HALF_STEP = 2.0**-31  # scipy's points are multiples of 2⁻³⁰ from 0: centred, no law is asked for its value at 0 or 1
@@ -108,6 +109,8 @@ class PickFreeze:
         Whether every row shows an image of its own.
     groups : ImageGroups, optional
         Where each block of base samples shows images that no other block shows.
+    nested : NestedImages, optional
+        Where levels of the set of images are factors. An image whose rank is none has one rank per base sample.
     single : bool
         Whether there are rows with single factors swapped, as Sobol indices need.
     walks : bool
@@ -122,6 +125,7 @@ class PickFreeze:
     scramble: int | None = None
     redrawn: bool = False
     groups: ImageGroups | None = None
+    nested: NestedImages | None = None
     single: bool = True
     walks: bool = False
 
@@ -202,13 +206,14 @@ class PickFreeze:
             swapped = from_b[:, :, index]
             for item in factor.inputs:
                 values[item.name] = np.where(swapped, b[item.name][:, None], a[item.name][:, None])
+        image = self._images(sample, values)
         return Presentations(
             roles=self.roles,
             sample=sample,
-            image=self._images(sample, values),
+            image=image,
             key=keys(self.seed, "presentation", sample),
             values=values,
-            source=self._source(same, from_b),
+            source=self._source(same, from_b, image),
             walk=self._walk(self.order(sample)) if self.walks else None,
             order=self.order(sample) if self.walks else None,
         )
@@ -243,6 +248,8 @@ class PickFreeze:
 
     def _images(self, sample: NDArray[np.int64], values: dict[str, Array]) -> NDArray[np.int64]:
         shape = (len(sample), self.n_rows)
+        if self.nested is not None:
+            return self.nested.images({names.draw(names.IMAGE): self._ranks(sample)[:, None], **values})
         if names.IMAGE in values:
             return values[names.IMAGE].astype(np.int64)
         if self.redrawn:
@@ -257,6 +264,13 @@ class PickFreeze:
                 members = self._members(one, self.groups.n_groups)
                 image[block == one] = self._in_cycles(sample[block == one] - one * self.groups.block, members, one)
         return np.broadcast_to(image[:, None], shape).copy()
+
+    def _ranks(self, sample: NDArray[np.int64]) -> Array:
+        """Numbers in [0, 1) that pick an image within its class, one per base sample, balanced over them."""
+        assert self.nested is not None
+        n = self.nested.n_ranks
+        # uniform within its stretch: classes of other sizes have other stretches
+        return (self._in_cycles(sample, np.arange(n)) + keys(self.seed, "rank of the image", sample) / 2.0**63) / n
 
     def _members(self, group: int, n_groups: int) -> NDArray[np.int64]:
         """Images of a group; groups are equally large, to one image."""
@@ -273,13 +287,23 @@ class PickFreeze:
             image[cycle == one] = members[order[place[cycle == one]]]
         return image
 
-    def _source(self, same: NDArray[np.bool_], from_b: NDArray[np.bool_]) -> NDArray[np.int64]:
+    @cached_property
+    def _picks_image(self) -> NDArray[np.bool_]:
+        """Factors that do nothing but pick the image."""
+        picking = set() if self.nested is None else {names.draw(level) for level in LEVELS}
+        return np.array([picking.issuperset(item.name for item in factor.inputs) for factor in self.factors])
+
+    def _source(
+        self, same: NDArray[np.bool_], from_b: NDArray[np.bool_], image: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """First row of each base sample that shows the same stimulus as each row (n, rows)."""
         if self.redrawn:
             return np.broadcast_to(np.arange(self.n_rows), (len(same), self.n_rows)).copy()
-        # a factor with the same value at A and B cannot tell rows apart
-        different = from_b & ~same[:, None, :]
+        # a factor with the same value at A and B cannot tell rows apart, and one that picks the image does so by it
+        different = from_b & ~(same | self._picks_image)[:, None, :]
         equal = (different[:, :, None, :] == different[:, None, :, :]).all(-1)
+        if self.nested is not None:
+            equal &= image[:, :, None] == image[:, None, :]
         return np.asarray(equal.argmax(-1), dtype=np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -22,13 +23,19 @@ from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.alteration import AlterationSpec
-from neuroprobe.protocol.images import AnyImages, ImageSource
+from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
-TAKEN = (names.IMAGE, names.ORDER, names.LAYER)  # what results and their pictures name by these words
+TAKEN = (
+    names.IMAGE,
+    names.CLASS,
+    names.PARTITION,
+    names.ORDER,
+    names.LAYER,
+)  # what results and their pictures name by these words
 MAX_SEED = 2**63 - 1  # what result files hold
 MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
 MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
@@ -96,11 +103,47 @@ class SubjectSpec(Model):
         return self
 
 
+def _image(value: Any) -> Any:
+    words = ("frozen", "factor", "redrawn")
+    if isinstance(value, dict | ImageFactors) or value in words:
+        return value
+    raise problem(
+        f"image: given {shown(value)}{closest(value, words)}, expected frozen, factor, redrawn, or "
+        "{factors: [partition, class, image]}"
+    )
+
+
 class StimuliSpec(Model):
     """Which images are shown, and what the image is in the design."""
 
     images: AnyImages
-    image: Literal["frozen", "factor", "redrawn"] = "frozen"
+    image: Annotated[Literal["frozen", "factor", "redrawn"] | ImageFactors, BeforeValidator(_image)] = "frozen"
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Self:
+        given = [source.probability for source in self.sources if source.probability is not None]
+        if given and not (isinstance(self.image, ImageFactors) and len(self.sources) > 1):
+            message = (
+                "probability: goes with several sources of which images are drawn as factors: leave it out, or write "
+                "`image: {factors: [partition, class, image]}`"
+            )
+            raise problem_at(("images",), message, given)
+        if given and (len(given) < len(self.sources) or not math.isclose(sum(given), 1, abs_tol=1e-6)):
+            message = (
+                f"probability: given {shown(given)}, expected one per source, {len(self.sources)} that add up to 1"
+            )
+            raise problem_at(("images",), message, given)
+        if isinstance(self.image, ImageFactors) and names.PARTITION in self.image.factors and len(self.sources) < 2:
+            message = "factors: partition tells sources of images apart, received one: list several, or leave it out"
+            raise problem_at(("image", "factors"), message, self.image.factors)
+        return self
+
+    @property
+    def image_law(self) -> str:
+        """What the image is in the design, in the words of `analysis.sensitivity.SCOPES`."""
+        if not isinstance(self.image, ImageFactors):
+            return self.image
+        return "factors" if names.IMAGE in self.image.factors else "frozen rank"
 
     @property
     def sources(self) -> list[ImageSource]:
@@ -299,8 +342,8 @@ class Protocol(Model):
         self._check_estimator()
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
-                f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
-                "has images of its own already: leave replicate out"
+                f"replicate: image takes frozen images, received image: {self.stimuli.image_law}, where every base "
+                "sample has images of its own already: leave replicate out"
             )
             raise problem_at(("design", "replicate"), message, self.design.replicate)
         return self
@@ -309,7 +352,7 @@ class Protocol(Model):
         """Refuse SALib's formulas where they are wrong, or where it has none."""
         if self.sobol.estimator != "salib":
             return
-        if self.stimuli.image == "frozen":
+        if self.stimuli.image_law.startswith("frozen"):
             reason = (
                 "frozen images: their denominator holds the variance between images, so that no index would be one "
                 "within images; take estimator: differences, or image: factor"
