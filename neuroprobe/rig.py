@@ -31,6 +31,7 @@ from neuroprobe.protocol.images import (
     source_names,
 )
 from neuroprobe.protocol.schema import AlterationSpec, Protocol, StimuliSpec, TreatmentSpec
+from neuroprobe.protocol.sets import require_set
 from neuroprobe.stimuli.arrays import open_array
 from neuroprobe.stimuli.datasets import open_dataset
 from neuroprobe.stimuli.decoding import Framing
@@ -204,9 +205,12 @@ def open_rig(protocol: Protocol) -> Rig:
 
     Raises
     ------
+    ProtocolError
+        If it has several sets of alterations and none was chosen.
     SubjectError, ReaderError, PlanError, ResponseError
         If something is missing, broken, or cannot be recorded; with its place in the protocol's file.
     """
+    require_set(protocol)
     with protocol.places.told():
         device = choose_device(protocol.record.device)
         with about("subject"):

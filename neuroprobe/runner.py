@@ -39,12 +39,21 @@ OPENING = "while the network and the images were opened"
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
 
 
-def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, memory: str | int | None = None) -> Plan:
+def plan(
+    protocol: Source,
+    *,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
+    limit: int | None = None,
+    measure: bool = True,
+    memory: str | int | None = None,
+) -> Plan:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
     ----------
     protocol : path, mapping or Protocol
+    set : str, optional
+        Which of its sets of alterations, where it has several.
     limit : int, optional
         Base samples, where fewer than the protocol's are wanted.
     measure : bool
@@ -64,7 +73,7 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, me
     """
     given = None if memory is None else parse_bytes(memory)
     with explained_shortage(lambda: OPENING):
-        rig = open_rig(load_protocol(protocol))
+        rig = open_rig(load_protocol(protocol, set))
     budget = find_budget(given, rig.device)
     made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
     require_memory(made, rig, budget, limit=limit)
@@ -79,6 +88,7 @@ def run(
     protocol: Source,
     out: str | os.PathLike[str],
     *,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
     overwrite: bool = False,
     limit: int | None = None,
     listener: Listener | None = None,
@@ -91,6 +101,8 @@ def run(
     protocol : path, mapping or Protocol
     out : path
         Zarr store of the result. One that the same protocol wrote is gone on with.
+    set : str, optional
+        Which of the protocol's sets of alterations is run, where it has several.
     overwrite : bool
         Whether a result at `out` is deleted first.
     limit : int, optional
@@ -117,7 +129,7 @@ def run(
     -----
     Interrupting loses at most one shard. Numbers do not depend on where a run was interrupted or extended.
     """
-    checked, given = load_protocol(protocol), None if memory is None else parse_bytes(memory)
+    checked, given = load_protocol(protocol, set), None if memory is None else parse_bytes(memory)
     path = Path(out)
     require_no_other(path)
     found = None if overwrite else read_header(path)

@@ -165,9 +165,19 @@ def _order(value: Any) -> Any:
 
 
 class TreatmentSpec(Model):
-    """How the images are altered, all alterations at once."""
+    """How the images are altered, all alterations at once, or those of one set at once.
+
+    Attributes
+    ----------
+    sets : dict, optional
+        Name → labels of the alterations that are applied together, in their order; each set is a run of its own.
+    chosen : str, optional
+        The set that is run, written as ``set``.
+    """
 
     alterations: list[AlterationSpec] = Field(min_length=1)
+    sets: dict[str, Annotated[list[str], Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    chosen: str | None = Field(default=None, alias="set")
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
 
@@ -181,9 +191,30 @@ class TreatmentSpec(Model):
             raise problem_at(
                 ("order",), f"order: given {shown(self.order)}, expected each of {listed} once", self.order
             )
-        if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
-            message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}"
+        for together in [listed] if self.sets is None else self.sets.values():
+            if self.order == "factor" and not 2 <= len(together) <= MAX_ORDERED:
+                message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(together)}"
+                raise problem_at(("order",), message, self.order)
+        return self
+
+    @model_validator(mode="after")
+    def _sets_consistent(self) -> Self:
+        sets, labels = self.sets or {}, [item.label for item in self.alterations]
+        if self.chosen is not None and self.chosen not in sets:
+            raise problem_at(("set",), unknown_name("set", self.chosen, sets), self.chosen)
+        if sets and isinstance(self.order, list):
+            message = "order: a list does not go with sets, which are applied in their own order: leave it out"
             raise problem_at(("order",), message, self.order)
+        home: dict[str, str] = {}
+        for name, together in sets.items():
+            for number, label in enumerate(together):
+                place = ("sets", name, number)
+                if label not in labels:
+                    raise problem_at(place, unknown_name("alteration of this treatment", label, labels), label)
+                if label in home:
+                    message = f"{label} is in the set {home[label]} already: sets have no alteration in common"
+                    raise problem_at(place, message, label)
+                home[label] = name
         return self
 
     @property
