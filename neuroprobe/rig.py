@@ -217,8 +217,9 @@ def open_rig(protocol: Protocol) -> Rig:
             subject = load_subject(protocol.subject, protocol.seed, device)
         with about("stimuli", "images"):
             images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
-        tried = subject.prepare(images.load(np.arange(min(N_CHECKED, len(images)))).to(device))
+        shown = images.load(np.arange(min(N_CHECKED, len(images)))).to(device)
         with about("subject"):
+            tried = subject.prepare(shown)
             sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
         with about("subject", "network"):
             check_network(subject.network, sites, tried, subject.name, allow_nan=protocol.record.nan == "drop")

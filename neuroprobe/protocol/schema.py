@@ -36,6 +36,7 @@ TAKEN = (
     names.ORDER,
     names.LAYER,
 )  # what results and their pictures name by these words
+INPUT = "input"  # stands for the image where a segment begins
 MAX_SEED = 2**63 - 1  # what result files hold
 MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
 MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
@@ -85,6 +86,26 @@ class LayerSpec(Model):
         return self
 
 
+class SegmentSpec(Model):
+    """A stage of the network that is detached and shown one plane of the image, in as many channels as it takes.
+
+    Attributes
+    ----------
+    start : str
+        Layer whose output the plane stands for, written as ``from``; ``input`` for the image itself.
+    stop : str
+        Last layer, written as ``to``.
+    plane : str
+    size : str
+        Whether planes have the size of that output for the image, or that of the image.
+    """
+
+    start: Annotated[str, Field(min_length=1)] = Field(default=INPUT, alias="from")
+    stop: Annotated[str, Field(min_length=1)] = Field(alias="to")
+    plane: Literal["hue", "saturation", "value"]
+    size: Literal["native", "image"] = "native"
+
+
 class SubjectSpec(Model):
     """The network that is recorded."""
 
@@ -93,9 +114,13 @@ class SubjectSpec(Model):
     layers: list[LayerSpec] = Field(min_length=1)
     preprocess: Preprocess | None = None
     random_twin: bool = False
+    segment: SegmentSpec | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        if self.segment is not None and self.preprocess is not None:
+            message = "preprocess: does not go with segment, which takes a plane of the image in [0, 1]: leave it out"
+            raise problem_at(("preprocess",), message, self.preprocess)
         listed = [layer.name for layer in self.layers]
         twice = sorted({name for name in listed if listed.count(name) > 1})
         if twice:

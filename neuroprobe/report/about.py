@@ -85,8 +85,10 @@ def provenance(one: View) -> Iterator[Part]:
     """Where the result comes from."""
     attrs, details = one.tree.attrs, one.details
     scramble = f"of {attrs['scramble']} base samples" if attrs["scramble"] else "one for the whole sequence"
+    segment = details["protocol"]["subject"].get("segment")
     rows = {
         "history": attrs["history"],
+        **({"segment": ", ".join(f"{key} {value}" for key, value in segment.items())} if segment else {}),
         "seed": attrs["seed"],
         "base samples × rows": f"{attrs['samples']:,} × {attrs['rows']}",
         "scrambles": f"{scramble}; blocks of {attrs['block']}",
