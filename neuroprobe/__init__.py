@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprobe import plot
     from neuroprobe.analysis.select import select_units
-    from neuroprobe.analysis.stored import sobol
+    from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.schema import Protocol
@@ -32,6 +32,7 @@ _HOMES = {
     "plot": "neuroprobe.plot",
     "run": "neuroprobe.runner",
     "select_units": "neuroprobe.analysis.select",
+    "shapley": "neuroprobe.analysis.stored",
     "sobol": "neuroprobe.analysis.stored",
 }
 
@@ -48,6 +49,7 @@ __all__ = [
     "plot",
     "run",
     "select_units",
+    "shapley",
     "sobol",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from neuroprobe.costs import PROGRAM, Part, by_purpose, disk_moments, fullest, m
 from neuroprobe.disk import free_bytes, used_bytes
 from neuroprobe.errors import PlanError
 from neuroprobe.machine import Budget, human_bytes
-from neuroprobe.planner import Plan, make_plan
+from neuroprobe.planner import make_plan
+from neuroprobe.plans import Plan
 
 if TYPE_CHECKING:
     from neuroprobe.probe.sites import Site
@@ -182,8 +183,8 @@ def _by_size(rig: Rig) -> list[Site]:
     return sorted(rig.sites, key=lambda site: -site.n_units)
 
 
-def require_disk(plan: Plan, rig: Rig, path: Path, *, replaced: int = 0) -> None:
-    """Refuse a plan for whose store there is not enough room.
+def require_disk(plans: Mapping[str, Plan], rigs: Mapping[str, Rig], path: Path, *, replaced: int = 0) -> None:
+    """Refuse plans of sessions for whose store there is not enough room.
 
     Parameters
     ----------
@@ -197,10 +198,12 @@ def require_disk(plan: Plan, rig: Rig, path: Path, *, replaced: int = 0) -> None
     PlanError
         Naming what is missing, and what takes most.
     """
-    needed, there, free = sum(plan.disk.values()) + replaced, used_bytes(path), free_bytes(path)
+    sizes = {name: sum(plan.disk.values()) for name, plan in plans.items()}
+    needed, there, free = sum(sizes.values()) + replaced, used_bytes(path), free_bytes(path)
     if needed - there <= free:
         return
-    moment, parts = fullest(disk_moments(plan, rig))
+    largest = max(sizes, key=lambda name: sizes[name])
+    moment, parts = fullest(disk_moments(plans[largest], rigs[largest]))
     raise PlanError(
         f"{str(path)!r} needs up to {human_bytes(needed)} while {moment}, of which {human_bytes(there)} are there, and "
         f"{human_bytes(free)} of the disk are free: {human_bytes(needed - there - free)} are missing; most goes to "

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 from neuroprobe.errors import SubjectError
+from neuroprobe.protocol.analyses import ANALYSES
 from neuroprobe.protocol.images import IMAGE_SOURCES
-from neuroprobe.protocol.schema import ANALYSES, SobolSpec
 
 if TYPE_CHECKING:
     from neuroprobe.stimuli.alterations import Parameter
@@ -43,11 +43,8 @@ def networks() -> list[dict[str, str]]:
 
 def analyses() -> list[dict[str, str]]:
     """Analyses with their options."""
-    models = {"sobol": SobolSpec.model_fields["sobol"].annotation}
     rows = []
-    for name in ANALYSES:
-        model = models[name]
-        assert model is not None
+    for name, model in ANALYSES.items():
         options = ", ".join(f"{key}: {field.default}" for key, field in model.model_fields.items())
         rows.append({"name": name, "summary": inspect.getdoc(model) or "", "options": options})
     return rows

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from neuroprobe import names
 from neuroprobe.machine import give_back, resident_bytes
 
 if TYPE_CHECKING:
-    from neuroprobe.planner import Plan
+    from neuroprobe.analysis.sensitivity import VarianceAnalysis
+    from neuroprobe.plans import Plan
     from neuroprobe.probe.sites import Site
     from neuroprobe.rig import Rig
     from neuroprobe.statistics.estimators import Terms
@@ -138,12 +138,13 @@ def _sums(plan: Plan, rig: Rig) -> Iterator[Part]:
     """Sums of the block that is recorded, and unmerged states of its shard."""
     from neuroprobe.statistics.pick_freeze import FOLD, state_bytes
 
-    terms = rig.analyses[0].terms
     for site in plan.sites:
-        n_bytes = state_bytes(terms, site.n_units, depth_of(plan))
-        if plan.layout.block <= FOLD:
-            # block sums are made when the block ends
-            n_bytes -= single_bytes(terms, site.n_units)
+        n_bytes = 0
+        for analysis in rig.analyses:
+            n_bytes += state_bytes(analysis.terms, site.n_units, depth_of(plan))
+            if plan.layout.block <= FOLD:
+                # block sums are made when the block ends
+                n_bytes -= single_bytes(analysis.terms, site.n_units)
         yield Part("sums", n_bytes, site.name, rig.device.type == "cuda")
 
 
@@ -169,12 +170,16 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     from neuroprobe.statistics.pick_freeze import update_bytes
     from neuroprobe.stimuli.treatment import SLICE
 
-    layout, terms, on_device = plan.layout, rig.analyses[0].terms, rig.device.type == "cuda"
+    layout, on_device = plan.layout, rig.device.type == "cuda"
     small, large = rig.footprint.forward(layout.batch, 0 if on_device else MAPPED_BYTES)
     for site in plan.sites:
         if not layout.compiled:
             moment = rig.footprint.sites[site.name]
-            small[moment] += update_bytes(terms, site.n_units, plan.n_together, tiled=not on_device)
+            # one analysis after the other
+            small[moment] += max(
+                update_bytes(analysis.terms, site.n_units, plan.n_together, tiled=not on_device)
+                for analysis in rig.analyses
+            )
     # on a CPU small tensors stay in the heap when they are gone
     if not on_device:
         yield Part("allocator", min(int(HOLES * small.max()), TOP_BYTES))
@@ -192,27 +197,28 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     yield Part("stimuli", max(0, stimuli + altering - forward), on_device=on_device)
     yield Part("stimuli", _table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
     if layout.compiled:
-        yield Part("compiler", COMPILER_BYTES + terms.n_sums * COMPILER_BYTES_PER_SUM)
+        n_sums = sum(analysis.terms.n_sums for analysis in rig.analyses)
+        yield Part("compiler", COMPILER_BYTES + n_sums * COMPILER_BYTES_PER_SUM)
 
 
 def _merging(plan: Plan, rig: Rig) -> Iterator[Part]:
     """States of a span of all layers, beside a layer of its sibling, of which the errors are then summarised."""
-    from neuroprobe.statistics.indices import finalize_bytes, result_bytes
     from neuroprobe.statistics.pick_freeze import state_bytes
 
-    terms, on_device, largest = rig.analyses[0].terms, rig.device.type == "cuda", _largest(plan.sites)
+    on_device, largest = rig.device.type == "cuda", _largest(plan.sites)
     for site in plan.sites:
-        in_shard = state_bytes(terms, site.n_units, depth_of(plan) + 1)
-        partial = state_bytes(terms, site.n_units, 0) - single_bytes(terms, site.n_units)
-        with_merged = partial + merged_bytes(terms, site.n_units)
-        yield Part("sums", max(in_shard, with_merged), site.name, on_device)
+        in_shard = with_merged = merged = 0
+        for analysis in rig.analyses:
+            partial = state_bytes(analysis.terms, site.n_units, 0) - single_bytes(analysis.terms, site.n_units)
+            in_shard += state_bytes(analysis.terms, site.n_units, depth_of(plan) + 1)
+            merged += merged_bytes(analysis.terms, site.n_units)
+            with_merged += partial
+        yield Part("sums", max(in_shard, with_merged + merged), site.name, on_device)
         if on_device:
-            yield Part("sums", merged_bytes(terms, site.n_units), site.name)  # on their way to the disk
-    yield Part("sums", merged_bytes(terms, largest.n_units), largest.name, on_device)
-    variables = result_bytes(terms, largest.n_units)
-    summarised = sum(variables[name] + variables[names.se(name)] for name in (names.FIRST_ORDER, names.TOTAL_ORDER))
-    # quantiles are taken of copies of one after the other
-    yield Part("result", finalize_bytes(terms) + int(1.7 * summarised), largest.name)
+            yield Part("sums", merged, site.name)  # on their way to the disk
+    sibling = max(merged_bytes(analysis.terms, largest.n_units) for analysis in rig.analyses)
+    yield Part("sums", sibling, largest.name, on_device)
+    yield Part("result", max(analysis.summary_bytes(largest.n_units) for analysis in rig.analyses), largest.name)
 
 
 def single_bytes(terms: Terms, n_units: int) -> int:
@@ -230,15 +236,18 @@ def merged_bytes(terms: Terms, n_units: int) -> int:
 
 
 def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
-    """One layer after the other: its sums, its result, and copies of a variable on their way to the disk."""
-    from neuroprobe.statistics.indices import finalize_bytes, result_bytes
+    """One layer of one analysis after the other: its sums, its result, and copies on their way to the disk."""
+    largest = _largest(plan.sites)
 
-    terms, largest = rig.analyses[0].terms, _largest(plan.sites)
-    variables = result_bytes(terms, largest.n_units)
-    yield Part("sums", min(2, plan.n_blocks.bit_count()) * merged_bytes(terms, largest.n_units), largest.name)
-    # as it is cut into chunks, compressed and written; measured
-    copies = max(3 * min(CHUNK_OF_RESULT, max(variables.values())), 3 * max(variables.values()) // 2)
-    yield Part("result", sum(variables.values()) + max(finalize_bytes(terms), copies), largest.name)
+    def parts(analysis: VarianceAnalysis) -> tuple[Part, Part]:
+        sums = min(2, plan.n_blocks.bit_count()) * merged_bytes(analysis.terms, largest.n_units)
+        variables = analysis.result_bytes(largest.n_units)
+        # as it is cut into chunks, compressed and written; measured
+        copies = max(3 * min(CHUNK_OF_RESULT, max(variables.values())), 3 * max(variables.values()) // 2)
+        result = sum(variables.values()) + max(analysis.finalize_bytes(), copies)
+        return Part("sums", sums, largest.name), Part("result", result, largest.name)
+
+    yield from max(map(parts, rig.analyses), key=total)
 
 
 def _largest(sites: Iterable[Site]) -> Site:
@@ -305,18 +314,20 @@ def _peak_states(plan: Plan) -> tuple[int, int]:
 
 
 def _states_on_disk(plan: Plan, rig: Rig, n_merged: int, n_single: int) -> Iterator[Part]:
-    terms = rig.analyses[0].terms
     for site in plan.sites:
-        n_bytes = n_merged * merged_bytes(terms, site.n_units) + n_single * single_bytes(terms, site.n_units)
+        n_bytes = sum(
+            n_merged * merged_bytes(analysis.terms, site.n_units)
+            + n_single * single_bytes(analysis.terms, site.n_units)
+            for analysis in rig.analyses
+        )
         yield Part("states", n_bytes + METADATA_BYTES, site.name)
 
 
 def _result_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
-    from neuroprobe.statistics.indices import result_bytes
-
     for site in plan.sites:
-        variables = result_bytes(rig.analyses[0].terms, site.n_units)
-        yield Part("result", sum(variables.values()) + METADATA_BYTES * (len(variables) + 2), site.name)
+        for analysis in rig.analyses:
+            variables = analysis.result_bytes(site.n_units)
+            yield Part("result", sum(variables.values()) + METADATA_BYTES * (len(variables) + 2), site.name)
 
 
 def _stored_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:

@@ -12,11 +12,31 @@ from pathlib import Path
 from typing import Any, Final
 
 from neuroprobe.errors import StoreError, reason, shown
-from neuroprobe.planner import Layout
+from neuroprobe.plans import Layout
 from neuroprobe.statistics.tree import Span
 
 RUN_FOLDER: Final = ".neuroprobe"
-FORMAT: Final = 2
+FORMAT: Final = 3
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a session of a store was begun with.
+
+    Attributes
+    ----------
+    layout : Layout
+    samples : int
+        Base samples of the last run.
+    """
+
+    layout: Layout
+    samples: int
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the last run, of which the last may be shorter."""
+        return -(-self.samples // self.layout.block)
 
 
 @dataclass(frozen=True)
@@ -27,17 +47,20 @@ class Header:
     ----------
     guard : str
         Hash of what decides its numbers; another protocol has another.
-    layout : Layout
-    samples : int
-        Base samples of the last run.
+    sessions : dict of Begun
+        By the name of their designs.
     title : str
     """
 
     guard: str
-    layout: Layout
-    samples: int
+    sessions: dict[str, Begun]
     title: str
     format: int = FORMAT
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """Base samples of each session."""
+        return {name: begun.samples for name, begun in self.sessions.items()}
 
 
 def is_store(path: Path) -> bool:
@@ -106,10 +129,13 @@ def read_header(path: Path) -> Header | None:
         value = json.loads((path / RUN_FOLDER / "header.json").read_text())
         if value["format"] != FORMAT:
             raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
-        header = Header(**{**value, "layout": Layout(**value["layout"])})
-        if header.samples < 1 or header.samples % header.layout.block:
-            raise ValueError(f"{header.samples} base samples in blocks of {header.layout.block}")
-        return header
+        sessions = {
+            name: Begun(Layout(**begun["layout"]), begun["samples"]) for name, begun in value["sessions"].items()
+        }
+        for begun in sessions.values():
+            if begun.samples < 1 or begun.layout.block < 1:
+                raise ValueError(f"{begun.samples} base samples in blocks of {begun.layout.block}")
+        return Header(**{**value, "sessions": sessions})
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise StoreError(f"{str(path)!r}: its header cannot be read ({reason(error)}); run with --overwrite") from error
 
@@ -133,7 +159,8 @@ def journal_entries(path: Path) -> list[dict[str, Any]]:
         try:
             entry = json.loads(line)
             start, stop = entry["span"]
-            if not (0 <= start < stop and isinstance(entry["file"], str) and isinstance(entry["convergence"], dict)):
+            texts = isinstance(entry["session"], str) and isinstance(entry["file"], str)
+            if not (0 <= start < stop and texts and isinstance(entry["convergence"], dict)):
                 raise ValueError(f"received {shown(entry)}")
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
@@ -143,10 +170,10 @@ def journal_entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def live_spans(path: Path) -> list[tuple[int, int]]:
-    """Spans of blocks that a store holds, as its journal tells."""
-    spans: list[Span] = []
+def live_spans(path: Path, session: str | None = None) -> list[tuple[int, int]]:
+    """Spans of blocks that a store holds of a session, or of all its sessions, as its journal tells."""
+    spans: list[tuple[str, Span]] = []
     for entry in journal_entries(path):
-        span = Span(*entry["span"])
-        spans = [other for other in spans if not span.holds(other)] + [span]
-    return sorted((span.start, span.stop) for span in spans)
+        name, span = entry["session"], Span(*entry["span"])
+        spans = [(other, held) for other, held in spans if other != name or not span.holds(held)] + [(name, span)]
+    return sorted((span.start, span.stop) for name, span in spans if session in (None, name))

@@ -13,6 +13,7 @@ TOKEN: Final = "token"
 UNIT: Final = "unit"
 FACTOR: Final = "factor"
 FACTOR_2: Final = "factor_2"
+SUBSET: Final = "subset"
 LAYER: Final = "layer"
 SAMPLES: Final = "samples"
 QUANTILE: Final = "quantile"
@@ -33,6 +34,10 @@ STIMULUS_ID: Final = "stimulus_id"
 
 # coordinates of units
 UNIT_ID: Final = "unit_id"
+
+# designs, which are the sessions of a run too
+PICK_FREEZE: Final = "pick-freeze"
+TREATMENT_CONTROL: Final = "treatment-control"
 
 # factors that are not alterations
 IMAGE: Final = "image"
@@ -55,6 +60,8 @@ TOTAL_INTERACTION: Final = "total_interaction"
 VARIANCE: Final = "variance"
 MEAN: Final = "mean"
 SHAPLEY_EFFECT: Final = "shapley_effect"
+COMPONENT: Final = "component"
+COEFFICIENT_OF_VARIATION: Final = "coefficient_of_variation"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
 N_DROPPED: Final = "n_dropped"
@@ -76,6 +83,7 @@ N_RARE: Final = "n_rare"
 N_WITH_DROPPED: Final = "n_with_dropped"
 
 # attributes
+FACTORS: Final = "factors"
 PROVENANCE: Final = "neuroprobe_provenance"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 
@@ -115,6 +123,6 @@ def walk(k: int) -> str:
     return f"walk_{k}"
 
 
-def altered_by_b(role: str, factor: str) -> str:
-    """Role of a pick-freeze row: point A (or B) with one factor taken from the other point."""
-    return f"{role}_{factor}"
+def altered_by_b(role: str, *factors: str) -> str:
+    """Role of a pick-freeze row: point A (or B) with one factor, or several, taken from the other point."""
+    return f"{role}_{'+'.join(factors)}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,200 +19,20 @@ from neuroprobe.costs import (
     program_bytes,
     sums_of_layers,
 )
-from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze, block_length, is_power_of_two
+from neuroprobe.design.pick_freeze import PickFreeze, block_length, is_power_of_two
 from neuroprobe.errors import PlanError
-from neuroprobe.machine import human_bytes
-from neuroprobe.packing import MAX_SAMPLES_PER_BATCH, choose_batch, first_runs, most_rows, n_passes
+from neuroprobe.packing import choose_batch, first_runs, most_rows, n_passes
+from neuroprobe.plans import Layout, Plan
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget
-    from neuroprobe.probe.sites import Site
     from neuroprobe.rig import Rig
 
 MAX_SHARDS: Final = 64
 MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
 COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
-PIECE: Final = 1024  # base samples; a block may have many more
 N_NAMED: Final = 3  # broken images that a warning names
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What decides a run's floating-point results beside the protocol; fixed by the first run into a store.
-
-    Attributes
-    ----------
-    block : int
-        Base samples of a block.
-    scramble : int or None
-        Base samples of a scramble; None for one sequence.
-    batch : int
-        Rows of every forward pass.
-    compiled : bool
-        Whether the statistics are compiled.
-    n_groups : int
-        Groups that the images are shared out to, one per block of the first run; 0 where blocks share images.
-    """
-
-    block: int
-    scramble: int | None
-    batch: int
-    compiled: bool = False
-    n_groups: int = 0
-
-    @property
-    def groups(self) -> ImageGroups | None:
-        """The groups of images, where blocks have images of their own."""
-        return ImageGroups(self.block, self.n_groups) if self.n_groups else None
-
-    @property
-    def piece(self) -> int:
-        """Base samples whose presentations are in memory at a time, and packed together."""
-        return min(self.block, PIECE)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do and what it will cost.
-
-    Attributes
-    ----------
-    title : str
-    samples, n_rows : int
-        Base samples, and rows of each.
-    n_passes : int
-        Forward passes; an estimate from the first base samples.
-    n_presented : int
-        Rows that are run (the others repeat a stimulus of their base sample); an estimate from the first ones.
-    layout : Layout
-    shard : int
-        Blocks of a shard, a power of two.
-    sites : tuple of Site
-    factors : tuple of str
-    memory, device_memory, disk : dict
-        Bytes by purpose, when they are at their fullest: of the process, of the CUDA device (empty without one), and
-        of the store.
-    moment : str
-        When the process takes most.
-    rows_run : tuple of int
-        Rows that are run of each of the first base samples.
-    layer_bytes : dict
-        Bytes of the sums of each layer.
-    seconds : float or None
-        Expected time, from timed batches; None if none were timed.
-    warnings : tuple of str
-    """
-
-    title: str
-    samples: int
-    n_rows: int
-    n_presented: int
-    n_passes: int
-    layout: Layout
-    shard: int
-    sites: tuple[Site, ...]
-    factors: tuple[str, ...]
-    memory: Mapping[str, int]
-    disk: Mapping[str, int]
-    device_memory: Mapping[str, int] = field(default_factory=dict)
-    moment: str = ""
-    rows_run: tuple[int, ...] = ()
-    layer_bytes: Mapping[str, int] = field(default_factory=dict)
-    seconds: float | None = None
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def n_blocks(self) -> int:
-        """Blocks of the run."""
-        return self.samples // self.layout.block
-
-    @property
-    def n_units(self) -> int:
-        """Recorded scalars."""
-        return sum(site.n_units for site in self.sites)
-
-    def keeps(self, budget: Budget) -> bool:
-        """Whether the plan keeps a budget of memory."""
-        return budget.holds(sum(self.memory.values()), sum(self.device_memory.values()))
-
-    @property
-    def n_together(self) -> int:
-        """Base samples that a forward pass may hold."""
-        ends = np.cumsum([0, *self.rows_run])
-        fitting = np.searchsorted(ends, ends + self.layout.batch, side="right") - 1 - np.arange(len(ends))
-        return max(1, min(int(fitting.max()), MAX_SAMPLES_PER_BATCH))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plan as plain values, for machines."""
-        return {
-            "title": self.title,
-            "samples": self.samples,
-            "rows": self.samples * self.n_rows,
-            "presented": self.n_presented,
-            "passes": self.n_passes,
-            "factors": list(self.factors),
-            "layout": asdict(self.layout),
-            "shard": self.shard,
-            "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
-            "units": self.n_units,
-            "layer_bytes": dict(self.layer_bytes),
-            "memory": dict(self.memory),
-            "device_memory": dict(self.device_memory),
-            "disk": dict(self.disk),
-            "seconds": self.seconds,
-            "warnings": list(self.warnings),
-        }
-
-    def __str__(self) -> str:
-        layout = self.layout
-        each = "one sequence" if layout.scramble is None else f"scrambles of {layout.scramble}"
-        lines = [
-            f"{self.title or 'untitled protocol'}",
-            f"  factors     {', '.join(self.factors)}",
-            f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} base samples × {self.n_rows}; "
-            f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
-            f"  blocks      {self.n_blocks} of {layout.block} base samples ({each}); shards of {self.shard}",
-            f"  units       {self.n_units:,}",
-        ]
-        for site in self.sites:
-            shape = " × ".join(f"{dim} {n}" for dim, n in zip(site.dims, site.shape, strict=True))
-            lines.append(
-                f"    {site.name:<20} {shape} = {site.n_units:,} ({human_bytes(self.layer_bytes[site.name])} of sums)"
-            )
-        lines.append(f"  memory      {_parts(self.memory)} while {self.moment}")
-        if self.device_memory:
-            lines.append(f"  device      {_parts(self.device_memory)}")
-        lines.append(f"  disk        {_parts(self.disk)}")
-        if self.seconds is not None:
-            lines.append(f"  time        about {human_time(self.seconds)}")
-        lines += [f"  warning     {warning}" for warning in self.warnings]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-
-def _parts(parts: Mapping[str, int]) -> str:
-    """Sum of some parts, and the parts."""
-    each = ", ".join(f"{name} {human_bytes(number)}" for name, number in parts.items() if number)
-    return f"{human_bytes(sum(parts.values()))} ({each})"
-
-
-def human_time(seconds: float) -> str:
-    """Write a duration in two units.
-
-    Examples
-    --------
-    >>> human_time(42), human_time(3700)
-    ('42 s', '1 h 2 min')
-    """
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 3599.5:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest} s"
-    hours, rest = divmod(round(seconds / 60), 60)
-    return f"{hours} h {rest} min"
 
 
 def make_plan(
@@ -239,8 +59,7 @@ def make_plan(
     """
     with rig.protocol.places.told():
         _require_inside(rig)
-    spec = rig.protocol.design
-    wanted = spec.samples if limit is None else min(limit, spec.samples)
+    wanted = rig.n_samples if limit is None else min(limit, rig.n_samples)
     if wanted < 4:
         raise PlanError(f"{wanted} base samples asked for, expected at least 4: standard errors need two blocks of two")
     if recorded is None:
@@ -256,7 +75,7 @@ def make_plan(
         plan = _with_batch(plan, rig, design, budget, program)
     n_run = design.presentations(0, layout.piece).is_run.sum(1)
     of_a_piece = n_passes(n_run, plan.layout.batch)
-    return _with_costs(replace(plan, n_passes=of_a_piece * (plan.samples // layout.piece)), rig, program)
+    return _with_costs(replace(plan, n_passes=of_a_piece * -(-plan.samples // layout.piece)), rig, program)
 
 
 def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
@@ -310,6 +129,7 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
     n_run = np.concatenate(first_runs(design, layout.piece))
     return Plan(
         title=rig.protocol.title,
+        session=rig.session,
         samples=samples,
         n_rows=design.n_rows,
         n_passes=0,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from neuroprobe.planner import Plan
+    from neuroprobe.plans import Plan
     from neuroprobe.statistics.tree import Span
 
 

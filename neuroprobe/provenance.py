@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -12,14 +13,15 @@ from neuroprobe import names
 from neuroprobe.protocol.digest import as_given, canonical, protocol_hash
 
 if TYPE_CHECKING:
-    from neuroprobe.planner import Plan
+    from neuroprobe.plans import Plans
     from neuroprobe.rig import Rig
 
 PACKAGES: Final = ("neuroprobe", "torch", "torchvision", "numpy", "scipy", "xarray", "zarr")
 
 
-def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
-    """Return the attributes of the root of a result."""
+def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
+    """Return the attributes of the root of a result; those of the design are of its first session."""
+    plan = next(iter(plans.values()))
     layout = plan.layout
     details = {
         "protocol": canonical(rig.protocol),
@@ -33,9 +35,8 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "image_shape": list(rig.images.shape),
         "device": str(rig.device),
         "dtype": "float32",
-        "batch": layout.batch,
-        "compiled": layout.compiled,
-        "warnings": list(plan.warnings),
+        "layouts": {name: asdict(one.layout) for name, one in plans.items()},
+        "warnings": list(plans.warnings),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {package: version(package) for package in PACKAGES},
@@ -46,11 +47,14 @@ def root_attrs(rig: Rig, plan: Plan) -> dict[str, Any]:
         "title": rig.protocol.title,
         "history": f"{now} neuroprobe {version('neuroprobe')}: recorded and analysed",
         "seed": rig.protocol.seed,
+        "sessions": json.dumps({name: one.samples for name, one in plans.items()}),
         "samples": plan.samples,
         "rows": plan.n_rows,
         "block": layout.block,
         # 0: one scrambled sequence
         "scramble": layout.scramble or 0,
+        names.FACTORS: json.dumps([factor.name for factor in rig.factors]),
+        "shapley": rig.shapley,
         "nan": rig.protocol.record.nan,
         "image": rig.protocol.stimuli.image_law,
         "replicate": rig.protocol.design.replicate,

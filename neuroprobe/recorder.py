@@ -14,7 +14,7 @@ from torch import Tensor
 from neuroprobe.design.pick_freeze import Presentations
 from neuroprobe.errors import ResponseError
 from neuroprobe.packing import Pack, packs
-from neuroprobe.planner import Plan
+from neuroprobe.plans import Plan
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
@@ -67,12 +67,13 @@ class Recorder:
     def time_block(self) -> float:
         """Present a few batches and return the seconds that a block will take; their responses are not kept."""
         self._start()
-        presentations = self.design.presentations(0, self.plan.layout.piece)
+        presentations = self.design.presentations(0, min(self.plan.layout.piece, self.plan.samples))
+        rows = self._rows(presentations)
         seconds = []
         with Probe(self.rig.subject.network, self.rig.sites) as probe:
             for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
                 started = time.perf_counter()
-                self._present(probe, presentations, pack)
+                self._present(probe, presentations, pack, rows)
                 seconds.append(time.perf_counter() - started)
         return min(seconds) * self.plan.n_passes / self.plan.n_blocks
 
@@ -93,22 +94,34 @@ class Recorder:
         layout = self.plan.layout
         if self.writer is not None:
             self.writer.begin_block(block * layout.block * self.plan.n_rows)
-        for start in range(block * layout.block, (block + 1) * layout.block, layout.piece):
-            presentations = self.design.presentations(start, start + layout.piece)
+        stop = min((block + 1) * layout.block, self.plan.samples)
+        for start in range(block * layout.block, stop, layout.piece):
+            presentations = self.design.presentations(start, min(start + layout.piece, stop))
+            rows = self._rows(presentations)
             if self.writer is not None:
                 self.writer.write_table(start * self.plan.n_rows, presentations, self.rig.images.columns)
             for pack in packs(presentations, layout.batch):
-                self._present(probe, presentations, pack)
+                self._present(probe, presentations, pack, rows)
                 listener(BatchDone(pack.stop - pack.start))
         if self.writer is not None:
             self.writer.end_block()
         return States({key: accumulator.end_block() for key, accumulator in self.accumulators.items()})
 
-    def _present(self, probe: Probe, presentations: Presentations, pack: Pack) -> None:
+    def _rows(self, presentations: Presentations) -> dict[str, NDArray[np.int64]]:
+        """Rows of the design that each analysis is made of."""
+        return {analysis.name: analysis.rows(presentations) for analysis in self.rig.analyses}
+
+    def _present(
+        self, probe: Probe, presentations: Presentations, pack: Pack, rows: Mapping[str, NDArray[np.int64]]
+    ) -> None:
         """Show the rows of a pack, in as many forward passes of one fixed size as it takes."""
         size = self.plan.layout.batch
         n_run = len(pack.row)
-        index = torch.from_numpy(pack.index).to(self.rig.device)
+        index = {
+            name: torch.from_numpy(np.take_along_axis(pack.index, taken[pack.start : pack.stop], 1)).to(self.rig.device)
+            for name, taken in rows.items()
+        }
+        order = pack.index.ravel() if self.writer is not None else None
         first = int(presentations.sample[pack.start])
         self._waiting = {site.name: [] for site in self.plan.sites}
         for start in range(0, n_run, size):
@@ -117,7 +130,7 @@ class Recorder:
             self.place = f"in a forward pass of {size} rows, before its first recorded layer"
             probe.record(
                 self._stimuli(presentations, pack.sample[part], pack.row[part]),
-                self._consumer(min(size, n_run - start), n_run > size, is_last, index, first),
+                self._consumer(min(size, n_run - start), n_run > size, is_last, index, order, first),
             )
 
     def _stimuli(self, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]) -> Tensor:
@@ -130,7 +143,13 @@ class Recorder:
         return self.rig.subject.prepare(stimuli)
 
     def _consumer(
-        self, n: int, several: bool, is_last: bool, index: Tensor, first: int
+        self,
+        n: int,
+        several: bool,
+        is_last: bool,
+        index: Mapping[str, Tensor],
+        order: NDArray[np.int64] | None,
+        first: int,
     ) -> Callable[[Site, Tensor], None]:
         size = self.plan.layout.batch
 
@@ -144,10 +163,11 @@ class Recorder:
                     return
                 y = torch.cat(self._waiting.pop(site.name))
             for analysis in self.rig.analyses:
-                if not self.accumulators[state_key(analysis.name, site.name)].update(y, index):
-                    raise non_finite(site, y, index, first)
+                rows = index[analysis.name]
+                if not self.accumulators[state_key(analysis.name, site.name)].update(y, rows):
+                    raise non_finite(site, y, rows, first)
             if self.writer is not None and site.name in self.writer.layers:
-                self.writer.add(site.name, y[index.flatten()].cpu().numpy())
+                self.writer.add(site.name, y[torch.from_numpy(order).to(y.device)].cpu().numpy())
 
         return consume
 

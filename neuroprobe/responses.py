@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,6 @@ from neuroprobe import names
 from neuroprobe.design.pick_freeze import Presentations
 from neuroprobe.errors import StoreError
 from neuroprobe.store import quiet_zarr, readable
-
-DESIGN_NAME: Final = "pick-freeze"
 
 
 class ResponseWriter:
@@ -72,7 +70,9 @@ class ResponseWriter:
         if sum(map(len, waiting)) < self.chunk:
             return
         rows = np.concatenate(waiting)
-        n_whole = len(rows) // self.chunk * self.chunk
+        self._write(layer, rows, len(rows) // self.chunk * self.chunk)
+
+    def _write(self, layer: str, rows: NDArray[np.float32], n_whole: int) -> None:
         dims, shape, _ = self.layers[layer]
         name = f"{names.RESPONSES}/{layer}/{names.RESPONSE}"
         self._write_coords(layer)
@@ -83,7 +83,11 @@ class ResponseWriter:
         self._waiting[layer] = [rows[n_whole:]]
 
     def end_block(self) -> None:
-        """Check that every chunk of the block is on disk."""
+        """Check that every chunk of the block is on disk; the last one of all may be shorter."""
+        for layer, waiting in self._waiting.items():
+            if waiting and self._written[layer] + sum(map(len, waiting)) == self.n:
+                rows = np.concatenate(waiting)
+                self._write(layer, rows, len(rows))
         left = {layer: sum(map(len, rows)) for layer, rows in self._waiting.items() if sum(map(len, rows))}
         if left:
             raise StoreError(f"rows that do not fill a chunk are left over: {left}")
@@ -148,7 +152,7 @@ def table_columns(presentations: Presentations, images: Mapping[str, Sequence[st
     columns: dict[str, NDArray[Any]] = {
         names.SAMPLE: sample.astype(np.int64),
         names.ROLE: np.tile(role, n),
-        names.DESIGN: np.full(n * n_rows, DESIGN_NAME, dtype=object),
+        names.DESIGN: np.full(n * n_rows, names.PICK_FREEZE, dtype=object),
         names.STIMULUS_ID: np.array([f"{s}_{r}" for s, r in zip(sample, shown_as, strict=True)], dtype=object),
     }
     for name, of_images in images.items():

@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import SobolAnalysis
+from neuroprobe.analysis.sensitivity import MomentsAnalysis, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.nested_images import NestedImages
-from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
+from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError, about
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.sites import Site
+from neuroprobe.protocol.analyses import MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
@@ -30,6 +31,7 @@ from neuroprobe.protocol.images import (
     StoredImages,
     source_names,
 )
+from neuroprobe.protocol.model import Model
 from neuroprobe.protocol.schema import AlterationSpec, Protocol, StimuliSpec, TreatmentSpec
 from neuroprobe.protocol.sets import require_set
 from neuroprobe.stimuli.arrays import open_array
@@ -43,6 +45,8 @@ from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
 
 N_CHECKED = 2  # images that a network is tried on
+# designs, and the analyses that each serves: those of one design share a recording, which is one session of a run
+SESSIONS: Final = {names.PICK_FREEZE: ("sobol", "shapley", "moments")}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Rig:
     sites : tuple of Site
     nested : NestedImages, optional
         The levels of the set of images, where some of them are factors.
+    session : str
+        Design of the session that it is set up for.
     """
 
     protocol: Protocol
@@ -68,6 +74,17 @@ class Rig:
     treatment: Treatment
     sites: tuple[Site, ...]
     nested: NestedImages | None = None
+    session: str = names.PICK_FREEZE
+
+    @property
+    def sessions(self) -> tuple[Rig, ...]:
+        """A rig for each session, in turn."""
+        asked = {analysis.name for analysis in self.protocol.analyses}
+        return tuple(
+            self if name == self.session else self.varied(session=name)
+            for name, served in SESSIONS.items()
+            if asked.intersection(served)
+        )
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
@@ -84,6 +101,11 @@ class Rig:
             factors += self.nested.factors(self.protocol.stimuli.image.factors)
         return tuple(factors)
 
+    @property
+    def n_samples(self) -> int:
+        """Base samples of the whole session."""
+        return self.protocol.design.samples
+
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
         """Return the design of the protocol."""
         return PickFreeze(
@@ -95,7 +117,17 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             nested=self.nested,
+            single=self.protocol.options("sobol") is not None,
+            walks=self.shapley == "walks",
+            subsets=self.shapley == "subsets",
         )
+
+    @property
+    def shapley(self) -> str:
+        """How Shapley effects are estimated; empty where they are not asked for."""
+        if self.protocol.options("shapley") is None:
+            return ""
+        return "subsets" if len(self.factors) <= MAX_ENUMERATED else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -121,18 +153,32 @@ class Rig:
         return other
 
     @cached_property
-    def analyses(self) -> tuple[SobolAnalysis, ...]:
-        """The analyses that share this recording."""
-        sobol = SobolAnalysis(
-            factors=tuple(factor.name for factor in self.factors),
-            second_order=self.protocol.design.second_order,
-            total_interaction=self.protocol.sobol.total_interaction,
-            drop=self.protocol.record.nan == "drop",
-            image=self.protocol.stimuli.image_law,
-            replicate=self.protocol.design.replicate,
-            estimator=self.protocol.sobol.estimator,
-        )
-        return (sobol,)
+    def analyses(self) -> tuple[VarianceAnalysis, ...]:
+        """The analyses that share the recording of this session, in the order of the protocol."""
+        served = SESSIONS[self.session]
+        return tuple(self._analysis(item.options) for item in self.protocol.analyses if item.name in served)
+
+    def _analysis(self, options: Model) -> VarianceAnalysis:
+        shared: dict[str, Any] = {
+            "factors": tuple(factor.name for factor in self.factors),
+            "drop": self.protocol.record.nan == "drop",
+            "image": self.protocol.stimuli.image_law,
+            "replicate": self.protocol.design.replicate,
+        }
+        match options:
+            case SobolOptions():
+                return SobolAnalysis(
+                    **shared,
+                    second_order=self.protocol.design.second_order,
+                    total_interaction=options.total_interaction,
+                    estimator=options.estimator,
+                )
+            case ShapleyOptions():
+                return ShapleyAnalysis(**shared, estimator=self.shapley)
+            case MomentsOptions():
+                return MomentsAnalysis(**shared)
+            case other:
+                raise PlanError(f"no analysis for {type(other).__name__}")
 
 
 def alteration_factor(spec: AlterationSpec) -> Factor:

@@ -12,13 +12,14 @@ from typing import Any
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import label_convergence
+from neuroprobe.analysis.sensitivity import VarianceAnalysis, label_convergence
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.costs import samples_per_chunk, stored_sites
 from neuroprobe.errors import PlanError, StoreError
-from neuroprobe.journal import Header, live_spans, read_header, require_no_other
+from neuroprobe.journal import Begun, Header, live_spans, read_header, require_no_other
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
-from neuroprobe.planner import Plan, make_plan, timed
+from neuroprobe.planner import make_plan, timed
+from neuroprobe.plans import Plan, Plans
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
@@ -29,10 +30,10 @@ from neuroprobe.provenance import root_attrs
 from neuroprobe.recorder import Recorder, States, state_key
 from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig, open_rig
-from neuroprobe.statistics.pick_freeze import PickFreezeSums, compiles
+from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
 from neuroprobe.stimuli.examples import example_stimuli
-from neuroprobe.store import RunStore, bytes_of_result, finished_samples, open_result, write_result
+from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 OPENING = "while the network and the images were opened"
@@ -46,7 +47,7 @@ def plan(
     limit: int | None = None,
     measure: bool = True,
     memory: str | int | None = None,
-) -> Plan:
+) -> Plans:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
@@ -55,7 +56,7 @@ def plan(
     set : str, optional
         Which of its sets of alterations, where it has several.
     limit : int, optional
-        Base samples, where fewer than the protocol's are wanted.
+        Base samples of each design, where fewer than the protocol's are wanted.
     measure : bool
         Whether a few batches are presented, to estimate the time.
     memory : str or int, optional
@@ -64,7 +65,8 @@ def plan(
 
     Returns
     -------
-    Plan
+    Plans
+        One `neuroprobe.plans.Plan` for each design, such as ``plans["pick-freeze"]``.
 
     Raises
     ------
@@ -73,15 +75,18 @@ def plan(
     """
     given = None if memory is None else parse_bytes(memory)
     with explained_shortage(lambda: OPENING):
-        rig = open_rig(load_protocol(protocol, set))
-    budget = find_budget(given, rig.device)
-    made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
-    require_memory(made, rig, budget, limit=limit)
-    if not measure:
-        return made
-    recorder = Recorder(rig, made)
-    with explained_shortage(lambda: recorder.place):
-        return timed(made, rig, recorder.time_block(), budget)
+        opened = open_rig(load_protocol(protocol, set))
+    budget = find_budget(given, opened.device)
+    plans = []
+    for rig in opened.sessions:
+        made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
+        require_memory(made, rig, budget, limit=limit)
+        if measure:
+            recorder = Recorder(rig, made)
+            with explained_shortage(lambda: recorder.place):  # noqa: B023 - it is called before the next one
+                made = timed(made, rig, recorder.time_block(), budget)
+        plans.append(made)
+    return Plans(*plans)
 
 
 def run(
@@ -106,7 +111,7 @@ def run(
     overwrite : bool
         Whether a result at `out` is deleted first.
     limit : int, optional
-        Base samples, where fewer than the protocol's are wanted.
+        Base samples of each design, where fewer than the protocol's are wanted.
     listener : callable, optional
         Gets the events of `neuroprobe.progress`; by default a progress bar where stderr is a terminal.
     memory : str or int, optional
@@ -137,35 +142,48 @@ def run(
         # a run that stopped before its first block left nothing to go on with
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
-        rig = open_rig(checked)
-    guard = guard_hash(checked, weights=rig.subject.digest, images=rig.images.digest)
+        opened = open_rig(checked)
+    guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest)
     if found is not None:
         _require_same(path, found, guard)
-    recorded = None if found is None else found.layout
-    budget = find_budget(given, rig.device)
-    made = make_plan(rig, recorded=recorded, limit=limit, compiles=compiles, budget=budget)
-    if found is not None:
-        _require_extendable(path, found, made, checked.design.scramble)
-    require_memory(made, rig, budget, limit=limit, begun=found is not None)
-    require_disk(made, rig, path, replaced=0 if found is None else bytes_of_result(path))
-    store = RunStore(path, Header(guard, made.layout, made.samples, checked.title))
+    budget = find_budget(given, opened.device)
+    rigs = {rig.session: rig for rig in opened.sessions}
+    made = []
+    for rig in rigs.values():
+        begun = None if found is None else found.sessions[rig.session]
+        recorded = None if begun is None else begun.layout
+        made.append(make_plan(rig, recorded=recorded, limit=limit, compiles=compiles, budget=budget))
+        if begun is not None:
+            _require_extendable(path, begun, made[-1], checked.design.scramble)
+        require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)
+    plans = Plans(*made)
+    require_disk(plans, rigs, path, replaced=0 if found is None else bytes_of_result(path))
+    sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
+    store = RunStore(path, Header(guard, sessions, checked.title))
     with store.locked(overwrite=overwrite):
-        if any(not store.is_done(span) for span in aligned_spans(0, made.n_blocks, 1)):
-            for warning in made.warnings:
+        undone = [name for name in plans if not _is_done(plans[name], store.sessions[name])]
+        if undone:
+            for warning in plans.warnings:
                 warnings.warn(warning, stacklevel=2)
-            recorder = Recorder(rig, made, _writer(path, rig, made))
-            _record(recorder, store, budget, listener or default_listener())
+        elif finished_samples(path) == store.header.samples:
+            return open_result(path)
+        for name in undone:
+            recorder = Recorder(rigs[name], plans[name], _writer(path, rigs[name], plans[name]))
+            _record(recorder, store.sessions[name], budget, listener or default_listener())
             del recorder  # its sums are of no use any more, and large
             give_back()
-        elif finished_samples(path) == made.samples:
-            return open_result(path)
         with explained_shortage(lambda: "while the result was written"):
-            write_result(path, _groups(rig, made, store), root_attrs(rig, made))
+            write_result(path, _groups(rigs, plans, store), root_attrs(opened, plans))
     result = open_result(path)
-    for layer, node in result.children["sobol"].children.items():
-        if node.attrs["n_undefined"] == node[names.DEFINED].size:
-            warnings.warn(f"layer {layer!r}: no unit varies, so that no index is defined", stacklevel=2)
+    for analysis in next(iter(rigs.values())).analyses[:1]:
+        for layer, node in result.children[analysis.name].children.items():
+            if node.attrs.get("n_undefined") == node[names.DEFINED].size:
+                warnings.warn(f"layer {layer!r}: no unit varies, so that no index is defined", stacklevel=2)
     return result
+
+
+def _is_done(plan: Plan, session: SessionStore) -> bool:
+    return all(session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1))
 
 
 def _require_same(path: Path, found: Header, guard: str) -> None:
@@ -176,9 +194,12 @@ def _require_same(path: Path, found: Header, guard: str) -> None:
         )
 
 
-def _require_extendable(path: Path, found: Header, made: Plan, scramble: int | str) -> None:
+def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | str) -> None:
     """Refuse to go on with a store that holds more than is asked for, or was begun with other scrambles."""
-    held = max([finished_samples(path), *(stop * found.layout.block for _, stop in live_spans(path))])
+    spans = live_spans(path, made.session)
+    held = min(
+        found.samples, max([finished_samples(path).get(made.session, 0), *(b * found.layout.block for _, b in spans)])
+    )
     if held > made.samples:
         raise StoreError(
             f"{str(path)!r} holds {held:,} base samples, more than the {made.samples:,} asked for: "
@@ -228,7 +249,7 @@ def site_coords(site: Site) -> dict[str, Any]:
     return {} if site.spec.channels is None else {names.CHANNEL: site.channels}
 
 
-def _record(recorder: Recorder, store: RunStore, budget: Budget, listener: Listener) -> None:
+def _record(recorder: Recorder, store: SessionStore, budget: Budget, listener: Listener) -> None:
     """Record what is not in the store, shard by shard; the first block tells how long a shard should be."""
     plan = recorder.plan
     blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
@@ -250,7 +271,7 @@ def _record(recorder: Recorder, store: RunStore, budget: Budget, listener: Liste
     listener(Finished())
 
 
-def _undone(span: Span, store: RunStore) -> Iterator[Span]:
+def _undone(span: Span, store: SessionStore) -> Iterator[Span]:
     """Parts of a shard that are not in the store; an earlier run may have had smaller shards."""
     if store.is_done(span):
         return
@@ -262,7 +283,7 @@ def _undone(span: Span, store: RunStore) -> Iterator[Span]:
         yield from _undone(child, store)
 
 
-def _keep(span: Span, states: States, recorder: Recorder, store: RunStore) -> None:
+def _keep(span: Span, states: States, recorder: Recorder, store: SessionStore) -> None:
     """Merge a span with the siblings that are in the store, and store it in their place."""
     recorder.place = "while sums were merged"
     give_back()
@@ -284,47 +305,53 @@ def _convergence(span: Span, states: States, recorder: Recorder) -> dict[int, An
     if span.start or len(span) < 2:
         return {}
     table = {
-        site.name: analysis.convergence(states[state_key(analysis.name, site.name)])
+        analysis.name: {
+            site.name: analysis.convergence(states[state_key(analysis.name, site.name)]) for site in plan.sites
+        }
         for analysis in recorder.rig.analyses
-        for site in plan.sites
+        if analysis.summarised
     }
     return {len(span) * plan.layout.block: table}
 
 
-def _groups(rig: Rig, plan: Plan, store: RunStore) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
+def _groups(
+    rigs: Mapping[str, Rig], plans: Mapping[str, Plan], store: RunStore
+) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
     """Datasets of the result: group → (node, dataset) one after the other."""
-
-    def merged(analysis: str, layer: str) -> PickFreezeSums:
-        states = (store.load(span, state_key(analysis, layer)) for span in sorted(store.spans))
-        first = next(states)
-        for right in states:
-            first.merge(right)
-        return first
-
-    groups: dict[str, Iterator[tuple[str, xr.Dataset]]] = {
-        analysis.name: (
-            (
-                site.name,
-                analysis.label(
-                    merged(analysis.name, site.name),
-                    site.dims,
-                    site.shape,
-                    site_coords(site),
-                    plan.layout.scramble,
-                    depth,
-                ),
-            )
-            for depth, site in enumerate(plan.sites)
-        )
-        for analysis in rig.analyses
-    }
-    table = {n: entry for n, entry in store.convergence.items() if n * CONVERGENCE_STEPS >= plan.samples}
-    if plan.samples not in table:
-        # the last span is no subtree where the number of blocks is no power of two
-        (analysis,) = rig.analyses
-        table[plan.samples] = {site.name: analysis.convergence(merged(analysis.name, site.name)) for site in plan.sites}
-    factors = [factor.name for factor in rig.factors]
-    groups[names.CONVERGENCE] = iter([(analysis.name, label_convergence(table, factors)) for analysis in rig.analyses])
+    groups: dict[str, Iterator[tuple[str, xr.Dataset]]] = {}
+    convergence: list[tuple[str, xr.Dataset]] = []
+    for name, rig in rigs.items():
+        for analysis in rig.analyses:
+            groups[analysis.name] = _nodes(analysis, plans[name], store.sessions[name])
+        convergence += _convergence_nodes(rig, plans[name], store.sessions[name])
+    groups[names.CONVERGENCE] = iter(convergence)
+    rig, plan = next((rig, plans[name]) for name, rig in rigs.items())
     examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout.scramble), rig.device)
     groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
-    return groups
+    return {group: nodes for group, nodes in groups.items() if group != names.CONVERGENCE or convergence}
+
+
+def _nodes(analysis: VarianceAnalysis, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:
+    """Results of the layers of one analysis."""
+    for depth, site in enumerate(plan.sites):
+        sums = session.merged(state_key(analysis.name, site.name))
+        coords = site_coords(site)
+        yield site.name, analysis.label(sums, site.dims, site.shape, coords, plan.layout.scramble, depth)
+
+
+def _convergence_nodes(rig: Rig, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:
+    """Summaries of the errors of each analysis at an eighth, a quarter, half and all of the samples."""
+    factors = [factor.name for factor in rig.factors]
+    for analysis in rig.analyses:
+        if not analysis.summarised:
+            continue
+        table = {
+            n: entry[analysis.name] for n, entry in session.convergence.items() if n * CONVERGENCE_STEPS >= plan.samples
+        }
+        if plan.samples not in table:
+            # the last span is no subtree where the number of blocks is no power of two
+            table[plan.samples] = {
+                site.name: analysis.convergence(session.merged(state_key(analysis.name, site.name)))
+                for site in plan.sites
+            }
+        yield analysis.name, label_convergence(table, factors)

@@ -33,6 +33,7 @@ from neuroprobe.journal import (
     require_store,
 )
 from neuroprobe.machine import give_back
+from neuroprobe.plans import Layout
 from neuroprobe.statistics.tree import Span
 
 if TYPE_CHECKING:
@@ -53,13 +54,17 @@ class RunStore:
         Of the zarr store.
     header : Header
         Of this run.
+
+    Attributes
+    ----------
+    sessions : dict of SessionStore
+        By name; filled while the store is locked.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path, self.header = path, header
         self.folder = path / RUN_FOLDER
-        self.spans: dict[Span, dict[str, Any]] = {}
-        self.convergence: dict[int, dict[str, dict[str, list[float]]]] = {}
+        self.sessions: dict[str, SessionStore] = {}
 
     @contextmanager
     def locked(self, *, overwrite: bool = False) -> Iterator[RunStore]:
@@ -76,10 +81,14 @@ class RunStore:
             if overwrite:
                 self._clear()
             found = read_header(self.path)
-            if found is not None and (found.guard, found.layout) != (self.header.guard, self.header.layout):
+            if found is not None and _decisive(found) != _decisive(self.header):
                 raise StoreError(f"{str(self.path)!r} was written by another run meanwhile; run again to see by which")
             write_text(self.folder / "header.json", json.dumps(asdict(self.header), indent=1))
-            self._read_journal()
+            cut_torn_line(self.path)
+            entries = journal_entries(self.path)
+            for name in self.header.sessions:
+                mine = [entry for entry in entries if entry["session"] == name]
+                self.sessions[name] = SessionStore(self.path, name, mine)
             self._delete_orphans()
             yield self
 
@@ -93,22 +102,42 @@ class RunStore:
             elif entry.is_file() and entry.name != "lock":
                 entry.unlink()
 
-    def _read_journal(self) -> None:
-        cut_torn_line(self.path)
-        for entry in journal_entries(self.path):
-            span = Span(*entry["span"])
-            self.spans = {other: e for other, e in self.spans.items() if not span.holds(other)}
-            self.spans[span] = entry
-            for samples, table in entry.get("convergence", {}).items():
-                self.convergence[int(samples)] = table
-        # a state that is gone or damaged is recorded again
-        self.spans = {span: e for span, e in self.spans.items() if _is_whole(self.folder / e["file"])}
-
     def _delete_orphans(self) -> None:
-        kept = {entry["file"] for entry in self.spans.values()}
+        kept = {entry["file"] for session in self.sessions.values() for entry in session.spans.values()}
         for file in self.folder.glob("*.safetensors*"):
             if file.name not in kept:
                 file.unlink()
+
+
+def _decisive(header: Header) -> tuple[str, dict[str, Layout]]:
+    return header.guard, {name: begun.layout for name, begun in header.sessions.items()}
+
+
+class SessionStore:
+    """What a store holds of one session: the states of its unmerged spans.
+
+    Parameters
+    ----------
+    path : Path
+        Of the zarr store.
+    name : str
+    entries : iterable of dict
+        Lines of the journal about this session.
+    """
+
+    def __init__(self, path: Path, name: str, entries: Iterable[dict[str, Any]]) -> None:
+        self.path, self.name = path, name
+        self.folder = path / RUN_FOLDER
+        self.spans: dict[Span, dict[str, Any]] = {}
+        self.convergence: dict[int, dict[str, dict[str, dict[str, list[float]]]]] = {}
+        for entry in entries:
+            span = Span(*entry["span"])
+            self.spans = {other: e for other, e in self.spans.items() if not span.holds(other)}
+            self.spans[span] = entry
+            for samples, table in entry["convergence"].items():
+                self.convergence[int(samples)] = table
+        # a state that is gone or damaged is recorded again
+        self.spans = {span: e for span, e in self.spans.items() if _is_whole(self.folder / e["file"])}
 
     def is_done(self, span: Span) -> bool:
         """Whether the blocks of a span are in the store."""
@@ -121,13 +150,18 @@ class RunStore:
         """
         from safetensors.torch import save_file
 
-        file = f"{span.start}-{span.stop}.safetensors"
+        file = f"{self.name}-{span.start}-{span.stop}.safetensors"
         arrays = {
             f"{key}{SEPARATOR}{name}": array.contiguous().cpu()
             for key, sums in states.items()
             for name, array in sums.state().items()
         }
-        entry = {"span": [span.start, span.stop], "file": file, "convergence": dict(convergence)}
+        entry = {
+            "session": self.name,
+            "span": [span.start, span.stop],
+            "file": file,
+            "convergence": dict(convergence),
+        }
         try:
             with replacing(self.folder / file) as temporary:
                 save_file(arrays, temporary)
@@ -152,6 +186,14 @@ class RunStore:
             mine = [name for name in list(file.keys()) if name.startswith(prefix)]
             arrays = {name.removeprefix(prefix): file.get_tensor(name) for name in mine}
         return PickFreezeSums.from_state(arrays)
+
+    def merged(self, key: str) -> PickFreezeSums:
+        """Read the states of all spans that have a key, merged from left to right."""
+        first, *others = sorted(self.spans)
+        sums = self.load(first, key)
+        for span in others:
+            sums.merge(self.load(span, key))
+        return sums
 
 
 def _is_whole(file: Path) -> bool:
@@ -311,7 +353,7 @@ def _require_finished(path: Path) -> None:
     header = require_store(path)
     if not finished_samples(path):
         done = sum(len(Span(*span)) for span in live_spans(path))
-        total = header.samples // header.layout.block
+        total = sum(begun.n_blocks for begun in header.sessions.values())
         raise StoreError(
             f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
             "run the same protocol into it again to go on"
@@ -323,18 +365,20 @@ def bytes_of_result(path: Path) -> int:
     return used_bytes(path) - used_bytes(path / RUN_FOLDER) - used_bytes(path / names.RESPONSES)
 
 
-def finished_samples(path: Path) -> int:
-    """Base samples of the whole result in a store, 0 if there is none; the attributes of its root are written last."""
+def finished_samples(path: Path) -> dict[str, int]:
+    """Base samples of each session of the whole result in a store, empty if there is none."""
     import zarr
 
     if not (path / "zarr.json").exists():
-        return 0
+        return {}
     with readable(path):
         attrs: dict[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
-    samples = attrs.get("samples") if names.PROVENANCE in attrs else 0
-    if not isinstance(samples, int):
-        raise _damaged(path, f"{samples!r} base samples")
-    return samples
+    # the attributes of the root are written last
+    text = attrs.get("sessions", "{}") if names.PROVENANCE in attrs else "{}"
+    try:
+        return {str(name): int(samples) for name, samples in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, f"sessions {text!r}") from error
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def make_result(
         Share of the units that do not vary, and of those with a NaN in some base samples (1: in all).
     """
     rng = np.random.default_rng(3)
-    analysis = SobolAnalysis(tuple(factors), second_order, drop=nan > 0, image=image)
+    analysis = SobolAnalysis(factors=tuple(factors), second_order=second_order, drop=nan > 0, image=image)
     inputs = tuple(Factor(name, (Input(name, Law("uniform", (0, 1))),)) for name in factors)
     values = PickFreeze(inputs, 1, 1, second_order, BLOCK).presentations(0, SAMPLES).values
     x = np.stack([values[name] for name in factors], -1)
@@ -110,8 +110,7 @@ def make_attrs(layers, factors, analysis: SobolAnalysis, scramble: int | None, n
         "image_shape": [3, 6, 8],
         "device": "cpu",
         "dtype": "float32",
-        "batch": 8,
-        "compiled": False,
+        "layouts": {"pick-freeze": {"batch": 8, "compiled": False}},
         "warnings": ["standard errors rest on few blocks"],
         "python": "3",
         "platform": "none",

@@ -19,7 +19,8 @@ from neuroprobe.disk import used_bytes
 from neuroprobe.errors import PlanError
 from neuroprobe.machine import Budget
 from neuroprobe.packing import packs
-from neuroprobe.planner import Plan, _largest_fitting, make_plan
+from neuroprobe.planner import _largest_fitting, make_plan
+from neuroprobe.plans import Plan
 from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.footprint import LiveTensors
 from neuroprobe.progress import ShardDone
@@ -53,7 +54,7 @@ def spatial(**changes: Any) -> dict[str, Any]:
 
 
 def planned(given: dict[str, Any], memory: int | None = None) -> Plan:
-    return npr.plan(given, measure=False, memory=memory)
+    return npr.plan(given, measure=False, memory=memory)["pick-freeze"]
 
 
 def needed(plan: Plan) -> int:
@@ -90,7 +91,7 @@ def test_what_really_lives_in_a_pass_is_within_what_is_planned(changes: dict[str
     shown = recorder.design.presentations(0, plan.layout.piece)
     with LiveTensors() as live, Probe(rig.subject.network, rig.sites) as probe:
         for pack in packs(shown, plan.layout.batch):
-            recorder._present(probe, shown, pack)
+            recorder._present(probe, shown, pack, recorder._rows(shown))
     promised = by_purpose(memory_moments(plan, rig, GB)["recording"])
     passes = promised["forward pass"] + promised["stimuli"]
     assert live.peak <= passes
@@ -195,10 +196,10 @@ def test_a_resumed_run_keeps_its_passes(tmp_path: Path) -> None:
     allowed = needed(planned(spatial(record={"batch": 64})))
     with pytest.raises(Stop):
         npr.run(given, out, memory=allowed, listener=stop_after(1, ShardDone))
-    batch = read_header(out).layout.batch
+    batch = read_header(out).sessions["pick-freeze"].layout.batch
     assert batch == planned(given, memory=allowed).layout.batch < planned(given).layout.batch
     result = npr.run(given, out)
-    assert json.loads(result.attrs["neuroprobe_provenance"])["batch"] == batch
+    assert json.loads(result.attrs["neuroprobe_provenance"])["layouts"]["pick-freeze"]["batch"] == batch
     assert_equal(result, npr.run(given, tmp_path / "straight.zarr", memory=allowed))
 
 
@@ -373,10 +374,10 @@ def test_what_is_there_already_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     rig = open_rig(load_protocol(given))
     plan = make_plan(rig)
     monkeypatch.setattr(budget, "free_bytes", lambda path: up_to - there)
-    require_disk(plan, rig, out)
+    require_disk({"one": plan}, {"one": rig}, out)
     monkeypatch.setattr(budget, "free_bytes", lambda path: up_to - there - 1)
     with pytest.raises(PlanError, match=r"1 B are missing; most goes to the (states|result)"):
-        require_disk(plan, rig, out)
+        require_disk({"one": plan}, {"one": rig}, out)
     with pytest.raises(PlanError, match=r"1 B are missing"):
         npr.run(given, out)
 

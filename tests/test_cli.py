@@ -84,7 +84,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(protocol: Path, tmp_path: Pa
     assert result.exit_code == 0
     for word in ("128 base samples × 6", "conv6", "memory", "disk", "time"):
         assert word in result.stdout
-    plan = json.loads(call("run", protocol, "--dry-run", "--json", "--limit", 16).stdout)
+    plan = json.loads(call("run", protocol, "--dry-run", "--json", "--limit", 16).stdout)["sessions"]["pick-freeze"]
     assert (plan["samples"], plan["rows"], plan["factors"]) == (16, 96, ["grayscale", "hue"])
     assert [path.name for path in tmp_path.iterdir()] == ["p.yaml"]
 
@@ -129,13 +129,16 @@ def test_interruption_says_how_to_go_on(protocol: Path, tmp_path: Path, monkeypa
     assert result.exit_code == 130
     assert "run the same command again" in result.stderr
     status = json.loads(call("status", tmp_path / "out.zarr", "--json").stdout)
-    assert (status["finished"], status["blocks_done"], status["blocks"]) == (False, 0, 2)
+    assert (status["finished"], status["sessions"]["pick-freeze"]) == (
+        False,
+        {"samples": 128, "blocks": 2, "blocks_done": 0},
+    )
 
 
 def test_status_shows_the_stored_data_before_any_index(store: Path) -> None:
     text = call("status", store).stdout
     assert text.index("xarray.Dataset") < text.index("S1")
-    assert "2 of 2 blocks, 128 base samples, finished" in text
+    assert "pick-freeze: 2 of 2 blocks, 128 base samples" in text
     status = json.loads(call("status", store, "--json").stdout)
     assert {(row["layer"], row["factor"]) for row in status["layers"]} == {
         (layer, factor) for layer in ("conv6", "linear") for factor in ("grayscale", "hue")

@@ -8,16 +8,8 @@ from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations
 from neuroprobe.packing import MAX_SAMPLES_PER_BATCH, choose_batch, n_passes, packs
-from neuroprobe.planner import (
-    MAX_SHARDS,
-    MIN_SHARDS,
-    PIECE,
-    SHARD_SECONDS,
-    Layout,
-    Plan,
-    _shard,
-    human_time,
-)
+from neuroprobe.planner import MAX_SHARDS, MIN_SHARDS, SHARD_SECONDS, _shard
+from neuroprobe.plans import PIECE, Layout, Plan, human_time
 
 UNIFORM = Law("uniform", (0, 1))
 
@@ -198,6 +190,7 @@ def test_shards_are_powers_of_two_neither_too_many_nor_too_few(n_blocks, seconds
 def plan_of(block, n_rows):
     return Plan(
         title="",
+        session="pick-freeze",
         samples=4 * block,
         n_rows=n_rows,
         n_presented=4 * block * n_rows,

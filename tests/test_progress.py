@@ -15,7 +15,7 @@ PROTOCOL = {
 
 
 def test_bar_counts_base_samples_from_where_the_run_goes_on() -> None:
-    plan = npr.plan(PROTOCOL, measure=False)
+    plan = npr.plan(PROTOCOL, measure=False)["pick-freeze"]
     screen = io.StringIO()
     bar = ProgressBar(screen)
     bar(RunStarted(plan, n_blocks_done=1))

@@ -15,11 +15,11 @@ import torch
 import xarray as xr
 
 import neuroprobe as npr
-from neuroprobe import names, planner, summary
+from neuroprobe import names, planner, plans, summary
 from neuroprobe.design.laws import Law
 from neuroprobe.errors import PlanError, ProtocolError, ReaderError, ResponseError, StoreError, SubjectError
 from neuroprobe.journal import RUN_FOLDER, journal_entries
-from neuroprobe.planner import Plan
+from neuroprobe.plans import Plan
 from neuroprobe.progress import BatchDone, Finished, RunStarted, ShardDone
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.rig import open_rig
@@ -100,7 +100,9 @@ def test_result_has_the_shape_of_the_data_model(whole: xr.DataTree) -> None:
     assert whole["sobol/linear"][names.MEAN].dims == ("channel",)
     details = json.loads(whole.attrs[names.PROVENANCE])
     assert whole.attrs["Conventions"] == names.CONVENTIONS
-    assert {"protocol", "protocol_hash", "weights_hash", "stimulus_hash", "versions", "device", "batch"} <= set(details)
+    assert {"protocol", "protocol_hash", "weights_hash", "stimulus_hash", "versions", "device", "layouts"} <= set(
+        details
+    )
 
 
 def test_indices_obey_their_inequalities(whole: xr.DataTree) -> None:
@@ -220,7 +222,7 @@ def test_a_state_that_is_gone_is_recorded_again(whole: xr.DataTree, tmp_path: Pa
     out = tmp_path / "out.zarr"
     with pytest.raises(Stop):
         npr.run(protocol(), out, listener=stop_after(3, ShardDone))
-    (out / RUN_FOLDER / "0-2.safetensors").unlink()
+    (out / RUN_FOLDER / "pick-freeze-0-2.safetensors").unlink()
     assert_equal(npr.run(protocol(), out), whole)
 
 
@@ -239,7 +241,7 @@ def test_readers_leave_a_journal_alone_that_is_being_written(tmp_path: Path) -> 
     with journal.open("a") as file:
         file.write('{"span": [2, 3], "fi')
     before = journal.read_bytes()
-    assert summary.status(out).blocks_done == 2
+    assert summary.status(out).sessions["pick-freeze"]["blocks_done"] == 2
     assert journal.read_bytes() == before
 
 
@@ -266,9 +268,9 @@ def test_torn_journal_line_and_half_written_state_are_forgotten(whole: xr.DataTr
         npr.run(protocol(), out, listener=stop_after(4, ShardDone))
     with (out / RUN_FOLDER / "journal.jsonl").open("a") as journal:
         journal.write('{"span": [4, 5], "fi')
-    (out / RUN_FOLDER / "4-5.safetensors").write_bytes(b"half a file")
+    (out / RUN_FOLDER / "pick-freeze-4-5.safetensors").write_bytes(b"half a file")
     assert_equal(npr.run(protocol(), out), whole)
-    assert [path.name for path in (out / RUN_FOLDER).glob("*.safetensors")] == ["0-8.safetensors"]
+    assert [path.name for path in (out / RUN_FOLDER).glob("*.safetensors")] == ["pick-freeze-0-8.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -388,7 +390,7 @@ def test_one_base_sample_in_several_passes(tmp_path: Path, whole: xr.DataTree) -
 
 def test_blocks_longer_than_a_piece(tmp_path: Path, whole: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
     """Presentations are made some base samples at a time: memory does not grow with the length of a block."""
-    monkeypatch.setattr(planner, "PIECE", 16)
+    monkeypatch.setattr(plans, "PIECE", 16)
     out = tmp_path / "out.zarr"
     pieces = npr.run(protocol(record={"batch": 64, "store": {"responses": ["linear"]}}), out)
     np.testing.assert_allclose(pieces["sobol/linear"].first_order, whole["sobol/linear"].first_order, atol=1e-4)
@@ -665,7 +667,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path: Path, changes: dict, err
 
 
 def test_plan_says_what_a_run_costs() -> None:
-    made = npr.plan(protocol(), measure=False)
+    made = npr.plan(protocol(), measure=False)["pick-freeze"]
     assert (made.samples, made.n_rows, made.n_blocks) == (512, 8, 8)
     assert made.n_units == 3 * 2 * 2 + 10
     assert made.seconds is None
@@ -786,3 +788,64 @@ def test_shards_stay_short_where_memory_is_short(
 
     assert_equal(npr.run(protocol(), tmp_path / "out.zarr", listener=listen), whole)
     assert shards == ([1] * 8 if short else [1, 1, 2, 4])
+
+
+@pytest.mark.parametrize("n_alterations", [3, 6])
+def test_sobol_and_shapley_share_one_recording(n_alterations: int, tmp_path: Path) -> None:
+    """Sobol indices are those of a run of their own, but for rounding, which depends on the size of forward passes."""
+    kinds = ("erasing", "grayscale", "hue", "brightness", "hflip", "contrast")[:n_alterations]
+    given = {
+        "treatment": {"alterations": [{"name": kind, "switch": 0.5} for kind in kinds]},
+        "design": {"samples": 1024, "scramble": 64},
+    }
+    joint = npr.run(protocol(**given, analyses=["sobol", "shapley"]), tmp_path / "joint.zarr")
+    alone = npr.run(protocol(**given), tmp_path / "sobol.zarr")
+    for layer, node in alone["sobol"].children.items():
+        xr.testing.assert_allclose(joint[f"sobol/{layer}"].to_dataset(), node.to_dataset(), rtol=1e-3, atol=1e-4)
+        effects = joint[f"shapley/{layer}"].to_dataset()
+        known = effects["defined"] == 1
+        total = effects.shapley_effect.sum("factor").where(known)
+        np.testing.assert_allclose(total.values[known.values], 1, atol=1e-6)
+        slack = 8 * np.sqrt(effects.shapley_effect_se**2 + node["first_order_se"] ** 2 + node["total_order_se"] ** 2)
+        assert bool((node["first_order"] <= effects.shapley_effect + slack).where(known, True).all())
+        assert bool((effects.shapley_effect <= node["total_order"] + slack).where(known, True).all())
+    assert set(joint["convergence"].children) == {"sobol", "shapley"}
+    assert set(joint["convergence/shapley"].data_vars) >= {"shapley_effect_se_median"}
+    assert joint.attrs["rows"] == (3 * n_alterations - 1 if n_alterations > 4 else joint.attrs["rows"])
+
+
+def test_moments_by_themselves(tmp_path: Path) -> None:
+    """Rows A and B are enough, and give the moments of a run with more rows."""
+    moments = npr.run(protocol(analyses=["moments"]), tmp_path / "moments.zarr")
+    assert moments.attrs["rows"] == 2
+    assert set(moments.children) == {"moments", "stimuli"}
+    both = npr.run(protocol(analyses=["sobol", "moments"]), tmp_path / "both.zarr")
+    for layer, node in moments["moments"].children.items():
+        data = node.to_dataset()
+        xr.testing.assert_allclose(both[f"moments/{layer}"].to_dataset(), data, rtol=1e-3, atol=1e-4)
+        spread = np.sqrt(data["variance"]) / abs(data["mean"])
+        xr.testing.assert_allclose(data["coefficient_of_variation"], spread.where(data["defined"] == 1))
+        np.testing.assert_allclose(both[f"sobol/{layer}"]["mean"], data["mean"], rtol=1e-3, atol=1e-5)
+        assert bool((data["coefficient_of_variation_se"] > 0).where(data["defined"] == 1, True).all())
+
+
+def test_components_of_few_factors_sum_to_one(tmp_path: Path) -> None:
+    result = npr.run(protocol(analyses=["shapley"]), tmp_path / "out.zarr")
+    node = result["shapley/conv5"].to_dataset()
+    assert node["subset"].values.tolist() == [
+        "erasing",
+        "grayscale",
+        "hue",
+        "erasing_grayscale",
+        "erasing_hue",
+        "grayscale_hue",
+        "erasing_grayscale_hue",
+    ]
+    known = node["defined"] == 1
+    np.testing.assert_allclose(node["component"].sum("subset").values[known.values], 1, atol=1e-6)
+    of_hue = [name for name in node["subset"].values if "hue" in name]
+    shares = [node["component"].sel(subset=name) / len(name.split("_")) for name in of_hue]
+    xr.testing.assert_allclose(
+        sum(shares).drop_vars(["subset", "factor"], errors="ignore").where(known),
+        node["shapley_effect"].sel(factor="hue", drop=True).where(known),
+    )

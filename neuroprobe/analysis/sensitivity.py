@@ -1,11 +1,12 @@
-"""Sobol indices with labels, and what is read off them."""
+"""Analyses of pick-freeze rows (Sobol indices, Shapley effects, moments) with labels, and what is read off them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import xarray as xr
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 from neuroprobe import names
 
 if TYPE_CHECKING:
+    from neuroprobe.design.pick_freeze import Presentations
     from neuroprobe.statistics.estimators import Terms
     from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 
-METHODS: Final = {
+METHODS: Final = {  # of Sobol indices
     "differences": "products of differences over pick-freeze rows; Saltelli et al. 2010, Jansen 1999, Liu & Owen 2006",
     "salib": "SALib's formulas: S1 Saltelli et al. 2010, ST Jansen 1999, S2 Saltelli 2002",
 }
@@ -26,11 +28,26 @@ LONG_NAMES: Final = {
     names.TOTAL_ORDER: "total-order Sobol index: share of the variance with all interactions of the factor",
     names.SECOND_ORDER: "second-order Sobol index: share of the variance of the interaction of a pair alone",
     names.TOTAL_INTERACTION: "total interaction: share of the variance of all interactions that hold a pair",
+    names.SHAPLEY_EFFECT: "Shapley effect: share of the variance; those of all factors sum to 1",
+    names.COMPONENT: "component of the analysis of variance: share of the variance of an interaction alone",
     names.VARIANCE: "variance of the response under the treatment",
+    names.COEFFICIENT_OF_VARIATION: "coefficient of variation: standard deviation over absolute mean",
     names.MEAN: "mean response under the treatment",
     names.ACTIVITY_RATE: "share of presentations with a response above 0",
     names.DEFINED: "whether the variance is above the noise floor",
     names.N_DROPPED: "base samples left out for a non-finite response",
+}
+SHAPLEY_METHODS: Final = {
+    "subsets": "all components of the variance from all subsets of the factors; Owen 2014",
+    "walks": "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021",
+    "conditional walks": "walks from A to B, swapped factors drawn given the others; Goda 2021, Song et al. 2016",
+}
+LEADING: Final = {
+    names.FIRST_ORDER: (names.FACTOR,),
+    names.TOTAL_ORDER: (names.FACTOR,),
+    names.SHAPLEY_EFFECT: (names.FACTOR,),
+    names.SECOND_ORDER: (names.FACTOR, names.FACTOR_2),
+    names.TOTAL_INTERACTION: (names.FACTOR, names.FACTOR_2),
 }
 SCOPES: Final = {
     "frozen": "these images",
@@ -40,41 +57,49 @@ SCOPES: Final = {
     "redrawn": "images drawn from this set",
     "replicated": "new images of the same kind",
 }
+PROFILED: Final = (names.FIRST_ORDER, names.TOTAL_ORDER, names.SHAPLEY_EFFECT)  # one value per factor
 TOLERANCE: Final = 0.01  # standard error under which an index counts as converged
 
 
-@dataclass(frozen=True)
-class SobolAnalysis:
-    """Sobol indices of every recorded unit.
+@dataclass(frozen=True, kw_only=True)
+class VarianceAnalysis(ABC):
+    """Shares of the variance of every recorded unit, or its moments, from pick-freeze rows.
 
     Parameters
     ----------
     factors : tuple of str
-    second_order, total_interaction, drop : bool
-        See `neuroprobe.statistics.estimators.Terms`.
+    drop : bool
+        Whether base samples with a non-finite response are left out.
     image : str
         What the image is in the design: a key of `SCOPES`, but ``replicated``.
     replicate : str
         What blocks replicate: base samples of the same images (``sample``), or images (``image``).
     estimator : str
-        One of `neuroprobe.statistics.estimators.ESTIMATORS`.
+        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`.
     """
 
     factors: tuple[str, ...]
-    second_order: bool = True
-    total_interaction: bool = False
     drop: bool = False
     image: str = "frozen"
     replicate: str = "sample"
     estimator: str = "differences"
-    name: str = "sobol"
 
-    @cached_property
+    name: ClassVar[str]  # of its group in a result
+    summarised: ClassVar[tuple[str, ...]]  # whose errors per factor tell how far a run has converged
+
+    @property
+    @abstractmethod
     def terms(self) -> Terms:
         """The sums that are kept."""
-        from neuroprobe.statistics.estimators import ESTIMATORS
 
-        return ESTIMATORS[self.estimator](len(self.factors), self.second_order, self.total_interaction, self.drop)
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """How it is estimated, with the source."""
+
+    @abstractmethod
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """Rows of the design that the terms are made of (samples, rows of the terms)."""
 
     def accumulator(self, n_units: int, block: int, **options: Any) -> PickFreezeAccumulator:
         """Return the streaming statistic of one layer."""
@@ -83,10 +108,27 @@ class SobolAnalysis:
         return PickFreezeAccumulator(self.terms, n_units, block, **options)
 
     def finalize(self, sums: PickFreezeSums, only: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
-        """Return the indices of one layer, or some of them, without labels."""
+        """Return the quantities of one layer, or some of them, without labels."""
         from neuroprobe.statistics.indices import finalize
 
         return finalize(sums, self.terms, only)
+
+    def result_bytes(self, n_units: int) -> dict[str, int]:
+        """Bytes of each variable of a layer's result."""
+        from neuroprobe.statistics.indices import result_bytes
+
+        return result_bytes(self.terms, n_units)
+
+    def finalize_bytes(self) -> int:
+        """Bytes that `finalize` takes for a while beside its result."""
+        from neuroprobe.statistics.indices import finalize_bytes
+
+        return finalize_bytes(self.terms)
+
+    def summary_bytes(self, n_units: int) -> int:
+        """Bytes that `convergence` takes for a while: quantiles are taken of copies of one after the other."""
+        variables = self.result_bytes(n_units)
+        return self.finalize_bytes() + int(1.7 * sum(variables[n] + variables[names.se(n)] for n in self.summarised))
 
     def label(
         self,
@@ -114,29 +156,33 @@ class SobolAnalysis:
         error_attrs: Mapping[str, Any],
         attrs: Mapping[str, Any],
     ) -> xr.Dataset:
-        """Label indices (…, units) of one layer over the layer's shape."""
+        """Label quantities (…, units) of one layer over the layer's shape."""
         error_attrs = {
             "se_scope": SCOPES[self.image if self.replicate == "sample" else "replicated"],
             **error_attrs,
         }
-        variables = {}
+        variables: dict[str, Any] = {}
+        axes: dict[str, Any] = {}
         for name, array in arrays.items():
-            leading = ((), (names.FACTOR,), (names.FACTOR, names.FACTOR_2))[array.ndim - 1]
+            leading = self._leading(name)
             described = self._attrs(name) | (error_attrs if name.endswith("_se") else {})
             variables[name] = ((*leading, *dims), array.reshape(array.shape[:-1] + tuple(shape)), described)
-        labels = np.array(self.factors, dtype=object)
-        present = {dim for dims_, _, _ in variables.values() for dim in dims_}
-        axes = {dim: (dim, labels) for dim in (names.FACTOR, names.FACTOR_2) if dim in present}
+            axes |= {dim: (dim, np.array(labels, dtype=object)) for dim, labels in leading.items()}
         return xr.Dataset(
             variables,
             {**axes, **coords},
             {
-                "method": METHODS[self.estimator],
+                "method": self.method,
                 "estimator": self.estimator,
                 **attrs,
                 "n_undefined": int((arrays[names.DEFINED] == 0).sum()),
             },
         )
+
+    def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Dimensions before those of the units, with their labels."""
+        dims = LEADING.get(name.removesuffix("_se"), ())
+        return dict.fromkeys(dims, self.factors)
 
     def _attrs(self, name: str) -> dict[str, Any]:
         value = name.removesuffix("_se")
@@ -154,13 +200,115 @@ class SobolAnalysis:
         """Summarise the errors of one layer: per factor their median, 95th percentile, and share under 0.01."""
         from neuroprobe.statistics.summary import error_summary
 
-        summarised = (names.FIRST_ORDER, names.TOTAL_ORDER)
-        arrays = self.finalize(sums, summarised)
+        arrays = self.finalize(sums, self.summarised)
         summary = {}
-        for name in summarised:
+        for name in self.summarised:
             for key, values in error_summary(arrays[names.se(name)], TOLERANCE).items():
                 summary[f"{names.se(name)}_{key}"] = values.tolist()
         return summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class SobolAnalysis(VarianceAnalysis):
+    """Sobol indices of every recorded unit.
+
+    Parameters
+    ----------
+    second_order, total_interaction : bool
+        See `neuroprobe.statistics.estimators.Terms`.
+    """
+
+    second_order: bool = True
+    total_interaction: bool = False
+    name: ClassVar[str] = "sobol"
+    summarised: ClassVar[tuple[str, ...]] = (names.FIRST_ORDER, names.TOTAL_ORDER)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The sums that are kept."""
+        from neuroprobe.statistics.estimators import ESTIMATORS
+
+        return ESTIMATORS[self.estimator](len(self.factors), self.second_order, self.total_interaction, self.drop)
+
+    @property
+    def method(self) -> str:
+        """How they are estimated, with the source."""
+        return METHODS[self.estimator]
+
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """A, B, and those with single factors swapped."""
+        return _alike(presentations.single, presentations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapleyAnalysis(VarianceAnalysis):
+    """Shapley effects of every recorded unit.
+
+    Parameters
+    ----------
+    estimator : str
+        ``subsets`` of few independent factors, which give all components of the variance too; ``walks`` of independent
+        factors; or ``conditional walks`` of factors that depend on each other.
+    """
+
+    name: ClassVar[str] = "shapley"
+    summarised: ClassVar[tuple[str, ...]] = (names.SHAPLEY_EFFECT,)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The sums that are kept."""
+        from neuroprobe.statistics.shapley import GodaTerms, SubsetTerms, WalkTerms
+
+        kinds: dict[str, type[Terms]] = {"subsets": SubsetTerms, "walks": WalkTerms, "conditional walks": GodaTerms}
+        return kinds[self.estimator](len(self.factors), drop=self.drop)
+
+    @property
+    def method(self) -> str:
+        """How they are estimated, with the source."""
+        return SHAPLEY_METHODS[self.estimator]
+
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """All subsets, or those before and after each step of the walk."""
+        return _alike(presentations.subsets, presentations) if self.estimator == "subsets" else presentations.steps
+
+    def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Dimensions before those of the units, with their labels."""
+        from neuroprobe.statistics.shapley import SubsetTerms
+
+        if name.removesuffix("_se") != names.COMPONENT or not isinstance(self.terms, SubsetTerms):
+            return super()._leading(name)
+        return {names.SUBSET: tuple("_".join(self.factors[i] for i in subset) for subset in self.terms.subsets)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentsAnalysis(VarianceAnalysis):
+    """Mean, variance and coefficient of variation of every recorded unit under the treatment."""
+
+    name: ClassVar[str] = "moments"
+    summarised: ClassVar[tuple[str, ...]] = ()
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The sums that are kept."""
+        from neuroprobe.statistics.estimators import MomentsTerms
+
+        return MomentsTerms(len(self.factors), drop=self.drop)
+
+    @property
+    def method(self) -> str:
+        """How they are estimated, with the source."""
+        return "two independent points A and B for each base sample: variance ½ E[(A − B)²], mean of both"
+
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """A and B."""
+        return _alike(np.arange(2), presentations)
+
+
+def _alike(rows: NDArray[np.int64] | None, presentations: Presentations) -> NDArray[np.int64]:
+    """The same rows for every base sample (samples, rows)."""
+    if rows is None:
+        raise ValueError("the design has no rows for this analysis")
+    return np.broadcast_to(rows, (len(presentations.sample), len(rows)))
 
 
 def label_convergence(
@@ -184,19 +332,19 @@ def label_convergence(
 
 
 def depth_profile(indices: xr.Dataset, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
-    """Quantiles over the defined units of one layer's indices and standard errors.
+    """Quantiles over the defined units of one layer's shares of variance and standard errors.
 
     Parameters
     ----------
     indices : Dataset
-        A node of ``/sobol``.
+        A node of ``/sobol`` or ``/shapley``.
 
     Returns
     -------
     Dataset
-        ``first_order``, ``total_order`` and their errors over (quantile, factor).
+        ``first_order`` and ``total_order``, or ``shapley_effect``, with errors, over (quantile, factor).
     """
-    chosen = [names.FIRST_ORDER, names.se(names.FIRST_ORDER), names.TOTAL_ORDER, names.se(names.TOTAL_ORDER)]
+    chosen = [key for name in PROFILED if name in indices for key in (name, names.se(name))]
     return xr.Dataset({name: quantiles_over_units(indices[name], quantiles) for name in chosen})
 
 

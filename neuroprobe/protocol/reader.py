@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from neuroprobe.errors import Problem, ProtocolError, closest, shown
+from neuroprobe.protocol.analyses import ANALYSES
 from neuroprobe.protocol.images import IMAGE_SOURCES
 from neuroprobe.protocol.places import Path_, Places
 from neuroprobe.protocol.schema import Protocol
@@ -284,6 +285,8 @@ def _known_keys(loc: Path_) -> list[str]:
             block = _model_in(block.model_fields[part].annotation) or block
         elif part in IMAGE_SOURCES:
             block = IMAGE_SOURCES[str(part)]
+        elif part in ANALYSES:
+            block = ANALYSES[str(part)]
     return [field.alias or name for name, field in block.model_fields.items()]
 
 

@@ -23,6 +23,7 @@ from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.alteration import AlterationSpec
+from neuroprobe.protocol.analyses import AnyAnalysis, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
@@ -281,43 +282,6 @@ class DesignSpec(Model):
         return self
 
 
-class SobolOptions(Model):
-    """Options of the Sobol analysis."""
-
-    total_interaction: bool = False
-    estimator: Literal["differences", "salib"] = "differences"
-
-
-class SobolSpec(Model):
-    """Sobol indices of every recorded unit."""
-
-    sobol: SobolOptions
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Allow the bare name of the analysis."""
-        return short_form(core_schema, handler, {"const": "sobol"})
-
-
-ANALYSES = ("sobol",)
-
-
-def _analysis(value: Any) -> Any:
-    if isinstance(value, str) and value in ANALYSES:
-        return {value: {}}
-    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ANALYSES:
-        return value
-    if isinstance(value, str | dict):
-        given = value if isinstance(value, str) else ", ".join(map(str, value))
-        raise problem(
-            unknown_name("analysis", given, ANALYSES) + "; options are written as {sobol: {total_interaction: true}}"
-        )
-    return value
-
-
-AnalysisSpec = Annotated[SobolSpec, BeforeValidator(_analysis)]
-
-
 class Responses(Model):
     """Which responses are written to disk."""
 
@@ -364,7 +328,7 @@ class Protocol(Model):
     treatment: TreatmentSpec
     control: Literal["original"] | ControlSpec = "original"
     design: DesignSpec = DesignSpec()
-    analyses: list[AnalysisSpec] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
+    analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
     record: RecordSpec = RecordSpec()
     _places: Places = PrivateAttr(default_factory=Places)
 
@@ -393,8 +357,11 @@ class Protocol(Model):
                     f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
                 )
                 raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
-        if len(self.analyses) > 1:
-            raise problem_at(("analyses",), "analyses: sobol is listed twice; list it once", self.analyses)
+        listed = [analysis.name for analysis in self.analyses]
+        for number, name in enumerate(listed):
+            if name in listed[:number]:
+                message = f"analyses: {name} is listed twice; list it once"
+                raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
@@ -406,23 +373,24 @@ class Protocol(Model):
 
     def _check_estimator(self) -> None:
         """Refuse SALib's formulas where they are wrong, or where it has none."""
-        if self.sobol.estimator != "salib":
+        number = next((i for i, analysis in enumerate(self.analyses) if isinstance(analysis, SobolSpec)), 0)
+        options = self.options("sobol")
+        if not isinstance(options, SobolOptions) or options.estimator != "salib":
             return
         if self.stimuli.image_law.startswith("frozen"):
             reason = (
                 "frozen images: their denominator holds the variance between images, so that no index would be one "
                 "within images; take estimator: differences, or image: factor"
             )
-        elif self.sobol.total_interaction:
+        elif options.total_interaction:
             reason = "total_interaction, which SALib does not compute; take estimator: differences"
         elif self.record.nan == "drop":
             reason = "nan: drop, as they need every base sample; take estimator: differences"
         else:
             return
-        place = ("analyses", 0, "sobol", "estimator")
-        raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", self.sobol.estimator)
+        place = ("analyses", number, "sobol", "estimator")
+        raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", options.estimator)
 
-    @property
-    def sobol(self) -> SobolOptions:
-        """Options of the Sobol analysis."""
-        return self.analyses[0].sobol
+    def options(self, analysis: str) -> Model | None:
+        """Options of an analysis; None where the protocol does not ask for it."""
+        return next((item.options for item in self.analyses if item.name == analysis), None)

@@ -94,7 +94,10 @@ def provenance(one: View) -> Iterator[Part]:
         "scrambles": f"{scramble}; blocks of {attrs['block']}",
         "images": f"{details['n_images']:,}, {' × '.join(map(str, details['image_shape']))} (colours, height, width)",
         "device, precision": f"{details['device']}, {details['dtype']}",
-        "batch": f"{details['batch']}{', compiled statistics' if details['compiled'] else ''}",
+        "batch": ", ".join(
+            f"{layout['batch']}{' with compiled statistics' if layout['compiled'] else ''}"
+            for layout in details["layouts"].values()
+        ),
         "hash of the protocol": details["protocol_hash"],
         "hash of the weights": details["weights_hash"],
         "hash of the images": details["stimulus_hash"],

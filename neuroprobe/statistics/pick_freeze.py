@@ -12,7 +12,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from neuroprobe import names
 from neuroprobe.statistics.estimators import Terms
 
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
@@ -43,7 +42,7 @@ def _compiled_update(terms: Terms) -> _Update:
 
     The K sums are K tensors: the compiler would copy all of one for every sum that changes.
     """
-    first_weighted = terms.slices[names.MEAN].start
+    first_weighted = terms.n_differences
 
     def update(y: Tensor, index: Tensor, weight: Tensor, sums: list[Tensor], peak: Tensor) -> None:
         totals: list[Tensor] = []
@@ -258,8 +257,8 @@ class PickFreezeAccumulator:
     def end_block(self) -> PickFreezeSums:
         """Return the state of the block that ends here, and start the next one."""
         self._fold()
-        if self._n_samples != self.block or self._block_sums is None:
-            raise ValueError(f"a block has {self.block} base samples, received {self._n_samples}")
+        if not 0 < self._n_samples <= self.block or self._block_sums is None:
+            raise ValueError(f"a block has {self.block} base samples, or less if it is the last: {self._n_samples}")
         kept = self.terms.block_sums(self._block_sums, self._n_samples)
         state = PickFreezeSums(
             kept, self._peak.clone(), self._n_samples, n_ratios=self.terms.n_ratios, drop=self.terms.drop
@@ -288,8 +287,8 @@ def update_bytes(terms: Terms, n_units: int, n_samples: int, *, tiled: bool) -> 
         Whether it goes through the units tile by tile, as on a CPU.
     """
     width = _tile_width(terms, n_units) if tiled else n_units
-    # responses, differences, terms, and what the last term is made of
-    n_arrays = terms.n_rows * (2 if terms.drop else 1) + 2 * terms.n_factors + terms.n_sums + 3
+    # responses, their differences, terms, and what the last term is made of
+    n_arrays = terms.n_rows * (3 if terms.drop else 2) + terms.n_sums + 3
     return (8 if terms.in_double else 4) * n_samples * width * n_arrays
 
 

@@ -231,4 +231,4 @@ def test_indices_of_stored_responses_are_taken_too() -> None:
 
 
 def test_analysis_knows_its_terms() -> None:
-    assert SobolAnalysis(("a", "b"), second_order=False).terms == DifferenceTerms(2, second_order=False)
+    assert SobolAnalysis(factors=("a", "b"), second_order=False).terms == DifferenceTerms(2, second_order=False)

@@ -84,7 +84,7 @@ def test_defaults():
         224,
     )
     assert (protocol.design.samples, protocol.design.second_order, protocol.design.scramble) == (1024, True, "auto")
-    assert protocol.sobol.total_interaction is False
+    assert protocol.options("sobol").total_interaction is False
     record = protocol.record
     assert (record.batch, record.device, record.store, record.nan) == (128, "auto", "none", "error")
 
@@ -429,7 +429,7 @@ def test_samples_that_are_refused(samples):
     [(["sobol"], False), ([{"sobol": {}}], False), ([{"sobol": {"total_interaction": True}}], True)],
 )
 def test_analyses(analyses, total_interaction):
-    assert loaded("analyses", analyses).sobol.total_interaction is total_interaction
+    assert loaded("analyses", analyses).options("sobol").total_interaction is total_interaction
 
 
 @pytest.mark.parametrize(
@@ -437,9 +437,9 @@ def test_analyses(analyses, total_interaction):
     [
         (["sobol", {"sobol": {}}], "sobol is listed twice"),
         ([], "at least 1 item"),
-        (["sobols"], "unknown analysis 'sobols' (did you mean 'sobol'?); known: sobol"),
+        (["sobols"], "unknown analysis 'sobols' (did you mean 'sobol'?); known: sobol, shapley"),
         ([{"sobol": {}, "shapley": {}}], "unknown analysis 'sobol, shapley'"),
-        (["sobol", 3], "given 3"),
+        (["sobol", 3], "unknown analysis 3"),
     ],
 )
 def test_analyses_that_are_refused(analyses, fragment):

@@ -302,10 +302,12 @@ def test_coverage_of_the_intervals() -> None:
     assert abs(np.mean(inside) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 60)
 
 
-def test_a_block_that_is_not_full_is_refused() -> None:
-    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 64)
-    accumulator.update(torch.randn(4, 2), torch.arange(4).view(1, 4))
-    with pytest.raises(ValueError, match="64 base samples, received 1"):
+@pytest.mark.parametrize("n_samples", [0, 5])
+def test_a_block_that_is_empty_or_too_long_is_refused(n_samples: int) -> None:
+    accumulator = PickFreezeAccumulator(DifferenceTerms(1), 2, 4)
+    for _ in range(n_samples):
+        accumulator.update(torch.randn(4, 2), torch.arange(4).view(1, 4))
+    with pytest.raises(ValueError, match=f"a block has 4 base samples, or less if it is the last: {n_samples}"):
         accumulator.end_block()
 
 

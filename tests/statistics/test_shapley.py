@@ -5,14 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from oracles import ORACLES, Oracle, stream_design
 from scipy import stats
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import PickFreeze, block_length
-from neuroprobe.statistics.estimators import DifferenceTerms, WalkTerms
+from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
+from neuroprobe.statistics.shapley import WalkTerms
+from oracles import ORACLES, Oracle, stream_design
 
 SHAPLEY = {
     "Ishigami": (0.435747023179, 0.442411144790, 0.121841832031),

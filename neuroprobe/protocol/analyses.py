@@ -1,0 +1,119 @@
+"""Analyses of a protocol and their options: each a name, or a block of one name with its options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, PositiveInt, Tag
+
+from neuroprobe.errors import unknown_name
+from neuroprobe.protocol.model import Model, problem, short_form
+
+CORRECTIONS = ("fdr_by", "fdr_bh", "bonferroni", "holm", "sidak", "holm-sidak", "none")
+
+
+class SobolOptions(Model):
+    """Sobol indices: the share of each unit's variance that a factor explains alone, in pairs, and in all."""
+
+    total_interaction: bool = False
+    estimator: Literal["differences", "salib"] = "differences"
+
+
+class ShapleyOptions(Model):
+    """Shapley effects: one share of each unit's variance per factor, which sum to 1."""
+
+
+class MomentsOptions(Model):
+    """Mean, variance and coefficient of variation of each unit under the treatment."""
+
+
+class ContrastOptions(Model):
+    """Treatment against control: each alteration alone, on every image, in several draws."""
+
+    draws: PositiveInt = 4
+    ranks: list[str] | None = None
+    correction: Literal[CORRECTIONS] = "fdr_by"  # type: ignore[valid-type]  # a tuple of words
+    family: Literal["alteration", "all"] = "alteration"
+    accuracy: Literal["auto"] | bool = "auto"
+    classes: Annotated[list[str], Field(min_length=2)] | None = None
+
+
+class AnalysisSpec(Model):
+    """One analysis with its options."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Allow the bare name of the analysis."""
+        return short_form(core_schema, handler, {"const": cls.name})
+
+    @property
+    def options(self) -> Model:
+        """Options of the analysis."""
+        found: Model = getattr(self, self.name)
+        return found
+
+
+class SobolSpec(AnalysisSpec):
+    """Sobol indices of every recorded unit."""
+
+    name: ClassVar[str] = "sobol"
+    sobol: SobolOptions
+
+
+class ShapleySpec(AnalysisSpec):
+    """Shapley effects of every recorded unit."""
+
+    name: ClassVar[str] = "shapley"
+    shapley: ShapleyOptions
+
+
+class MomentsSpec(AnalysisSpec):
+    """Moments of every recorded unit."""
+
+    name: ClassVar[str] = "moments"
+    moments: MomentsOptions
+
+
+class ContrastSpec(AnalysisSpec):
+    """The contrast of treatment and control of every recorded unit."""
+
+    name: ClassVar[str] = "contrast"
+    contrast: ContrastOptions
+
+
+ANALYSES: dict[str, type[Model]] = {
+    "sobol": SobolOptions,
+    "shapley": ShapleyOptions,
+    "moments": MomentsOptions,
+    "contrast": ContrastOptions,
+}
+
+
+def _name(value: Any) -> str:
+    return value.name if isinstance(value, AnalysisSpec) else next(iter(value))
+
+
+def _known(value: Any) -> Any:
+    """Turn a bare name into a block, and refuse an unknown one, naming the closest."""
+    if isinstance(value, AnalysisSpec):
+        return value
+    if isinstance(value, str) and value in ANALYSES:
+        return {value: {}}
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ANALYSES:
+        return value
+    given = ", ".join(map(str, value)) if isinstance(value, dict) else value
+    raise problem(
+        unknown_name("analysis", given, ANALYSES) + "; options are written as {sobol: {total_interaction: true}}"
+    )
+
+
+AnyAnalysis = Annotated[
+    Annotated[SobolSpec, Tag("sobol")]
+    | Annotated[ShapleySpec, Tag("shapley")]
+    | Annotated[MomentsSpec, Tag("moments")]
+    | Annotated[ContrastSpec, Tag("contrast")],
+    Discriminator(_name),
+    BeforeValidator(_known),
+]
