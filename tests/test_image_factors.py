@@ -185,3 +185,33 @@ def test_what_does_not_go_with_classes(
 ) -> None:
     with pytest.raises(ProtocolError, match=message):
         npr.load_protocol(with_images(small_protocol, sources["folder"], {"factors": ["class"]}) | changes)
+
+
+def test_levels_share_the_variance_among_shapley_effects(
+    small_protocol: dict[str, Any], sources: dict[str, Any], tmp_path: Path
+) -> None:
+    images = [sources["folder"], {**sources["drawn"], "name": "drawn"}]
+    given = with_images(small_protocol, images, {"factors": ALL}) | {"analyses": ["shapley"]}
+    node = npr.run(given, tmp_path / "out.zarr")["shapley/linear"]
+    assert node["factor"].values.tolist() == ["grayscale", "hue", *ALL]
+    np.testing.assert_allclose(node["shapley_effect"].sum("factor"), 1, atol=1e-9)
+    assert node["shapley_effect_se"].attrs["se_scope"] == "images drawn from this set"
+
+
+def test_a_class_tells_more_of_its_own_logit_than_of_an_early_layer(data: Path, tmp_path: Path) -> None:
+    protocol = {
+        "neuroprobe": 1,
+        "subject": {"network": "embedded", "layers": [{"name": "conv1", "reduce": "mean"}, "linear"]},
+        "stimuli": {
+            "images": {"folder": str(data / "cifar10" / "test"), "limit": 200},
+            "image": {"factors": ["class", "image"]},
+        },
+        "treatment": {"alterations": [{"name": "hflip", "switch": 0.5}]},
+        "design": {"samples": 512},
+        "record": {"device": "cpu"},
+    }
+    result = npr.run(protocol, tmp_path / "out.zarr")
+    early, late = (
+        float(result[f"sobol/{layer}"]["first_order"].sel(factor="class").median()) for layer in ("conv1", "linear")
+    )
+    assert late > 0.4 > early

@@ -22,6 +22,10 @@ class NestedImages:
     A number picks a member of its level by rank: of K members that are equally likely, the floor(u·K)-th. So an image
     of another class has the same rank there, as far as the classes are equally large.
 
+    In another class or partition the image of the same rank is another image. So what differs between classes, or
+    partitions, is in their first-order indices, and what differs between images of one class is in the total index of
+    the image; the total index of a class holds its images too.
+
     Parameters
     ----------
     members : tuple of tuple of int array

@@ -18,8 +18,9 @@ IMAGES: Final = {
     "factor": "The image is a factor beside the alterations: indices are shares of the variance over images and "
     "alterations together.",
     "factors": "Which image it is, and where they are factors its class and its partition, are factors beside the "
-    "alterations: indices are shares of the variance over images and alterations together. Swapped for another class "
-    "or partition, an image is that of the same rank there, so that the first-order index of the image is about ranks.",
+    "alterations: indices are shares of the variance over images and alterations together. In another class or "
+    "partition the image is that of the same rank there, another one: what differs between classes or partitions is in "
+    "their first-order indices, what differs between images of a class in the total index of the image.",
     "frozen rank": "The image's class or its partition is a factor; all rows of a base sample show images of one rank "
     "there: indices are shares of the variance within ranks, over all ranks together.",
     "redrawn": "Every row shows an image of its own: the variance between images is in every total-order index, which "
