@@ -155,7 +155,7 @@ def _axes(response: xr.DataArray) -> tuple[list[str], tuple[int, ...], dict[str,
 
 
 def _require_salib(analysis: SobolAnalysis) -> None:
-    if analysis.image == "frozen":
+    if analysis.image.startswith("frozen"):
         raise ReaderError(
             "estimator: SALib's formulas do not go with frozen images: their denominator holds the variance between "
             "images; take estimator='differences', or record with `image: factor`"
