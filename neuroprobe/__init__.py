@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from neuroprobe.analysis.select import select_units
     from neuroprobe.analysis.specialisation import specialisation
     from neuroprobe.analysis.stored import shapley, sobol
+    from neuroprobe.analysis.stored_contrast import contrast
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.schema import Protocol
@@ -26,6 +27,7 @@ _HOMES = {
     "Protocol": "neuroprobe.protocol.schema",
     "alteration": "neuroprobe.stimuli.alterations",
     "check_alteration": "neuroprobe.stimuli.alterations",
+    "contrast": "neuroprobe.analysis.stored_contrast",
     "load_protocol": "neuroprobe.protocol.reader",
     "open_recording": "neuroprobe.store",
     "open_result": "neuroprobe.store",
@@ -44,6 +46,7 @@ __all__ = [
     "Protocol",
     "alteration",
     "check_alteration",
+    "contrast",
     "load_protocol",
     "open_recording",
     "open_result",

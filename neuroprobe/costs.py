@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from neuroprobe import names
+from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.machine import give_back, resident_bytes
 
 if TYPE_CHECKING:
-    from neuroprobe.analysis.sensitivity import VarianceAnalysis
     from neuroprobe.plans import Plan
     from neuroprobe.probe.sites import Site
-    from neuroprobe.rig import Rig
+    from neuroprobe.rig import Analysis, Rig
     from neuroprobe.statistics.estimators import Terms
 
 PROGRAM: Final = "program"  # Python, its libraries, and what else the process holds before it runs
@@ -239,7 +240,7 @@ def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
     """One layer of one analysis after the other: its sums, its result, and copies on their way to the disk."""
     largest = _largest(plan.sites)
 
-    def parts(analysis: VarianceAnalysis) -> tuple[Part, Part]:
+    def parts(analysis: Analysis) -> tuple[Part, Part]:
         sums = min(2, plan.n_blocks.bit_count()) * merged_bytes(analysis.terms, largest.n_units)
         variables = analysis.result_bytes(largest.n_units)
         # as it is cut into chunks, compressed and written; measured
@@ -248,6 +249,27 @@ def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
         return Part("sums", sums, largest.name), Part("result", result, largest.name)
 
     yield from max(map(parts, rig.analyses), key=total)
+    yield from _ranking(plan, rig)
+
+
+def _ranking(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """P-values of all layers, which are corrected together; pieces of differences, and what their ranks say."""
+    from neuroprobe.differences import PIECE_BYTES
+    from neuroprobe.statistics.paired import VALUES_AT_A_TIME
+
+    for analysis in rig.analyses:
+        if not isinstance(analysis, ContrastAnalysis):
+            continue
+        families = [analysis.result_bytes(site.n_units, ranked=site.name in analysis.ranks) for site in plan.sites]
+        p_values = sum(variables[names.P_VALUE] for variables in families)
+        one = p_values if analysis.family == "all" else p_values // len(analysis.factors)
+        # p and adjusted p; of one family and test, what sorting takes
+        yield Part("p-values", 2 * p_values + 4 * one)
+        for site in plan.sites:
+            if site.name in analysis.ranks:
+                yield Part("ranks", 3 * 8 * len(analysis.factors) * site.n_units, site.name)
+        if analysis.ranks:
+            yield Part("ranks", 2 * PIECE_BYTES + 12 * 8 * VALUES_AT_A_TIME)
 
 
 def _largest(sites: Iterable[Site]) -> Site:
@@ -292,7 +314,7 @@ def _stored(plan: Plan, rig: Rig) -> Iterator[Part]:
 
 def disk_moments(plan: Plan, rig: Rig) -> Moments:
     """Bytes of disk at each moment of a run; compression makes them fewer."""
-    stored = tuple(_stored_on_disk(plan, rig))
+    stored = (*_stored_on_disk(plan, rig), *_differences_on_disk(plan, rig))
     return {
         "recording": (*_states_on_disk(plan, rig, *_peak_states(plan)), *stored),
         "writing the result": (
@@ -328,6 +350,15 @@ def _result_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
         for analysis in rig.analyses:
             variables = analysis.result_bytes(site.n_units)
             yield Part("result", sum(variables.values()) + METADATA_BYTES * (len(variables) + 2), site.name)
+
+
+def _differences_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
+    """Differences of every image, of the layers that are ranked."""
+    for analysis in rig.analyses:
+        if isinstance(analysis, ContrastAnalysis):
+            for site in plan.sites:
+                if site.name in analysis.ranks:
+                    yield Part("differences", 4 * plan.samples * len(analysis.factors) * site.n_units, site.name)
 
 
 def _stored_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:

@@ -22,6 +22,8 @@ COLOUR: Final = "colour"
 BIN: Final = "bin"
 RANK: Final = "rank"
 THRESHOLD: Final = "threshold"
+TEST: Final = "test"
+MEASURE: Final = "measure"
 VALUE: Final = "value"
 VALUE_2: Final = "value_2"
 NORMALISATION: Final = "normalisation"
@@ -36,7 +38,11 @@ ROLE: Final = "role"
 IMAGE_ID: Final = "image_id"
 CLASS_LABEL: Final = "class_label"
 SOURCE: Final = "source"
+ARM: Final = "arm"
 STIMULUS_ID: Final = "stimulus_id"
+
+# the row of a treatment-control design that is not altered
+CONTROL: Final = "control"
 
 # coordinates of units
 UNIT_ID: Final = "unit_id"
@@ -47,6 +53,8 @@ TREATMENT_CONTROL: Final = "treatment-control"
 
 # factors that are not alterations
 IMAGE: Final = "image"
+CLASS: Final = "class"
+PARTITION: Final = "partition"
 ORDER: Final = "order"
 
 # groups of a store
@@ -54,6 +62,7 @@ RESPONSES: Final = "responses"
 CONVERGENCE: Final = "convergence"
 STIMULI: Final = "stimuli"
 EXAMPLES: Final = "examples"
+ACCURACY: Final = "accuracy"
 CHANNELS: Final = "channels"
 
 # variables
@@ -69,6 +78,15 @@ COMPONENT: Final = "component"
 COEFFICIENT_OF_VARIATION: Final = "coefficient_of_variation"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
+MEAN_DIFFERENCE: Final = "mean_difference"
+EFFECT_SIZE: Final = "effect_size"
+RANK_BISERIAL: Final = "rank_biserial"
+P_VALUE: Final = "p_value"
+P_ADJUSTED: Final = "p_adjusted"
+CONTROL_MEAN: Final = "control_mean"
+TREATMENT_MEAN: Final = "treatment_mean"
+N_POSITIVE: Final = "n_positive"
+N_NEGATIVE: Final = "n_negative"
 N_DROPPED: Final = "n_dropped"
 STIMULUS: Final = "stimulus"
 PARAMETERS: Final = "parameters"
@@ -90,10 +108,7 @@ CORRELATION: Final = "correlation"
 MEAN_CORRELATION: Final = "mean_correlation"
 AGREEMENT: Final = "agreement"
 VARIATION_CORRELATION: Final = "variation_correlation"
-ACCURACY: Final = "accuracy"
 PERMUTED_ACCURACY: Final = "permuted_accuracy"
-P_VALUE: Final = "p_value"
-P_ADJUSTED: Final = "p_adjusted"
 CONFUSION: Final = "confusion"
 LINKAGE: Final = "linkage"
 LEAF: Final = "leaf"
@@ -106,6 +121,11 @@ N_CHANNELS: Final = "n_channels"
 N_FOLDS: Final = "n_folds"
 N_FEATURES: Final = "n_features"
 N_IMPUTED: Final = "n_imputed"
+
+# measures of the output of a network
+TOP_1: Final = "top_1"
+TOP_5: Final = "top_5"
+PROBABILITY: Final = "probability"
 
 # attributes
 FACTORS: Final = "factors"
@@ -139,9 +159,19 @@ def parameter(alteration: str, name: str) -> str:
     return f"{alteration}_{name}"
 
 
+def pick(level: str) -> str:
+    """Name of the coordinate of the number in [0, 1) that picks an image, or its class or partition, by rank."""
+    return f"{level}_u"
+
+
 def walk(k: int) -> str:
     """Role of a row: point A with the first `k` factors of a permutation taken from point B."""
     return f"walk_{k}"
+
+
+def draw(alteration: str, number: int) -> str:
+    """Role of a treatment-control row: one alteration alone, with the parameters of one draw."""
+    return f"{alteration}_{number}"
 
 
 def altered_by_b(role: str, *factors: str) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations
+from neuroprobe.design.treatment_control import TreatmentControl
 
+Design = PickFreeze | TreatmentControl
 MAX_SAMPLES_PER_BATCH: Final = 64  # the statistics sum at most so many in float32
 
 
@@ -53,12 +55,12 @@ def packs(presentations: Presentations, batch: int) -> Iterator[Pack]:
         start = stop
 
 
-def most_rows(design: PickFreeze, piece: int, largest: int) -> int:
+def most_rows(design: Design, piece: int, largest: int) -> int:
     """Rows of the largest forward pass that can be filled."""
     return min(largest, max(int(run.sum()) for run in first_runs(design, piece)))
 
 
-def choose_batch(design: PickFreeze, piece: int, largest: int, fits: Callable[[int], bool] = lambda batch: True) -> int:
+def choose_batch(design: Design, piece: int, largest: int, fits: Callable[[int], bool] = lambda batch: True) -> int:
     """Rows of a forward pass: of the numbers from `largest` / 2 to `largest` that fit, the one that pads least."""
     runs = first_runs(design, piece)
     most = most_rows(design, piece, largest)
@@ -68,7 +70,7 @@ def choose_batch(design: PickFreeze, piece: int, largest: int, fits: Callable[[i
     return max(batch for batch, cost in zip(candidates, costs, strict=True) if cost <= 1.01 * min(costs))
 
 
-def first_runs(design: PickFreeze, piece: int) -> list[NDArray[np.int64]]:
+def first_runs(design: Design, piece: int) -> list[NDArray[np.int64]]:
     """Rows that are run of each base sample of the first two pieces."""
     return [design.presentations(start, start + piece).is_run.sum(1) for start in (0, piece)]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from neuroprobe import names
 from neuroprobe.costs import (
     PROGRAM,
     by_purpose,
@@ -19,9 +20,10 @@ from neuroprobe.costs import (
     program_bytes,
     sums_of_layers,
 )
-from neuroprobe.design.pick_freeze import PickFreeze, block_length, is_power_of_two
+from neuroprobe.design.pick_freeze import block_length, is_power_of_two
+from neuroprobe.design.treatment_control import images_per_block
 from neuroprobe.errors import PlanError
-from neuroprobe.packing import choose_batch, first_runs, most_rows, n_passes
+from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
 from neuroprobe.plans import Layout, Plan
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def make_plan(
         _require_inside(rig)
     wanted = rig.n_samples if limit is None else min(limit, rig.n_samples)
     if wanted < 4:
-        raise PlanError(f"{wanted} base samples asked for, expected at least 4: standard errors need two blocks of two")
+        what = "images" if rig.session == names.TREATMENT_CONTROL else "base samples"
+        raise PlanError(f"{wanted} {what} asked for, expected at least 4: standard errors need two blocks of two")
     if recorded is None:
         with rig.protocol.places.told():
             layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
@@ -81,6 +84,8 @@ def make_plan(
 def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
     """Lay out the first run into a store, but for the batch, which is the largest that the protocol allows."""
     spec = rig.protocol.design
+    if rig.session == names.TREATMENT_CONTROL:
+        return Layout(images_per_block(wanted), None, rig.protocol.record.batch)
     block, scramble = block_length(wanted, spec.scramble)
     if scramble is not None and is_limited:
         block = scramble = min(block, block_length(wanted, "auto")[0])
@@ -95,7 +100,7 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
     return Layout(block, scramble, rig.protocol.record.batch, can_pay and compiles(), n_groups)
 
 
-def _with_batch(plan: Plan, rig: Rig, design: PickFreeze, budget: Budget | None, program: int) -> Plan:
+def _with_batch(plan: Plan, rig: Rig, design: Design, budget: Budget | None, program: int) -> Plan:
     """Choose the rows of a forward pass: as many as the protocol allows and as fit into memory."""
     layout = plan.layout
 
@@ -126,6 +131,8 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
     """Plan all but the forward passes and what they cost."""
     design = rig.design(layout.scramble, layout.groups)
     samples = -(-wanted // layout.block) * layout.block
+    if rig.session == names.TREATMENT_CONTROL:
+        samples = min(samples, rig.n_samples)  # the last block of all images may be shorter
     n_run = np.concatenate(first_runs(design, layout.piece))
     return Plan(
         title=rig.protocol.title,
@@ -186,10 +193,31 @@ def _shard(n_blocks: int, seconds_per_block: float | None) -> int:
 
 
 def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
-    protocol, n_blocks = rig.protocol, samples // layout.block
     if skipped := rig.images.skipped:
         listed = ", ".join(skipped[:N_NAMED]) + (", …" if len(skipped) > N_NAMED else "")
         yield f"images left out as broken: {len(skipped):,} ({listed})"
+    if rig.session == names.TREATMENT_CONTROL:
+        yield from _contrast_warnings(rig, wanted, samples, layout)
+    else:
+        yield from _design_warnings(rig, wanted, samples, layout)
+    yield from _short_lengths(rig)
+
+
+def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
+    if samples != wanted:
+        yield f"{wanted:,} images do not fill blocks of {layout.block}; {samples:,} are shown"
+    options = rig.protocol.options("contrast")
+    if rig.outcome is None and rig.images.labels is not None and getattr(options, "accuracy", False) == "auto":
+        yield (
+            "contrast: accuracies are left out, as the classes of the images cannot be told from the outputs of the "
+            "network; list the class of each output by `contrast: {classes: [name, …]}`"
+        )
+    if rig.protocol.control != "original":
+        yield "control: contrast compares with images that are not altered"
+
+
+def _design_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
+    protocol, n_blocks = rig.protocol, samples // layout.block
     if samples != wanted:
         yield f"samples: {wanted:,} is not a multiple of the block of {layout.block}; {samples:,} are run"
     if not is_power_of_two(samples):
@@ -211,7 +239,6 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
             yield "image: redrawn hides the variance between images in every total-order index"
     if protocol.control != "original":
         yield "control: sobol compares rows of the treatment with each other, so the control is not presented"
-    yield from _short_lengths(rig)
 
 
 def _require_inside(rig: Rig) -> None:

@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.design.pick_freeze import Presentations
+from neuroprobe.differences import DifferenceFile
 from neuroprobe.errors import ResponseError
 from neuroprobe.packing import Pack, packs
 from neuroprobe.plans import Plan
 from neuroprobe.probe.capture import Probe
+from neuroprobe.probe.outcome import OUTPUT
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
 from neuroprobe.responses import ResponseWriter
@@ -44,25 +47,40 @@ class Recorder:
     plan : Plan
     writer : ResponseWriter, optional
         Where responses are stored.
+    differences : dict of DifferenceFile, optional
+        Where differences of some layers are kept, to be ranked.
     """
 
-    def __init__(self, rig: Rig, plan: Plan, writer: ResponseWriter | None = None) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        plan: Plan,
+        writer: ResponseWriter | None = None,
+        differences: Mapping[str, DifferenceFile] | None = None,
+    ) -> None:
         self.rig, self.plan, self.writer = rig, plan, writer
+        self.differences = differences or {}
         self.design = rig.design(plan.layout.scramble, plan.layout.groups)
         self.accumulators: dict[str, PickFreezeAccumulator] = {}
         self.place = "before the first forward pass"  # for whoever explains an error
         self._waiting: dict[str, list[Tensor]] = {}
+        self._images = np.empty(0, dtype=np.int64)  # of the rows of a pack
 
     def _start(self) -> None:
         """Make the accumulators when they are first needed: planning alone takes no memory for them."""
         layout = self.plan.layout
         self.accumulators = self.accumulators or {
             state_key(analysis.name, site.name): analysis.accumulator(
-                site.n_units, layout.block, device=self.rig.device, compiled=layout.compiled
+                self._n_units(site), layout.block, device=self.rig.device, compiled=layout.compiled
             )
             for analysis in self.rig.analyses
-            for site in self.plan.sites
+            for site in self.rig.probed
         }
+
+    def _n_units(self, site: Site) -> int:
+        """Numbers that are summed of a site: of the network's output, those that are measured."""
+        outcome = self.rig.outcome
+        return len(outcome.measures) if outcome is not None and site.name == OUTPUT else site.n_units
 
     def time_block(self) -> float:
         """Present a few batches and return the seconds that a block will take; their responses are not kept."""
@@ -70,7 +88,7 @@ class Recorder:
         presentations = self.design.presentations(0, min(self.plan.layout.piece, self.plan.samples))
         rows = self._rows(presentations)
         seconds = []
-        with Probe(self.rig.subject.network, self.rig.sites) as probe:
+        with Probe(self.rig.subject.network, self.rig.probed) as probe:
             for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
                 started = time.perf_counter()
                 self._present(probe, presentations, pack, rows)
@@ -123,7 +141,8 @@ class Recorder:
         }
         order = pack.index.ravel() if self.writer is not None else None
         first = int(presentations.sample[pack.start])
-        self._waiting = {site.name: [] for site in self.plan.sites}
+        self._waiting = {site.name: [] for site in self.rig.probed}
+        self._images = presentations.image[pack.sample, pack.row]
         for start in range(0, n_run, size):
             part = slice(start, start + size)
             is_last = start + size >= n_run
@@ -154,7 +173,7 @@ class Recorder:
         size = self.plan.layout.batch
 
         def consume(site: Site, response: Tensor) -> None:
-            self.place = f"in a forward pass of {size} rows, at layer {site.name!r} or behind it"
+            self.place = f"in a forward pass of {size} rows, at {where(site)} or behind it"
             y = response.flatten(1).float()
             if several:
                 # the network may overwrite its response as soon as the hook returns
@@ -162,10 +181,15 @@ class Recorder:
                 if not is_last:
                     return
                 y = torch.cat(self._waiting.pop(site.name))
+            if self.rig.outcome is not None and site.name == OUTPUT:
+                y = self.rig.outcome.measure(y[: len(self._images)], self._images)
             for analysis in self.rig.analyses:
                 rows = index[analysis.name]
                 if not self.accumulators[state_key(analysis.name, site.name)].update(y, rows):
                     raise non_finite(site, y, rows, first)
+                if isinstance(analysis, ContrastAnalysis) and site.name in self.differences:
+                    for image, own in enumerate(rows, first):  # of all together they would be large
+                        self.differences[site.name].write(image, analysis.differences(y[own][None].cpu().numpy()))
             if self.writer is not None and site.name in self.writer.layers:
                 self.writer.add(site.name, y[torch.from_numpy(order).to(y.device)].cpu().numpy())
 
@@ -189,18 +213,23 @@ def state_key(analysis: str, layer: str) -> str:
     return f"{analysis}/{layer}"
 
 
+def where(site: Site) -> str:
+    """Say which layer a site is."""
+    return f"layer {site.name!r}" if site.name != OUTPUT else "the network's output"
+
+
 def non_finite(site: Site, y: Tensor, index: Tensor, first: int) -> ResponseError:
     """Say which layer gave responses that are not finite, in how many units, and at which base sample."""
     bad = ~torch.isfinite(y)
     n_units = int(bad.any(0).sum())
     if not n_units:
         return ResponseError(
-            f"layer {site.name!r}: responses up to {float(y.abs().max()):.3g} are too large for sums of their squares; "
+            f"{where(site)}: responses up to {float(y.abs().max()):.3g} are too large for sums of their squares; "
             "record a layer behind a normalisation, or scale the network's output"
         )
     of_sample = bad.any(1)[index].any(1).cpu().numpy()
     return ResponseError(
-        f"layer {site.name!r}: {n_units} of {site.n_units} units gave NaN or infinity at base sample "
+        f"{where(site)}: {n_units} of {y.shape[1]} units gave NaN or infinity at base sample "
         f"{first + int(np.argmax(of_sample))}; mend the network, or leave such base samples out by "
         "`record: {nan: drop}`"
     )

@@ -152,9 +152,12 @@ def table_columns(presentations: Presentations, images: Mapping[str, Sequence[st
     columns: dict[str, NDArray[Any]] = {
         names.SAMPLE: sample.astype(np.int64),
         names.ROLE: np.tile(role, n),
-        names.DESIGN: np.full(n * n_rows, names.PICK_FREEZE, dtype=object),
+        names.DESIGN: np.full(n * n_rows, presentations.design, dtype=object),
         names.STIMULUS_ID: np.array([f"{s}_{r}" for s, r in zip(sample, shown_as, strict=True)], dtype=object),
     }
+    if presentations.design == names.TREATMENT_CONTROL:
+        arm = np.where(role == names.CONTROL, names.CONTROL, names.TREATMENT).astype(object)
+        columns[names.ARM] = np.tile(arm, n)
     for name, of_images in images.items():
         columns[name] = np.array(of_images, dtype=object)[image]
     for name, value in presentations.values.items():

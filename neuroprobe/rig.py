@@ -9,40 +9,52 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from neuroprobe import names
+from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.analysis.sensitivity import MomentsAnalysis, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
+from neuroprobe.design.nested_images import NestedImages
 from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
-from neuroprobe.errors import PlanError, about
+from neuroprobe.design.treatment_control import TreatmentControl
+from neuroprobe.errors import PlanError, SubjectError, about
+from neuroprobe.packing import Design
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
+from neuroprobe.probe.outcome import Outcome, find_outcome
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.analyses import MomentsOptions, ShapleyOptions, SobolOptions
+from neuroprobe.protocol.alteration import AlterationSpec
+from neuroprobe.protocol.analyses import ContrastOptions, MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
     Folder,
+    ImageFactors,
     ImageSource,
     Photographs,
     StoredImages,
     source_names,
 )
 from neuroprobe.protocol.model import Model
-from neuroprobe.protocol.schema import AlterationSpec, Protocol, StimuliSpec, TreatmentSpec
+from neuroprobe.protocol.schema import Protocol, StimuliSpec
+from neuroprobe.protocol.sets import require_set
+from neuroprobe.protocol.treatment import TreatmentSpec
 from neuroprobe.stimuli.arrays import open_array
 from neuroprobe.stimuli.datasets import open_dataset
 from neuroprobe.stimuli.decoding import Framing
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.images import ImageSet, Source
+from neuroprobe.stimuli.levels import nest_images
 from neuroprobe.stimuli.photographs import open_photographs
 from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
 
+Analysis = VarianceAnalysis | ContrastAnalysis
 N_CHECKED = 2  # images that a network is tried on
 # designs, and the analyses that each serves: those of one design share a recording, which is one session of a run
-SESSIONS: Final = {names.PICK_FREEZE: ("sobol", "shapley", "moments")}
+SESSIONS: Final = {names.PICK_FREEZE: ("sobol", "shapley", "moments"), names.TREATMENT_CONTROL: ("contrast",)}
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,10 @@ class Rig:
     images : ImageSet
     treatment : Treatment
     sites : tuple of Site
+    outcome : Outcome, optional
+        What is made of the network's output, where accuracies are wanted.
+    nested : NestedImages, optional
+        The levels of the set of images, where some of them are factors.
     session : str
         Design of the session that it is set up for.
     """
@@ -67,22 +83,30 @@ class Rig:
     images: ImageSet
     treatment: Treatment
     sites: tuple[Site, ...]
+    outcome: Outcome | None = None
+    nested: NestedImages | None = None
     session: str = names.PICK_FREEZE
 
     @property
     def sessions(self) -> tuple[Rig, ...]:
         """A rig for each session, in turn."""
-        asked = {analysis.name for analysis in self.protocol.analyses}
         return tuple(
-            self if name == self.session else self.varied(session=name)
-            for name, served in SESSIONS.items()
-            if asked.intersection(served)
+            self if name == self.session else self.varied(session=name) for name in asked_sessions(self.protocol)
         )
+
+    @property
+    def probed(self) -> tuple[Site, ...]:
+        """The sites that are recorded, and the network's output where accuracies are wanted."""
+        with_outcome = self.outcome is not None and self.session == names.TREATMENT_CONTROL
+        return (*self.sites, self.outcome.site) if self.outcome is not None and with_outcome else self.sites
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """What varies: the alterations and, where the protocol says so, the image and the order."""
         spec = self.protocol.treatment
+        if self.session == names.TREATMENT_CONTROL:
+            # each is on in its own rows, whatever its switch is under the treatment
+            return tuple(Factor(item.label, alteration_inputs(item)) for item in spec.in_order)
         factors = [alteration_factor(item) for item in spec.in_order]
         if spec.order == "factor":
             last = n_orders(len(spec.alterations)) - 1
@@ -90,6 +114,8 @@ class Rig:
         if self.protocol.stimuli.image == "factor":
             law = Law("integers", (0, len(self.images) - 1))
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
+        if self.nested is not None and isinstance(self.protocol.stimuli.image, ImageFactors):
+            factors += self.nested.factors(self.protocol.stimuli.image.factors)
         return tuple(factors)
 
     @cached_property
@@ -109,10 +135,14 @@ class Rig:
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
-        return self.protocol.design.samples
+        return len(self.images) if self.session == names.TREATMENT_CONTROL else self.protocol.design.samples
 
-    def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
-        """Return the design of the protocol."""
+    def design(self, scramble: int | None, groups: ImageGroups | None = None) -> Design:
+        """Return the design of the session."""
+        contrast = self.protocol.options("contrast")
+        if self.session == names.TREATMENT_CONTROL and isinstance(contrast, ContrastOptions):
+            random = tuple(one.name for one in self.treatment.applied if one.alteration.takes_key)
+            return TreatmentControl(self.factors, self.protocol.seed, len(self.images), contrast.draws, random)
         return PickFreeze(
             factors=self.players,
             seed=self.protocol.seed,
@@ -121,6 +151,7 @@ class Rig:
             scramble=scramble,
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
+            nested=self.nested,
             single=self.protocol.options("sobol") is not None,
             walks=self.shapley in {"walks", "conditional walks"},
             subsets=self.shapley == "subsets",
@@ -142,7 +173,8 @@ class Rig:
     def footprint(self) -> Footprint:
         """What forward passes and the making of stimuli keep in memory."""
         image = self.subject.prepare(self.images.load([0]).to(self.device))
-        return forward_footprint(self.subject.network, self.sites, image, self._bytes_per_stimulus())
+        probed = self.sites if self.outcome is None else (*self.sites, self.outcome.site)
+        return forward_footprint(self.subject.network, probed, image, self._bytes_per_stimulus())
 
     def _bytes_per_stimulus(self) -> int:
         """Bytes that altering an image takes, by those rows of the first base samples that are altered most."""
@@ -162,18 +194,20 @@ class Rig:
         return other
 
     @cached_property
-    def analyses(self) -> tuple[VarianceAnalysis, ...]:
+    def analyses(self) -> tuple[Analysis, ...]:
         """The analyses that share the recording of this session, in the order of the protocol."""
         served = SESSIONS[self.session]
         return tuple(self._analysis(item.options) for item in self.protocol.analyses if item.name in served)
 
-    def _analysis(self, options: Model) -> VarianceAnalysis:
+    def _analysis(self, options: Model) -> Analysis:
         shared: dict[str, Any] = {
             "factors": tuple(factor.name for factor in self.factors),
             "drop": self.protocol.record.nan == "drop",
-            "image": self.protocol.stimuli.image,
-            "replicate": self.protocol.design.replicate,
         }
+        if isinstance(options, ContrastOptions):
+            given = options.model_dump(include={"draws", "correction", "family"})
+            return ContrastAnalysis(**shared, **given, ranks=tuple(options.ranks or ()))
+        shared |= {"image": self.protocol.stimuli.image_law, "replicate": self.protocol.design.replicate}
         match options:
             case SobolOptions():
                 return SobolAnalysis(
@@ -190,9 +224,20 @@ class Rig:
                 raise PlanError(f"no analysis for {type(other).__name__}")
 
 
+def asked_sessions(protocol: Protocol) -> list[str]:
+    """Sessions that the analyses of a protocol take, in turn."""
+    asked = {analysis.name for analysis in protocol.analyses}
+    return [name for name, served in SESSIONS.items() if asked.intersection(served)]
+
+
+def alteration_inputs(spec: AlterationSpec) -> tuple[Input, ...]:
+    """Parameters of an alteration, under the names that they have in the presentation table."""
+    return tuple(Input(names.parameter(spec.label, name), law) for name, law in spec.laws.items())
+
+
 def alteration_factor(spec: AlterationSpec) -> Factor:
     """Make one factor of an alteration: its switch with all its parameters."""
-    inputs = tuple(Input(names.parameter(spec.label, name), law) for name, law in spec.laws.items())
+    inputs = alteration_inputs(spec)
     if spec.switch == "always":
         return Factor(spec.label, inputs)
     switch = Input(names.switch(spec.label), Law("bernoulli", (spec.switch,)))
@@ -260,20 +305,49 @@ def open_rig(protocol: Protocol) -> Rig:
 
     Raises
     ------
+    ProtocolError
+        If it has several sets of alterations and none was chosen.
     SubjectError, ReaderError, PlanError, ResponseError
         If something is missing, broken, or cannot be recorded; with its place in the protocol's file.
     """
+    require_set(protocol)
     with protocol.places.told():
         device = choose_device(protocol.record.device)
         with about("subject"):
             subject = load_subject(protocol.subject, protocol.seed, device)
         with about("stimuli", "images"):
             images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
-        tried = subject.prepare(images.load(np.arange(min(N_CHECKED, len(images)))).to(device))
+        shown = images.load(np.arange(min(N_CHECKED, len(images)))).to(device)
         with about("subject"):
+            tried = subject.prepare(shown)
             sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
         with about("subject", "network"):
             check_network(subject.network, sites, tried, subject.name, allow_nan=protocol.record.nan == "drop")
         if protocol.stimuli.image == "factor" and len(images) < 2:
             raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
-    return Rig(protocol, device, subject, images, make_treatment(protocol.treatment), sites)
+        outcome = open_outcome(protocol, subject, images, tried)
+        with about("stimuli", "image"):
+            nested = nest_images(images, protocol.stimuli)
+    treatment, session = make_treatment(protocol.treatment), asked_sessions(protocol)[0]
+    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, session)
+
+
+def open_outcome(protocol: Protocol, subject: Subject, images: ImageSet, tried: Tensor) -> Outcome | None:
+    """Find out how the network's outputs stand for the classes of the images; None where no accuracy is wanted.
+
+    Raises
+    ------
+    PlanError, SubjectError
+        If accuracies are asked for and there is no telling; with ``accuracy: auto`` only where classes are listed.
+    """
+    options = protocol.options("contrast")
+    if not isinstance(options, ContrastOptions) or options.accuracy is False:
+        return None
+    place = [analysis.name for analysis in protocol.analyses].index("contrast")
+    try:
+        with about("analyses", place, "contrast", "accuracy"):
+            return find_outcome(subject.network, tried, images.labels, options.classes, subject.classes)
+    except (PlanError, SubjectError):
+        if options.accuracy is True or options.classes is not None:
+            raise
+        return None

@@ -12,9 +12,11 @@ from typing import Any
 import xarray as xr
 
 from neuroprobe import names
+from neuroprobe.analysis.contrast import ContrastAnalysis, LayerLayout
 from neuroprobe.analysis.sensitivity import VarianceAnalysis, label_convergence
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.costs import samples_per_chunk, stored_sites
+from neuroprobe.differences import DifferenceFile, difference_files
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.journal import Begun, Header, live_spans, read_header, require_no_other
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
@@ -40,12 +42,21 @@ OPENING = "while the network and the images were opened"
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
 
 
-def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, memory: str | int | None = None) -> Plans:
+def plan(
+    protocol: Source,
+    *,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
+    limit: int | None = None,
+    measure: bool = True,
+    memory: str | int | None = None,
+) -> Plans:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
     ----------
     protocol : path, mapping or Protocol
+    set : str, optional
+        Which of its sets of alterations, where it has several.
     limit : int, optional
         Base samples of each design, where fewer than the protocol's are wanted.
     measure : bool
@@ -66,7 +77,7 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, me
     """
     given = None if memory is None else parse_bytes(memory)
     with explained_shortage(lambda: OPENING):
-        opened = open_rig(load_protocol(protocol))
+        opened = open_rig(load_protocol(protocol, set))
     budget = find_budget(given, opened.device)
     plans = []
     for rig in opened.sessions:
@@ -84,6 +95,7 @@ def run(
     protocol: Source,
     out: str | os.PathLike[str],
     *,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
     overwrite: bool = False,
     limit: int | None = None,
     listener: Listener | None = None,
@@ -96,6 +108,8 @@ def run(
     protocol : path, mapping or Protocol
     out : path
         Zarr store of the result. One that the same protocol wrote is gone on with.
+    set : str, optional
+        Which of the protocol's sets of alterations is run, where it has several.
     overwrite : bool
         Whether a result at `out` is deleted first.
     limit : int, optional
@@ -122,7 +136,7 @@ def run(
     -----
     Interrupting loses at most one shard. Numbers do not depend on where a run was interrupted or extended.
     """
-    checked, given = load_protocol(protocol), None if memory is None else parse_bytes(memory)
+    checked, given = load_protocol(protocol, set), None if memory is None else parse_bytes(memory)
     path = Path(out)
     require_no_other(path)
     found = None if overwrite else read_header(path)
@@ -156,7 +170,8 @@ def run(
         elif finished_samples(path) == store.header.samples:
             return open_result(path)
         for name in undone:
-            recorder = Recorder(rigs[name], plans[name], _writer(path, rigs[name], plans[name]))
+            kept = difference_files(path, rigs[name])
+            recorder = Recorder(rigs[name], plans[name], _writer(path, rigs[name], plans[name]), kept)
             _record(recorder, store.sessions[name], budget, listener or default_listener())
             del recorder  # its sums are of no use any more, and large
             give_back()
@@ -193,6 +208,8 @@ def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | st
             f"{str(path)!r} holds {held:,} base samples, more than the {made.samples:,} asked for: "
             "raise `samples`, choose another path, or delete it by --overwrite"
         )
+    if made.session == names.TREATMENT_CONTROL:
+        return  # its errors are over images, whatever the blocks are
     if found.layout.n_groups and made.n_blocks > found.layout.n_groups:
         raise StoreError(
             f"{str(path)!r} shows each image in one of {found.layout.n_groups} blocks (replicate: image), and more "
@@ -242,7 +259,7 @@ def _record(recorder: Recorder, store: SessionStore, budget: Budget, listener: L
     plan = recorder.plan
     blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
     listener(RunStarted(plan, plan.n_blocks - len(blocks)))
-    with Probe(recorder.rig.subject.network, recorder.rig.sites) as probe:
+    with Probe(recorder.rig.subject.network, recorder.rig.probed) as probe:
 
         def record(span: Span) -> None:
             with explained_shortage(lambda: recorder.place):
@@ -274,6 +291,8 @@ def _undone(span: Span, store: SessionStore) -> Iterator[Span]:
 def _keep(span: Span, states: States, recorder: Recorder, store: SessionStore) -> None:
     """Merge a span with the siblings that are in the store, and store it in their place."""
     recorder.place = "while sums were merged"
+    for file in recorder.differences.values():
+        file.sync()
     give_back()
     convergence = _convergence(span, states, recorder)
     while span.sibling in store.spans:
@@ -310,7 +329,12 @@ def _groups(
     convergence: list[tuple[str, xr.Dataset]] = []
     for name, rig in rigs.items():
         for analysis in rig.analyses:
-            groups[analysis.name] = _nodes(analysis, plans[name], store.sessions[name])
+            if isinstance(analysis, ContrastAnalysis):
+                kept = difference_files(store.path, rig)
+                groups[analysis.name] = _contrasts(analysis, plans[name], store.sessions[name], kept)
+                groups |= _accuracy(analysis, rig, store.sessions[name])
+            else:
+                groups[analysis.name] = _nodes(analysis, plans[name], store.sessions[name])
         convergence += _convergence_nodes(rig, plans[name], store.sessions[name])
     groups[names.CONVERGENCE] = iter(convergence)
     rig, plan = next((rig, plans[name]) for name, rig in rigs.items())
@@ -325,6 +349,29 @@ def _nodes(analysis: VarianceAnalysis, plan: Plan, session: SessionStore) -> Ite
         sums = session.merged(state_key(analysis.name, site.name))
         coords = site_coords(site)
         yield site.name, analysis.label(sums, site.dims, site.shape, coords, plan.layout.scramble, depth)
+
+
+def _contrasts(
+    analysis: ContrastAnalysis, plan: Plan, session: SessionStore, kept: Mapping[str, DifferenceFile]
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """Contrasts of the layers, of those whose differences are kept with signed ranks."""
+    layouts = {site.name: LayerLayout(site.dims, site.shape, site_coords(site)) for site in plan.sites}
+    ranked = {layer: file.ranked(plan.samples) for layer, file in kept.items()}
+
+    def arrays(layer: str) -> dict[str, Any]:
+        return analysis.finalize(session.merged(state_key(analysis.name, layer)), ranked.get(layer))
+
+    yield from analysis.label_layers(layouts, arrays, plan.samples)
+
+
+def _accuracy(
+    analysis: ContrastAnalysis, rig: Rig, session: SessionStore
+) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
+    """The table of accuracies, a group without nodes, where they are measured."""
+    if rig.outcome is None:
+        return {}
+    sums = session.merged(state_key(analysis.name, rig.outcome.site.name))
+    return {names.ACCURACY: iter([("", analysis.label_accuracy(sums, rig.outcome.measures))])}
 
 
 def _convergence_nodes(rig: Rig, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neuroprobe.analysis.contrast import ContrastAnalysis, LayerLayout
 from neuroprobe.analysis.sensitivity import SobolAnalysis, label_convergence
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
+from oracles import sums_of_rows
 
 DIMS = {1: ("channel",), 2: ("token", "channel"), 3: ("channel", "y", "x")}
 SAMPLES, BLOCK = 64, 8
@@ -91,6 +93,28 @@ def accumulate(analysis: SobolAnalysis, y: np.ndarray):
     for block in blocks[1:]:
         blocks[0].merge(block)
     return blocks[0]
+
+
+def with_contrasts(result: xr.DataTree) -> xr.DataTree:
+    """Contrasts and accuracies of the layers and factors of a made-up result; units that do not vary do not change."""
+    rng = np.random.default_rng(5)
+    factors = tuple(map(str, next(iter(result["sobol"].children.values()))["factor"].values))
+    analysis, nodes, n_images = ContrastAnalysis(factors), {}, 30
+
+    arrays, layouts = {}, {}
+    for layer, node in result["sobol"].children.items():
+        varies = node["defined"].values
+        effects = rng.normal(0, 1, (len(factors), varies.size)) * varies.ravel()
+        control = rng.normal(0, 1, (n_images, 1, varies.size))
+        changes = effects * rng.uniform(0.5, 1.5, (n_images, *effects.shape))
+        rows = np.concatenate([control, control + changes], 1)
+        arrays[layer] = analysis.finalize(sums_of_rows(rows, analysis.terms))
+        layouts[layer] = LayerLayout(tuple(map(str, node["defined"].dims)), varies.shape, {})
+    for layer, labelled in analysis.label_layers(layouts, arrays.__getitem__, n_images):
+        nodes[f"contrast/{layer}"] = labelled
+    correct = (rng.random((n_images, 1 + len(factors), 2)) < 0.7).astype(float)
+    table = analysis.label_accuracy(sums_of_rows(correct, analysis.terms), ["top_1", "probability"])
+    return xr.DataTree.from_dict({**nodes, "accuracy": table})
 
 
 def make_examples(factors: Sequence[str], rng: np.random.Generator) -> xr.Dataset:

@@ -160,6 +160,20 @@ def sums_of(y: torch.Tensor, terms: Terms, cuts: tuple[int, ...] = (), **options
     return accumulator.end_block()
 
 
+def sums_of_rows(y: np.ndarray, terms: Terms, block: int = 64, dtype: torch.dtype = torch.float64) -> PickFreezeSums:
+    """Accumulate responses (base samples, rows, units) in blocks of which the last may be shorter."""
+    y = torch.as_tensor(y).to(dtype)
+    accumulator = PickFreezeAccumulator(terms, y.shape[-1], block, dtype=dtype)
+    states = []
+    for part in y.split(block):
+        for piece in part.split(64):
+            assert accumulator.update(piece.flatten(0, 1), torch.arange(piece[..., 0].numel()).view(len(piece), -1))
+        states.append(accumulator.end_block())
+    for state in states[1:]:
+        states[0].merge(PickFreezeSums.from_state(state.state()))
+    return states[0]
+
+
 class SeparableImages:
     """Units y = g(x) + h(I) + k(x) m(I) with g and k multilinear: their indices are known in each image.
 

@@ -20,6 +20,7 @@ PUBLIC = {
     "Protocol",
     "alteration",
     "check_alteration",
+    "contrast",
     "load_protocol",
     "open_recording",
     "open_result",

@@ -52,6 +52,8 @@ LEADING: Final = {
 SCOPES: Final = {
     "frozen": "these images",
     "factor": "images drawn from this set",
+    "factors": "images drawn from this set",
+    "frozen rank": "images drawn from this set",
     "redrawn": "images drawn from this set",
     "replicated": "new images of the same kind",
 }
@@ -69,7 +71,7 @@ class VarianceAnalysis(ABC):
     drop : bool
         Whether base samples with a non-finite response are left out.
     image : str
-        What the image is in the design: frozen, factor or redrawn.
+        What the image is in the design: a key of `SCOPES`, but ``replicated``.
     replicate : str
         What blocks replicate: base samples of the same images (``sample``), or images (``image``).
     estimator : str

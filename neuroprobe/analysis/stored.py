@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import xarray as xr
@@ -18,9 +18,13 @@ from neuroprobe.analysis.units import to_units
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import MAX_ENUMERATED, PickFreeze
+from neuroprobe.design.treatment_control import TreatmentControl
 from neuroprobe.errors import ReaderError, unknown_name
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from neuroprobe.analysis.contrast import ContrastAnalysis
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
 PIECE_BYTES: Final = 128 << 20  # of stored responses that are in memory at a time
@@ -89,7 +93,8 @@ def sobol(
         return _analysed(recording, analysis, recorded, units)
     _require_salib(analysis)
     nodes = {
-        layer: _by_salib(response, analysis, recorded, depth) for depth, layer, response in _responses(recording, units)
+        layer: _by_salib(response, analysis, recorded, depth)
+        for depth, layer, response in stored_responses(recording, units)
     }
     return xr.DataTree.from_dict(nodes, name=analysis.name)
 
@@ -137,8 +142,8 @@ def _analysed(
 ) -> xr.DataTree:
     """Run the responses of each layer through the streaming statistic of an analysis."""
     nodes = {}
-    for depth, layer, response in _responses(recording, units):
-        sums = _stream(response, analysis, recorded)
+    for depth, layer, response in stored_responses(recording, units):
+        sums = stream(response, analysis, recorded)
         nodes[layer] = analysis.label(sums, *_axes(response), recorded.design.scramble, depth)
     return xr.DataTree.from_dict(nodes, name=analysis.name)
 
@@ -150,7 +155,7 @@ def _axes(response: xr.DataArray) -> tuple[list[str], tuple[int, ...], dict[str,
 
 
 def _require_salib(analysis: SobolAnalysis) -> None:
-    if analysis.image == "frozen":
+    if analysis.image.startswith("frozen"):
         raise ReaderError(
             "estimator: SALib's formulas do not go with frozen images: their denominator holds the variance between "
             "images; take estimator='differences', or record with `image: factor`"
@@ -159,7 +164,7 @@ def _require_salib(analysis: SobolAnalysis) -> None:
         raise ReaderError("total_interaction: SALib does not compute it; take estimator='differences'")
 
 
-def _responses(recording: xr.DataTree, query: str | None) -> Iterator[tuple[int, str, xr.DataArray]]:
+def stored_responses(recording: xr.DataTree, query: str | None) -> Iterator[tuple[int, str, xr.DataArray]]:
     """Depth, name and response (presentation, …) of each layer, or of its chosen units where it has some."""
     layers = recording.children[names.RESPONSES].children
     in_order = sorted(layers, key=_recorded_place(recording.attrs))
@@ -198,6 +203,22 @@ def _recorded_place(attrs: Mapping[Any, Any]) -> Callable[[str], int]:
         return lambda layer: 0
     order = [layer["name"] for layer in json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]["layers"]]
     return order.index
+
+
+class Recorded(Protocol):
+    """What is recorded, read off a presentation table."""
+
+    @property
+    def design(self) -> PickFreeze | TreatmentControl:
+        """Design with the same rows; the laws of its inputs stand for those that were recorded."""
+
+    @property
+    def n_samples(self) -> int:
+        """Base samples."""
+
+    @property
+    def block(self) -> int:
+        """Base samples of a block; the last one may be shorter."""
 
 
 @dataclass(frozen=True)
@@ -304,8 +325,23 @@ def _by_salib(response: xr.DataArray, analysis: SobolAnalysis, recorded: _Record
     return analysis.label_arrays(arrays, *_axes(response), error_attrs, attrs)
 
 
-def _stream(response: xr.DataArray, analysis: VarianceAnalysis, recorded: _RecordedDesign) -> PickFreezeSums:
-    """Run the responses of one layer through the streaming statistic, some base samples at a time."""
+def stream(
+    response: xr.DataArray,
+    analysis: VarianceAnalysis | ContrastAnalysis,
+    recorded: Recorded,
+    keep: Callable[[int, NDArray[np.floating]], None] | None = None,
+) -> PickFreezeSums:
+    """Run the responses of one layer through the streaming statistic, some base samples at a time.
+
+    Parameters
+    ----------
+    response : DataArray
+        Presentations first, those of whole base samples one after the other.
+    analysis : VarianceAnalysis or ContrastAnalysis
+    recorded : Recorded
+    keep : callable, optional
+        Gets each piece too: its first base sample, and its responses (samples, rows, units).
+    """
     import torch
 
     from neuroprobe.statistics.pick_freeze import FOLD
@@ -319,13 +355,16 @@ def _stream(response: xr.DataArray, analysis: VarianceAnalysis, recorded: _Recor
     fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * n_rows * n_units))
     step = min(FOLD, block, 1 << (fitting.bit_length() - 1))
     for start in range(0, recorded.n_samples, block):
-        for first in range(start, start + block, step):
-            n = min(step, start + block - first)
-            y = response[first * n_rows : (first + n) * n_rows].values
+        stop = min(start + block, recorded.n_samples)
+        for first in range(start, stop, step):
+            n = min(step, stop - first)
+            y = response[first * n_rows : (first + n) * n_rows].values.reshape(n, n_rows, -1)
             rows = analysis.rows(recorded.design.presentations(first, first + n))
             index = torch.from_numpy(np.arange(n)[:, None] * n_rows + rows)
-            if not accumulator.update(torch.from_numpy(y.reshape(len(y), -1)).to(dtype), index):
+            if not accumulator.update(torch.from_numpy(y).flatten(0, 1).to(dtype), index):
                 raise ReaderError(f"responses of base samples {first} to {first + n - 1} hold NaN or infinity")
+            if keep is not None:
+                keep(first, y)
         tree.add(Span(start // block, start // block + 1), accumulator.end_block())
     (_, sums), *others = tree.nodes()
     for _, right in others:

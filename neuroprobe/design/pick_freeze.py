@@ -24,6 +24,7 @@ from scipy.stats import qmc
 from neuroprobe import names
 from neuroprobe.design.dependence import GaussianCopula
 from neuroprobe.design.factors import Array, Factor, Input
+from neuroprobe.design.nested_images import LEVELS, NestedImages
 from neuroprobe.design.randomness import generator, keys
 
 MAX_ENUMERATED = 4  # factors of which all subsets are shown
@@ -42,8 +43,8 @@ class Presentations:
         Index of each base sample.
     image : int array (n, rows)
         Index of the image of each row.
-    key : int array (n,)
-        Random key of each base sample, shared by its rows.
+    key : int array (n, rows)
+        Random key of each row, for alterations that draw at random.
     values : dict of float array (n, rows)
         Value of every input, by name.
     source : int array (n, rows)
@@ -52,6 +53,8 @@ class Presentations:
         The row of each point of the walk from A to B.
     order : int array (n, d), optional
         The factors in the order in which the walk swaps them.
+    design : str
+        Name of the design.
     single : int array (n, 2 + d or 2 + 2d), optional
         The rows that Sobol's indices are made of: A, B, each A_<factor> and, with second order, each B_<factor>.
     mixtures : int array (n, 2^d), optional
@@ -67,6 +70,7 @@ class Presentations:
     source: NDArray[np.int64]
     walk: NDArray[np.int64] | None = None
     order: NDArray[np.int64] | None = None
+    design: str = names.PICK_FREEZE
     single: NDArray[np.int64] | None = None
     mixtures: NDArray[np.int64] | None = None
 
@@ -136,6 +140,8 @@ class PickFreeze:
         Whether every row shows an image of its own.
     groups : ImageGroups, optional
         Where each block of base samples shows images that no other block shows.
+    nested : NestedImages, optional
+        Where levels of the set of images are factors. An image whose rank is none has one rank per base sample.
     single : bool
         Whether there are rows with single factors swapped, as Sobol indices need.
     walks : bool
@@ -159,6 +165,7 @@ class PickFreeze:
     scramble: int | None = None
     redrawn: bool = False
     groups: ImageGroups | None = None
+    nested: NestedImages | None = None
     single: bool = True
     walks: bool = False
     subsets: bool = False
@@ -281,13 +288,15 @@ class PickFreeze:
         """
         sample = np.arange(start, stop)
         values = self._values(self._points(start, stop), self.from_b(sample))
+        image = self._images(sample, values)
         return Presentations(
             roles=self.roles,
             sample=sample,
-            image=self._images(sample, values),
-            key=keys(self.seed, "presentation", sample),
+            image=image,
+            # rows of a base sample share their noise
+            key=keys(self.seed, "presentation", sample)[:, None].repeat(self.n_rows, axis=1),
             values=values,
-            source=self._source(values, len(sample)),
+            source=self._source(values, image),
             walk=self._walk(self.order(sample)) if self.walks else None,
             order=self.order(sample) if self.walks else None,
             single=self._every(self._rows_of_sobol, len(sample)),
@@ -352,6 +361,8 @@ class PickFreeze:
 
     def _images(self, sample: NDArray[np.int64], values: dict[str, Array]) -> NDArray[np.int64]:
         shape = (len(sample), self.n_rows)
+        if self.nested is not None:
+            return self.nested.images({names.pick(names.IMAGE): self._ranks(sample)[:, None], **values})
         if names.IMAGE in values:
             return values[names.IMAGE].astype(np.int64)
         if self.redrawn:
@@ -366,6 +377,13 @@ class PickFreeze:
                 members = self._members(one, self.groups.n_groups)
                 image[block == one] = self._in_cycles(sample[block == one] - one * self.groups.block, members, one)
         return np.broadcast_to(image[:, None], shape).copy()
+
+    def _ranks(self, sample: NDArray[np.int64]) -> Array:
+        """Numbers in [0, 1) that pick an image within its class, one per base sample, balanced over them."""
+        assert self.nested is not None
+        n = self.nested.n_ranks
+        # uniform within its stretch: classes of other sizes have other stretches
+        return (self._in_cycles(sample, np.arange(n)) + keys(self.seed, "rank of the image", sample) / 2.0**63) / n
 
     def _members(self, group: int, n_groups: int) -> NDArray[np.int64]:
         """Images of a group; groups are equally large, to one image."""
@@ -382,12 +400,16 @@ class PickFreeze:
             image[cycle == one] = members[order[place[cycle == one]]]
         return image
 
-    def _source(self, values: dict[str, Array], n_samples: int) -> NDArray[np.int64]:
+    def _source(self, values: dict[str, Array], image: NDArray[np.int64]) -> NDArray[np.int64]:
         """First row of each base sample that shows the same stimulus as each row (n, rows)."""
         if self.redrawn:
-            return np.broadcast_to(np.arange(self.n_rows), (n_samples, self.n_rows)).copy()
+            return np.broadcast_to(np.arange(self.n_rows), image.shape).copy()
         one, other = ({name: np.expand_dims(value, axis) for name, value in values.items()} for axis in (2, 1))
-        equal = np.logical_and.reduce([factor.same(one, other) for factor in self.factors])
+        # other numbers may pick the same image
+        picking = {names.pick(level) for level in LEVELS}
+        altering = [factor for factor in self.factors if picking.isdisjoint(item.name for item in factor.inputs)]
+        same_image = image[:, :, None] == image[:, None, :]
+        equal = np.logical_and.reduce([same_image, *(factor.same(one, other) for factor in altering)])
         return np.asarray(equal.argmax(-1), dtype=np.int64)
 
 

@@ -14,6 +14,12 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
+def uniforms(seed: int, purpose: str, index: ArrayLike) -> NDArray[np.float64]:
+    """Return one uniform number in (0, 1) per index, a function of it as `keys` are."""
+    # 52 bits: of more, the largest would be rounded to 1
+    return np.asarray(((keys(seed, purpose, index) >> 11) + 0.5) * 2.0**-52)
+
+
 def keys(seed: int, purpose: str, index: ArrayLike) -> NDArray[np.int64]:
     """Return one random non-negative 63-bit integer per index (SplitMix64; Steele et al. 2014).
 

@@ -1,5 +1,6 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
+from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.interactions import interactions
 from neuroprobe.plot.maps import index_maps
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
@@ -7,13 +8,16 @@ from neuroprobe.plot.stimuli import stimulus_examples
 from neuroprobe.plot.units import activity, preferences, strongest_units
 
 __all__ = [
+    "accuracies",
     "activity",
     "convergence",
     "depth_profile",
+    "effect_sizes",
     "index_distributions",
     "index_maps",
     "interactions",
     "preferences",
+    "significant_units",
     "stimulus_examples",
     "strongest_units",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import holoviews as hv
@@ -51,30 +51,38 @@ def depth_profile(result: xr.DataTree, index: str = names.TOTAL_ORDER) -> hv.Ove
     profile = depth_profiles(index_group(result, index))[index]
     means = index_means(result)[index]
     factors = profile[names.FACTOR].values.tolist()
-    place, apart = np.arange(profile.sizes[names.LAYER]), min(OFFSET, SLOT / len(factors))
-    elements: list[hv.Element] = []
-    for number, (factor, style) in enumerate(zip(factors, factor_styles(factors), strict=True)):
-        one = {names.FACTOR: number}
-        low, median, high = profile.isel(one).transpose(names.QUANTILE, names.LAYER).values
-        # side by side, so that error bars of one layer do not hide each other
-        x = place + apart * (number - (len(factors) - 1) / 2)
-        curve = hv.Curve((x, median), "layer", "share of variance", label=str(factor))
-        # layers without a defined unit are gaps in the line, and have neither bar nor dash
-        x, low, median, high, mean = (
-            array[np.isfinite(median)] for array in (x, low, median, high, means.isel(one).values)
-        )
-        bars = hv.ErrorBars((x, median, median - low, high - median), "layer", ["share of variance", "below", "above"])
+    apart = beside(1, len(factors)) - beside(0, len(factors))
+    elements = list(quartile_lines(profile, "share of variance"))
+    for number, style in enumerate(factor_styles(factors)):
+        mean = means.isel({names.FACTOR: number}).values
+        x = (np.arange(len(mean)) + beside(number, len(factors)))[np.isfinite(mean)]
+        mean = mean[np.isfinite(mean)]
         dashes = hv.Segments((x - apart, mean, x + apart, mean), ["layer", "share of variance", "layer_2", "share_2"])
-        elements += [
-            curve.opts(**style, ms=4, linewidth=1, backend="matplotlib"),
-            bars.opts(edgecolor=style["color"], backend="matplotlib"),
-            dashes.opts(color=style["color"], linewidth=1.5, backend="matplotlib"),
-        ]
+        elements.append(dashes.opts(color=style["color"], linewidth=1.5, backend="matplotlib"))
     return hv.Overlay(elements).opts(
         title=f"{TITLES[index]}: median, quartiles and mean (dash) over units",
         ylim=(min(0.0, float(np.nan_to_num(profile.min()))), None),
         **layer_axis([str(layer) for layer in profile[names.LAYER].values]),
     )
+
+
+def beside(number: int, n_factors: int) -> float:
+    """Place of a factor within a layer's: side by side, so that error bars of one layer do not hide each other."""
+    return min(OFFSET, SLOT / n_factors) * (number - (n_factors - 1) / 2)
+
+
+def quartile_lines(profile: xr.DataArray, quantity: str) -> Iterator[hv.Element]:
+    """Lines through the medians of a profile (layer, quantile, factor), with error bars from quartile to quartile."""
+    factors, place = profile[names.FACTOR].values.tolist(), np.arange(profile.sizes[names.LAYER])
+    for number, (factor, style) in enumerate(zip(factors, factor_styles(factors), strict=True)):
+        low, median, high = profile.isel({names.FACTOR: number}).transpose(names.QUANTILE, names.LAYER).values
+        x = place + beside(number, len(factors))
+        curve = hv.Curve((x, median), "layer", quantity, label=str(factor))
+        yield curve.opts(**style, ms=4, linewidth=1, backend="matplotlib")
+        # layers without a defined unit are gaps in the line, and have no bar
+        x, low, median, high = (array[np.isfinite(median)] for array in (x, low, median, high))
+        bars = hv.ErrorBars((x, median, median - low, high - median), "layer", [quantity, "below", "above"])
+        yield bars.opts(edgecolor=style["color"], backend="matplotlib")
 
 
 def index_distributions(

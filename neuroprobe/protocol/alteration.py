@@ -81,10 +81,15 @@ class AlterationSpec(BaseModel):
             _add(errors, ("name",), name, unknown_name("alteration", name, ALTERATIONS) + OWN)
         else:
             laws = _read_laws(value, ALTERATIONS[name].parameters, errors)
-            _check_switch(value, laws, errors)
+            _check_switch(value, errors)
         if errors:
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return {**{key: item for key, item in value.items() if key in FIXED}, "laws": laws}
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same in all presentations, and so explains no variance."""
+        return self.switch == 0 or (self.switch in ("always", 1) and all(law.constant for law in self.laws.values()))
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:
@@ -121,16 +126,10 @@ def _read_laws(value: dict[str, Any], parameters: Mapping[str, Any], errors: lis
     return laws
 
 
-def _check_switch(value: dict[str, Any], laws: Mapping[str, Law], errors: list[InitErrorDetails]) -> None:
+def _check_switch(value: dict[str, Any], errors: list[InitErrorDetails]) -> None:
     switch = value.get("switch", "always")
     if switch != "always" and not (_is_number(switch) and 0 <= switch <= 1):
         _add(errors, ("switch",), switch, f"given {shown(switch)}, expected a probability between 0 and 1, or always")
-    elif switch == 0 or (switch in ("always", 1) and all(law.constant for law in laws.values())):
-        message = (
-            f"alteration {value['name']!r} is constant under `switch: {switch}`: it cannot explain any variance; "
-            "give it a switch between 0 and 1, or a law to one of its parameters"
-        )
-        _add(errors, (), value, message)
 
 
 def _json_schema(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

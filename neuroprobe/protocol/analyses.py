@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, PositiveInt, Tag
+from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag
 
+from neuroprobe.design.treatment_control import MAX_DRAWS
 from neuroprobe.errors import unknown_name
 from neuroprobe.protocol.model import Model, problem, short_form
 
@@ -30,7 +31,7 @@ class MomentsOptions(Model):
 class ContrastOptions(Model):
     """Treatment against control: each alteration alone, on every image, in several draws."""
 
-    draws: PositiveInt = 4
+    draws: Annotated[int, Field(ge=1, le=MAX_DRAWS)] = 4
     ranks: list[str] | None = None
     correction: Literal[CORRECTIONS] = "fdr_by"  # type: ignore[valid-type]  # a tuple of words
     family: Literal["alteration", "all"] = "alteration"

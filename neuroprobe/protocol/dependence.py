@@ -61,6 +61,12 @@ class DependenceSpec(Model):
         schema["properties"]["correlation"] = {"anyOf": [short, correlation]}
         return schema
 
+    def among(self, alterations: Sequence[AlterationSpec]) -> DependenceSpec | None:
+        """Return the correlations between parameters of some alterations; None if there are none."""
+        known = inputs_of(alterations)
+        kept = [item for item in self.correlation if all(name in known for name in item.between)]
+        return DependenceSpec(correlation=kept) if kept else None
+
     def copula(self, alterations: Sequence[AlterationSpec]) -> GaussianCopula:
         """Make the copula of some alterations.
 

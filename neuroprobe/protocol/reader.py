@@ -18,6 +18,7 @@ from neuroprobe.protocol.dependence import PAIRS
 from neuroprobe.protocol.images import IMAGE_SOURCES
 from neuroprobe.protocol.places import Path_, Places
 from neuroprobe.protocol.schema import Protocol
+from neuroprobe.protocol.sets import choose_set
 
 MAX_VALUES: Final = 100_000  # of a file; aliases of aliases can make a short one endless
 # what YAML says of frequent mistakes → what to do
@@ -33,7 +34,10 @@ OPEN, CLOSE = "\ue000", "\ue001"
 HIDDEN = re.compile(rf"\${OPEN}([^{CLOSE}]*){CLOSE}")
 
 
-def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol) -> Protocol:
+def load_protocol(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Protocol,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
+) -> Protocol:
     """Read and check a recording protocol.
 
     Parameters
@@ -41,6 +45,9 @@ def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol)
     source : path or mapping
         A YAML file, in which relative paths are relative to the file and ``${VAR}`` is taken from the environment; or
         the same content as a mapping, with paths relative to the working directory.
+    set : str, optional
+        Of a protocol with several sets of alterations, the one that is run: only its alterations are left. By default
+        the one that the protocol names by ``treatment.set``, if any.
 
     Returns
     -------
@@ -59,10 +66,13 @@ def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol)
     neuroprobe.errors.ProtocolError: <protocol>: unknown key 'sed' (did you mean 'seed'?); ...
     """
     if isinstance(source, Protocol):
-        return source
+        return choose_set(source, set)
     if isinstance(source, Mapping):
-        return _validate(dict(source), _Marks(""), Path.cwd())
-    path = Path(source)
+        return choose_set(_validate(dict(source), _Marks(""), Path.cwd()), set)
+    return choose_set(_read(Path(source)), set)
+
+
+def _read(path: Path) -> Protocol:
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:

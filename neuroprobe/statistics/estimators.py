@@ -38,7 +38,7 @@ from neuroprobe import names
 Array = NDArray[np.float64]
 
 
-def _slices(counts: dict[str, int]) -> dict[str, slice]:
+def slices_of(counts: dict[str, int]) -> dict[str, slice]:
     """Lay quantities out one after the other."""
     stops = itertools.accumulate(counts.values())
     return {name: slice(stop - counts[name], stop) for name, stop in zip(counts, stops, strict=True)}
@@ -85,7 +85,7 @@ class Terms(ABC):
         counts = {names.VARIANCE: 1, **self.shares, names.MEAN: 1, names.ACTIVITY_RATE: 1}
         if self.drop:
             counts[names.N_DROPPED] = 1
-        return _slices(counts)
+        return slices_of(counts)
 
     @property
     def shares(self) -> dict[str, int]:
@@ -225,7 +225,7 @@ class SaltelliTerms(Terms):
     def _raw(self) -> dict[str, slice]:
         """Where the terms lie: rows, squares of A and B, A + B, activity, then by factor and by pair."""
         d, n_pairs = self.n_factors, len(self.pairs) if self.second_order else 0
-        return _slices(
+        return slices_of(
             {"rows": 1, "squares": 1, "ends": 1, "active": 1, "jansen": d}
             | {"first": d, "first_shift": d, "second": n_pairs, "second_shift": n_pairs}
         )

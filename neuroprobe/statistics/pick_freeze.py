@@ -120,7 +120,7 @@ class PickFreezeSums:
 
     def _partner(self) -> Tensor:
         """Return the block sums that the cross products are with (n_ratios, units)."""
-        if not self.drop:
+        if not self.drop or not self.n_ratios:
             return self.total[0]
         mean_and_activity = slice(self.n_ratios - 3, self.n_ratios - 1)
         partner = self.total[0].repeat(self.n_ratios, 1)
@@ -255,7 +255,7 @@ class PickFreezeAccumulator:
         self._n_part = 0
 
     def end_block(self) -> PickFreezeSums:
-        """Return the state of the block that ends here, and start the next one."""
+        """Return the state of the block that ends here, and start the next one; the last block may be shorter."""
         self._fold()
         if not 0 < self._n_samples <= self.block or self._block_sums is None:
             raise ValueError(f"a block has {self.block} base samples, or less if it is the last: {self._n_samples}")

@@ -10,25 +10,25 @@ import xarray as xr
 from torch import Tensor
 
 from neuroprobe import names
-from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.packing import Design
 from neuroprobe.protocol.alteration import spelled
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment
 
 N_IMAGES: Final = 4
-CONTROL: Final = "control"
 ALL: Final = "all"
 
 
 def example_stimuli(
-    treatment: Treatment, images: ImageSet, design: PickFreeze, device: torch.device | str = "cpu"
+    treatment: Treatment, images: ImageSet, design: Design, device: torch.device | str = "cpu"
 ) -> xr.Dataset:
     """Show what the treatment does to a few images that are spread over the set.
 
     Parameters
     ----------
-    design : PickFreeze
-        The parameters are those of row A of its first base samples, one for each image; every switch is turned on.
+    design : PickFreeze or TreatmentControl
+        The parameters are those of the first row of its first base samples, one for each image; every switch is
+        turned on.
 
     Returns
     -------
@@ -40,10 +40,10 @@ def example_stimuli(
     index = np.linspace(0, len(images) - 1, n).round().astype(np.int64)
     first = design.presentations(0, n)
     values = {name: torch.from_numpy(value[:, 0]).to(device) for name, value in first.values.items()}
-    key = torch.from_numpy(first.key).to(device)
+    key = torch.from_numpy(first.key[:, 0]).to(device)
     shown = images.load(index).to(device)
     applied = [one.name for one in treatment.applied]
-    labels = [CONTROL, *applied, ALL]
+    labels = [names.CONTROL, *applied, ALL]
     switched_on = [[], *([name] for name in applied), applied]
     stimuli = [
         treatment.apply(

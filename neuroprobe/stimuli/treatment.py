@@ -72,7 +72,7 @@ class Treatment:
         """
         shown = images.load(presentations.image[sample, row]).to(device)
         values = {name: torch.from_numpy(value[sample, row]).to(device) for name, value in presentations.values.items()}
-        self._alter(shown, values, torch.from_numpy(presentations.key[sample]).to(device))
+        self._alter(shown, values, torch.from_numpy(presentations.key[sample, row]).to(device))
         return shown
 
     def apply(self, images: Tensor, values: dict[str, Tensor], key: Tensor) -> Tensor:

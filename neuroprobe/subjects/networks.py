@@ -46,12 +46,15 @@ class NetworkSource:
         What those weights declare.
     summary : str
         One line for lists.
+    classes : tuple of str
+        Class of each output, as those weights declare them.
     """
 
     build: Callable[[], nn.Module]
     pretrained: Callable[[], dict[str, torch.Tensor]] | None = None
     preprocessing: Preprocessing = Preprocessing()
     summary: str = ""
+    classes: tuple[str, ...] = ()
 
 
 NETWORKS: Final[Registry[NetworkSource]] = Registry("network")
@@ -63,6 +66,7 @@ NETWORKS.add(
         embedded.load_embedded_weights,
         Preprocessing(embedded.MEAN, embedded.STD, Framing((embedded.INPUT_SIDE, embedded.INPUT_SIDE))),
         "small CIFAR-10 classifier; its weights ship with neuroprobe",
+        embedded.CLASSES,
     ),
 )
 for _depth in (20, 32, 44, 56):
@@ -76,6 +80,7 @@ for _depth in (20, 32, 44, 56):
                 Framing((cifar_resnet.INPUT_SIDE, cifar_resnet.INPUT_SIDE)),
             ),
             summary=f"ResNet-{_depth} for CIFAR-10 (He et al. 2016); give its weights by a path",
+            classes=embedded.CLASSES,
         ),
     )
 
@@ -139,6 +144,7 @@ def _torchvision_source(name: str) -> NetworkSource:
         pretrained,
         Preprocessing(tuple(declared.mean), tuple(declared.std), Framing((crop, crop), resize)),
         f"torchvision, {weights.meta['num_params'] / 1e6:.1f} million parameters",
+        tuple(weights.meta.get("categories", ())),
     )
 
 

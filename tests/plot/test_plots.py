@@ -11,21 +11,24 @@ import pytest
 import xarray as xr
 
 import neuroprobe as npr
-from made_results import make_result
-from neuroprobe.analysis import overview
+from made_results import make_result, with_contrasts
+from neuroprobe.analysis import effects, overview
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.analysis.strongest import strongest_channels, strongest_units
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import factor_styles
 
 BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
+    "accuracies": lambda result: npr.plot.accuracies(with_contrasts(result)),
     "activity": npr.plot.activity,
     "convergence": npr.plot.convergence,
     "depth_profile": npr.plot.depth_profile,
+    "effect_sizes": lambda result: npr.plot.effect_sizes(with_contrasts(result)),
     "index_distributions": npr.plot.index_distributions,
     "index_maps": lambda result: npr.plot.index_maps(result, "early"),
     "interactions": npr.plot.interactions,
     "preferences": npr.plot.preferences,
+    "significant_units": lambda result: npr.plot.significant_units(with_contrasts(result)),
     "stimulus_examples": npr.plot.stimulus_examples,
     "strongest_units": lambda result: npr.plot.strongest_units(result, "late"),
 }
@@ -237,3 +240,43 @@ def test_examples_stand_beside_their_control(result: xr.DataTree) -> None:
 def test_what_cannot_be_drawn_is_named(draw, message: str, result: xr.DataTree) -> None:
     with pytest.raises(ReaderError, match=message):
         draw(result)
+
+
+def test_effect_sizes_and_shares_are_those_of_the_units(result: xr.DataTree) -> None:
+    made = with_contrasts(result)
+    sizes, shares = effects.effect_sizes(made), effects.significant_shares(made, "sign", 0.01)
+    for layer, node in made["contrast"].children.items():
+        for factor in ("hue", "blur", "rotation"):
+            one = node.to_dataset().sel(factor=factor)
+            d_z = abs(one["effect_size"].values)
+            place = {"layer": layer, "factor": factor}
+            assert float(sizes.sel({**place, "quantile": 0.5})) == pytest.approx(np.nanmedian(d_z))
+            # units that do not change count
+            expected = (one["p_adjusted"].sel(test="sign").values < 0.01).sum() / d_z.size
+            assert float(shares.sel(place)) == pytest.approx(expected)
+    curves = of_kind(npr.plot.significant_units(made, "sign", 0.01), hv.Curve)
+    np.testing.assert_array_equal(curves[0].dimension_values(1), shares.sel(factor="hue"))
+    medians = of_kind(npr.plot.effect_sizes(made), hv.Curve)[1].dimension_values(1)
+    np.testing.assert_array_equal(medians, sizes.sel(factor="blur", quantile=0.5))
+
+
+def test_accuracies_have_their_intervals(result: xr.DataTree) -> None:
+    made = with_contrasts(result)
+    (bars,) = of_kind(npr.plot.accuracies(made, "probability"), hv.ErrorBars)
+    table = made["accuracy"].to_dataset().sel(measure="probability")
+    np.testing.assert_array_equal(bars.dimension_values(1), table["estimate"])
+    np.testing.assert_allclose(bars.dimension_values(1) - bars.dimension_values(2), table["lower"])
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (lambda made: npr.plot.accuracies(made, "top_5"), "unknown measure 'top_5'"),
+        (lambda made: npr.plot.significant_units(made, "wilcoxon"), "unknown test 'wilcoxon'.*ranks"),
+        (lambda made: npr.plot.effect_sizes(made["contrast/late"]), "no group 'contrast' in this tree"),
+        (lambda made: npr.plot.accuracies(made["contrast"]), "no group 'accuracy' in this tree"),
+    ],
+)
+def test_contrasts_that_are_not_there(result: xr.DataTree, picture: Callable, message: str) -> None:
+    with pytest.raises(ReaderError, match=message):
+        picture(with_contrasts(result))

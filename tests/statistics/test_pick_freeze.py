@@ -299,6 +299,18 @@ def test_a_block_that_is_empty_or_too_long_is_refused(n_samples: int) -> None:
         accumulator.end_block()
 
 
+def test_the_last_block_may_be_shorter() -> None:
+    terms, y = DifferenceTerms(2), torch.randn(100, 6, 3)
+    accumulator = PickFreezeAccumulator(terms, 3, 64)
+    states = []
+    for part in y.split(64):
+        assert accumulator.update(part.flatten(0, 1), torch.arange(6 * len(part)).view(-1, 6))
+        states.append(accumulator.end_block())
+    states[0].merge(states[1])
+    assert (states[0].n_samples, states[0].n_blocks) == (100, 2)
+    np.testing.assert_allclose(states[0].total, sums_of(y, terms).total, rtol=1e-5, atol=1e-5)
+
+
 def test_state_bytes_are_those_of_the_specification() -> None:
     """About 36 K bytes per unit, 1.0 kB for six factors with second order, whatever the number of samples."""
     terms = DifferenceTerms(6)

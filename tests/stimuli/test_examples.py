@@ -50,7 +50,7 @@ def test_images_are_spread_over_the_set(one: Rig) -> None:
 def test_each_alteration_stands_alone_with_the_values_of_row_a(one: Rig) -> None:
     made, drawn = examples(one), one.design(64).presentations(0, 4)
     images = one.images.load([0, 8, 15, 23])
-    key = torch.from_numpy(drawn.key)
+    key = torch.from_numpy(drawn.key[:, 0])
     altered = images
     for label, kind in (("hue", "hue"), ("blur", "gaussian_blur"), ("grayscale", "grayscale")):
         parameters = {

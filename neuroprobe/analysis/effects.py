@@ -1,0 +1,98 @@
+"""What the units of each layer have in common in their contrasts: the numbers that pictures show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from neuroprobe import names
+from neuroprobe.analysis.sensitivity import quantiles_over_units, recorded_order
+from neuroprobe.errors import ReaderError, unknown_name
+
+
+def contrast_group(result: xr.DataTree) -> xr.DataTree:
+    """Return the contrasts of a result: its group ``contrast``, or the tree that `neuroprobe.contrast` gives.
+
+    Raises
+    ------
+    ReaderError
+        If there are none.
+    """
+    return result if result.name == "contrast" else _child(result, "contrast")
+
+
+def _child(result: xr.DataTree, group: str) -> xr.DataTree:
+    if group not in result.children:
+        raise ReaderError(
+            f"no group {group!r} in this tree (it has: {', '.join(result.children) or 'none'}); "
+            "run a protocol with `analyses: [contrast]`, on images with classes for accuracies"
+        )
+    return result.children[group]
+
+
+def _over_layers(result: xr.DataTree, summarise: Callable[[xr.Dataset], xr.DataArray]) -> xr.DataArray:
+    """Summarise the layers one after the other, in the order of recording, along the dimension layer."""
+    group = contrast_group(result)
+    layers = recorded_order(group)
+    summaries = [summarise(group.children[layer].to_dataset()) for layer in layers]
+    return xr.concat(summaries, xr.Variable(names.LAYER, np.array(layers, dtype=object)))
+
+
+def effect_sizes(result: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.DataArray:
+    """Quantiles of the magnitude of Cohen's d_z over the units that an alteration changes.
+
+    Parameters
+    ----------
+    result : xarray.DataTree
+        As `neuroprobe.open_result` opens it, or as `neuroprobe.contrast` returns it.
+
+    Returns
+    -------
+    DataArray (layer, quantile, factor)
+        NaN where an alteration changes no unit.
+    """
+    return _over_layers(result, lambda node: quantiles_over_units(abs(node[names.EFFECT_SIZE]), quantiles))
+
+
+def significant_shares(result: xr.DataTree, test: str = "t", level: float = 0.05) -> xr.DataArray:
+    """Share of the units of each layer whose adjusted p-value is under a level.
+
+    Parameters
+    ----------
+    test : str
+        ``t``, ``sign``, or ``wilcoxon`` where the ranks of all layers were kept.
+    level : float
+
+    Returns
+    -------
+    DataArray (layer, factor)
+        Of all recorded units; one that the alteration does not change counts as not significant.
+
+    Raises
+    ------
+    ReaderError
+        If a layer has no such test.
+    """
+
+    def share(node: xr.Dataset) -> xr.DataArray:
+        tests = node[names.TEST].values.tolist()
+        if test not in tests:
+            raise ReaderError(unknown_name("test", test, tests) + "; wilcoxon takes `contrast: {ranks: [layer, …]}`")
+        p = node[names.P_ADJUSTED].sel({names.TEST: test}, drop=True)
+        units = [dim for dim in p.dims if dim != names.FACTOR]
+        return (p < level).mean(units)
+
+    return _over_layers(result, share).rename(names.SHARE)
+
+
+def accuracy_table(result: xr.DataTree) -> xr.Dataset:
+    """Return the accuracies of a result.
+
+    Raises
+    ------
+    ReaderError
+        If there are none.
+    """
+    return _child(result, names.ACCURACY).to_dataset()
