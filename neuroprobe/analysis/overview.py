@@ -20,7 +20,6 @@ from neuroprobe.statistics import summary
 INDICES: Final = (names.FIRST_ORDER, names.TOTAL_ORDER)
 FACTOR_INDICES: Final = PROFILED  # of single factors
 PAIRS: Final = (names.SECOND_ORDER, names.TOTAL_INTERACTION)
-INTERACTIONS: Final = "interactions"  # what first-order indices leave of the variance
 TAIL: Final = 0.005  # share of units on either side that a histogram may leave out
 N_ERRORS: Final = 2.0  # standard errors that an index has to exceed to count as clear of 0
 
@@ -82,7 +81,7 @@ def _child(result: xr.DataTree, group: str) -> xr.DataTree:
     return result.children[group]
 
 
-def _over_layers(
+def over_layers(
     result: xr.DataTree, summarise: Callable[[xr.Dataset], xr.Dataset], index: str | None = None
 ) -> xr.Dataset:
     """Summarise the layers of a result one after the other, in the order of recording, along the dimension layer."""
@@ -134,7 +133,7 @@ def index_means(result: xr.DataTree) -> xr.Dataset:
     """Means over the defined units of the indices of single factors, and of their standard errors: (layer, factor)."""
 
     def of(index: str) -> xr.Dataset:
-        return _over_layers(
+        return over_layers(
             result,
             lambda indices: xr.Dataset(
                 {
@@ -146,48 +145,6 @@ def index_means(result: xr.DataTree) -> xr.Dataset:
         )
 
     return xr.merge([of(index) for index in single_indices(result)], join="outer", compat="equals")
-
-
-def mean_shares(result: xr.DataTree, index: str | None = None, by_variance: bool = False) -> xr.Dataset:
-    """Mean parts of the variance of the defined units of each layer, which sum to 1.
-
-    Parameters
-    ----------
-    index : str, optional
-        ``shapley_effect``, the factors' shares, or ``first_order``, their shares alone and that of interactions; by
-        default the former where there is one.
-    by_variance : bool
-        Whether units count by their variance, which gives parts of the variance of the whole layer (Gamboa et al.
-        2014), rather than all alike.
-
-    Returns
-    -------
-    Dataset
-        ``share(layer, part)``, the parts being the factors, and ``interactions`` beside those of first order.
-        ``share_se`` is the mean of the standard errors of single units, or for interactions the sum of those of the
-        factors: errors of the means are at most as large.
-    """
-    index = known_shares(result)[0] if index is None else index
-    require_index(index, (names.SHAPLEY_EFFECT, names.FIRST_ORDER))
-
-    def shares(indices: xr.Dataset) -> xr.Dataset:
-        weights = (
-            indices[names.VARIANCE].fillna(0) if by_variance else xr.ones_like(indices[names.DEFINED], dtype=float)
-        )
-        found = indices[[index, names.se(index)]].weighted(weights).mean(_unit_dims(indices))
-        found = found.rename({names.FACTOR: names.PART, index: names.SHARE, names.se(index): names.se(names.SHARE)})
-        if index == names.FIRST_ORDER:
-            total = found.sum(names.PART, skipna=False)
-            rest = total.assign({names.SHARE: 1 - total[names.SHARE]})
-            found = xr.concat([found, rest.assign_coords({names.PART: INTERACTIONS})], names.PART)
-        return found.assign_coords({names.PART: found[names.PART].values.astype(object)})
-
-    return _over_layers(result, shares, index).assign_attrs(index=index)
-
-
-def known_shares(result: xr.DataTree) -> list[str]:
-    """Return the indices of a result that split the variance into parts."""
-    return [one for one in (names.SHAPLEY_EFFECT, names.FIRST_ORDER) if one in single_indices(result)]
 
 
 def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_bins: int = 60) -> xr.Dataset:
@@ -209,7 +166,7 @@ def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_b
     """
     require_index(index)
     quantiles, error = (TAIL, 0.5, 1 - TAIL), names.median(names.se(index))
-    profile = _over_layers(
+    profile = over_layers(
         result,
         lambda indices: xr.Dataset(
             {
@@ -220,7 +177,7 @@ def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_b
         index,
     )
     edges = _edges(profile[index].values, n_bins)
-    shares = _over_layers(result, lambda indices: _histograms(indices, index, edges), index)
+    shares = over_layers(result, lambda indices: _histograms(indices, index, edges), index)
     return shares.assign(
         {names.median(index): profile[index].sel({names.QUANTILE: 0.5}, drop=True), error: profile[error]}
     )
@@ -276,7 +233,7 @@ def interaction_profile(result: xr.DataTree, index: str = names.SECOND_ORDER) ->
         If the result has no such index.
     """
     require_index(index, PAIRS)
-    return _over_layers(
+    return over_layers(
         result,
         lambda indices: xr.Dataset(
             {
@@ -305,8 +262,11 @@ def convergence_table(result: xr.DataTree, index: str = names.FIRST_ORDER) -> xr
         If the result has no such table, or it has no such index.
     """
     require_index(index)
-    table = _child(result, names.CONVERGENCE).children["sobol"].to_dataset()
-    return table[[name for name in table.data_vars if str(name).startswith(f"{names.se(index)}_")]]
+    for node in _child(result, names.CONVERGENCE).children.values():
+        chosen = [name for name in node.data_vars if str(name).startswith(f"{names.se(index)}_")]
+        if chosen:
+            return node.to_dataset()[chosen]
+    raise ReaderError(f"the table of convergence has no index {index!r}; it is that of the analyses of the run")
 
 
 def stored_examples(result: xr.DataTree) -> xr.Dataset:
@@ -351,7 +311,7 @@ def unit_counts(result: xr.DataTree, thresholds: Sequence[float] = (0.01, 0.05))
             {names.THRESHOLD: list(thresholds)},
         )
 
-    return _over_layers(result, count)
+    return over_layers(result, count)
 
 
 def preferred_factor(indices: xr.Dataset, index: str = names.TOTAL_ORDER, n_errors: float = N_ERRORS) -> xr.DataArray:
@@ -409,7 +369,7 @@ def preferences(result: xr.DataTree, index: str = names.TOTAL_ORDER, n_errors: f
         )
 
     require_index(index)
-    found = _over_layers(result, shares, index)
+    found = over_layers(result, shares, index)
     attrs: dict[str, Any] = {"rule": _rule(n_errors)}
     df = error_attrs(result, index).get("df")
     if df:

@@ -47,11 +47,12 @@ def matrices(
     d = len(factors)
     below = 0.17 * max(map(len, factors)) + 0.3
     # as wide as a matrix or as what stands above it
-    right = max(0.6, LETTER * max(map(len, heads)) / CELL - d + 0.6)
+    beyond = max(0.0, 1.1 * LETTER * max(map(len, heads)) / CELL - d)
+    right = beyond + 0.6
     n_columns = max(1, round(WIDTH / CELL / (d + right)))
     panels = Panels(len(heads), d, d, right=right, above=1.2, below=below, n_columns=n_columns)
     corners = [panels.corner(number) for number in range(len(heads))]
-    end, top = panels.lefts[-1] + d + 0.6, panels.bottoms[0]
+    end, top = panels.lefts[-1] + d + beyond / 2 + 0.6, panels.bottoms[0]
     style = {"cmap": cmap, "interpolation": "nearest"}
     scale = [
         (end + 0.1 * d + 0.15, top + d * share, f"{limits[0] + share * (limits[1] - limits[0]):.2g}")

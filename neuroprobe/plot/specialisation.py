@@ -226,7 +226,7 @@ def specialisation_profile(
             middle, error = (table[name].sel(at).values for name in (quantity, names.se(quantity)))
             label = f"{TITLES[value].split(' (')[0]}{WITH_NORMS[kind]}"
             curve = hv.Curve((place, middle), "layer", quantity, label=label)
-            there = np.isfinite(middle)
+            there = np.isfinite(error)
             band = hv.Spread((place[there], middle[there], error[there]), "layer", [quantity, "standard error"])
             bars = hv.ErrorBars((place[there], middle[there], error[there]), "layer", [quantity, "standard error"])
             elements += [

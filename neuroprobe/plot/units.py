@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis import overview, strongest
+from neuroprobe.analysis.shares import INTERACTIONS, mean_shares
 from neuroprobe.plot.style import PALE, TITLES, chosen_layers, factor_styles, frame, slant, texts, ticks
 
 RARE = 0.05  # share of presentations under which a unit counts as rarely active
@@ -136,10 +137,10 @@ def stacked_shares(
         A bar per layer, of length 1. Interactions are the pale part at the end. Lines reach one mean standard error of
         single units to either side of the end of a part; the error of a mean is at most as large.
     """
-    found = chosen_layers(overview.mean_shares(result, index, by_variance), layers)
+    found = chosen_layers(mean_shares(result, index, by_variance), layers)
     parts = [str(part) for part in found[names.PART].values]
     share, error = found[names.SHARE].values, found[names.se(names.SHARE)].values
-    colours = [style["color"] for style in factor_styles([part for part in parts if part != overview.INTERACTIONS])]
+    colours = [style["color"] for style in factor_styles([part for part in parts if part != INTERACTIONS])]
     ends, rows = share.cumsum(1), len(share) - 1 - np.arange(len(share))
     # the bar of every other part stands higher, so that neighbours do not meet
     y = rows[:, None] + np.where(np.arange(len(parts)) % 2, 0.15, -0.15)

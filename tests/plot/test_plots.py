@@ -14,6 +14,7 @@ import neuroprobe as npr
 from made_results import make_result
 from neuroprobe.analysis import overview
 from neuroprobe.analysis.sensitivity import depth_profiles
+from neuroprobe.analysis.shares import mean_shares
 from neuroprobe.analysis.strongest import strongest_channels, strongest_units
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import factor_styles
@@ -240,7 +241,7 @@ def test_bars_are_the_shares(result: xr.DataTree) -> None:
 def test_shares_fill_their_bars(index: str, n_parts: int, by_variance: bool) -> None:
     made = make_result({"early": (5, 3, 4), "late": (9,)}, ["hue", "blur", "rotation"], dead=0.3, shapley=True)
     picture = npr.plot.stacked_shares(made, index, by_variance=by_variance)
-    found = overview.mean_shares(made, index, by_variance)
+    found = mean_shares(made, index, by_variance)
     boxes = of_kind(picture, hv.Rectangles)
     assert [box.label for box in boxes] == found["part"].values.tolist()
     assert len(boxes) == n_parts
@@ -303,7 +304,7 @@ def test_specialisation_over_depth(found: xr.DataTree, quantity: str) -> None:
     )
     for curve, band, values, error in zip(curves, bands, table.values, errors.values, strict=True):
         np.testing.assert_array_equal(curve.dimension_values(1), values)
-        np.testing.assert_array_equal(band.dimension_values(2), error[np.isfinite(values)])
+        np.testing.assert_array_equal(band.dimension_values(2), error[np.isfinite(error)])
     assert len({curve.label for curve in curves}) == len(curves)
     (line,) = of_kind(picture, hv.HLine)
     assert line.data == pytest.approx(1 / 3 if quantity == "accuracy" else 0)
