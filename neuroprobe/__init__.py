@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from neuroprobe import plot
     from neuroprobe.analysis.select import select_units
     from neuroprobe.analysis.specialisation import specialisation
-    from neuroprobe.analysis.stored import sobol
+    from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.schema import Protocol
@@ -33,6 +33,7 @@ _HOMES = {
     "plot": "neuroprobe.plot",
     "run": "neuroprobe.runner",
     "select_units": "neuroprobe.analysis.select",
+    "shapley": "neuroprobe.analysis.stored",
     "sobol": "neuroprobe.analysis.stored",
     "specialisation": "neuroprobe.analysis.specialisation",
 }
@@ -50,6 +51,7 @@ __all__ = [
     "plot",
     "run",
     "select_units",
+    "shapley",
     "sobol",
     "specialisation",
 ]

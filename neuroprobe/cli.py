@@ -73,8 +73,12 @@ def check(protocol: Path) -> None:
     """Check a PROTOCOL and say every error with its line and column."""
     from neuroprobe.protocol.digest import protocol_hash
     from neuroprobe.protocol.reader import load_protocol
+    from neuroprobe.protocol.reference import reference_settings
 
-    click.echo(f"{protocol}: valid, hash {protocol_hash(load_protocol(protocol))[:16]}")
+    loaded = load_protocol(protocol)
+    click.echo(f"{protocol}: valid, hash {protocol_hash(loaded)[:16]}")
+    for place, value in reference_settings(loaded).items():
+        click.echo(f"  {place}: {json.dumps(value)}")
 
 
 @main.command()

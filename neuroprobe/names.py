@@ -13,6 +13,7 @@ TOKEN: Final = "token"
 UNIT: Final = "unit"
 FACTOR: Final = "factor"
 FACTOR_2: Final = "factor_2"
+SUBSET: Final = "subset"
 LAYER: Final = "layer"
 SAMPLES: Final = "samples"
 QUANTILE: Final = "quantile"
@@ -64,6 +65,8 @@ TOTAL_INTERACTION: Final = "total_interaction"
 VARIANCE: Final = "variance"
 MEAN: Final = "mean"
 SHAPLEY_EFFECT: Final = "shapley_effect"
+COMPONENT: Final = "component"
+COEFFICIENT_OF_VARIATION: Final = "coefficient_of_variation"
 ACTIVITY_RATE: Final = "activity_rate"
 DEFINED: Final = "defined"
 N_DROPPED: Final = "n_dropped"
@@ -105,6 +108,8 @@ N_FEATURES: Final = "n_features"
 N_IMPUTED: Final = "n_imputed"
 
 # attributes
+FACTORS: Final = "factors"
+GROUPS: Final = "groups"
 PROVENANCE: Final = "neuroprobe_provenance"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 
@@ -139,6 +144,6 @@ def walk(k: int) -> str:
     return f"walk_{k}"
 
 
-def altered_by_b(role: str, factor: str) -> str:
-    """Role of a pick-freeze row: point A (or B) with one factor taken from the other point."""
-    return f"{role}_{factor}"
+def altered_by_b(role: str, *factors: str) -> str:
+    """Role of a pick-freeze row: point A (or B) with one factor, or several, taken from the other point."""
+    return f"{role}_{'+'.join(factors)}"

@@ -52,6 +52,9 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "block": layout.block,
         # 0: one scrambled sequence
         "scramble": layout.scramble or 0,
+        names.FACTORS: json.dumps([factor.name for factor in rig.factors]),
+        names.GROUPS: json.dumps(rig.groups),
+        "shapley": rig.shapley,
         "nan": rig.protocol.record.nan,
         "image": rig.protocol.stimuli.image,
         "replicate": rig.protocol.design.replicate,

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
+from neuroprobe.analysis.sensitivity import MomentsAnalysis, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
-from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze
+from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
 from neuroprobe.errors import PlanError, about
 from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.analyses import ShapleyOptions, SobolOptions
+from neuroprobe.protocol.analyses import MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
@@ -92,6 +92,20 @@ class Rig:
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
         return tuple(factors)
 
+    @cached_property
+    def players(self) -> tuple[Factor, ...]:
+        """What the design swaps: the factors or, where the protocol says so, each of their parameters by itself."""
+        if not self.groups:
+            return self.factors
+        return tuple(player for factor in self.factors for player in factor.players)
+
+    @cached_property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the factor that each player belongs to; empty where the players are the factors."""
+        if self.protocol.design.players == "factors":
+            return ()
+        return tuple(number for number, factor in enumerate(self.factors) for _ in factor.players)
+
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
@@ -100,7 +114,7 @@ class Rig:
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
         """Return the design of the protocol."""
         return PickFreeze(
-            factors=self.factors,
+            factors=self.players,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
@@ -108,8 +122,20 @@ class Rig:
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
             single=self.protocol.options("sobol") is not None,
-            walks=self.protocol.options("shapley") is not None,
+            walks=self.shapley in {"walks", "conditional walks"},
+            subsets=self.shapley == "subsets",
+            copula=self.protocol.treatment.copula,
         )
+
+    @property
+    def shapley(self) -> str:
+        """How Shapley effects are estimated; empty where they are not asked for."""
+        if self.protocol.options("shapley") is None:
+            return ""
+        if self.protocol.treatment.dependent:
+            return "conditional walks"
+        few = not self.groups and len(self.factors) <= MAX_ENUMERATED
+        return "subsets" if few else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -156,7 +182,9 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared)
+                return ShapleyAnalysis(**shared, estimator=self.shapley, groups=self.groups)
+            case MomentsOptions():
+                return MomentsAnalysis(**shared)
             case other:
                 raise PlanError(f"no analysis for {type(other).__name__}")
 
@@ -173,7 +201,7 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 def make_treatment(spec: TreatmentSpec) -> Treatment:
     """Make the treatment of a protocol."""
     applied = tuple(Applied(item.label, item.name) for item in spec.in_order)
-    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side))
+    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit)
 
 
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.estimators import Terms
     from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 
-METHODS: Final = {  # of Sobol indices
+SOBOL_METHODS: Final = {
     "differences": "products of differences over pick-freeze rows; Saltelli et al. 2010, Jansen 1999, Liu & Owen 2006",
     "salib": "SALib's formulas: S1 Saltelli et al. 2010, ST Jansen 1999, S2 Saltelli 2002",
 }
@@ -29,11 +29,25 @@ LONG_NAMES: Final = {
     names.SECOND_ORDER: "second-order Sobol index: share of the variance of the interaction of a pair alone",
     names.TOTAL_INTERACTION: "total interaction: share of the variance of all interactions that hold a pair",
     names.SHAPLEY_EFFECT: "Shapley effect: share of the variance; those of all factors sum to 1",
+    names.COMPONENT: "component of the analysis of variance: share of the variance of an interaction alone",
     names.VARIANCE: "variance of the response under the treatment",
+    names.COEFFICIENT_OF_VARIATION: "coefficient of variation: standard deviation over absolute mean",
     names.MEAN: "mean response under the treatment",
     names.ACTIVITY_RATE: "share of presentations with a response above 0",
     names.DEFINED: "whether the variance is above the noise floor",
     names.N_DROPPED: "base samples left out for a non-finite response",
+}
+SHAPLEY_METHODS: Final = {
+    "subsets": "all components of the variance from all subsets of the factors; Owen 2014",
+    "walks": "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021",
+    "conditional walks": "walks from A to B, swapped factors drawn jointly given the others; Goda 2021",
+}
+LEADING: Final = {
+    names.FIRST_ORDER: (names.FACTOR,),
+    names.TOTAL_ORDER: (names.FACTOR,),
+    names.SHAPLEY_EFFECT: (names.FACTOR,),
+    names.SECOND_ORDER: (names.FACTOR, names.FACTOR_2),
+    names.TOTAL_INTERACTION: (names.FACTOR, names.FACTOR_2),
 }
 SCOPES: Final = {
     "frozen": "these images",
@@ -59,7 +73,8 @@ class VarianceAnalysis(ABC):
     replicate : str
         What blocks replicate: base samples of the same images (``sample``), or images (``image``).
     estimator : str
-        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`.
+        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`, for Shapley effects one of
+        `neuroprobe.statistics.shapley.ESTIMATORS`.
     """
 
     factors: tuple[str, ...]
@@ -145,14 +160,13 @@ class VarianceAnalysis(ABC):
             "se_scope": SCOPES[self.image if self.replicate == "sample" else "replicated"],
             **error_attrs,
         }
-        variables = {}
+        variables: dict[str, Any] = {}
+        axes: dict[str, Any] = {}
         for name, array in arrays.items():
-            leading = ((), (names.FACTOR,), (names.FACTOR, names.FACTOR_2))[array.ndim - 1]
+            leading = self._leading(name)
             described = self._attrs(name) | (error_attrs if name.endswith("_se") else {})
             variables[name] = ((*leading, *dims), array.reshape(array.shape[:-1] + tuple(shape)), described)
-        labels = np.array(self.factors, dtype=object)
-        present = {dim for dims_, _, _ in variables.values() for dim in dims_}
-        axes = {dim: (dim, labels) for dim in (names.FACTOR, names.FACTOR_2) if dim in present}
+            axes |= {dim: (dim, np.array(labels, dtype=object)) for dim, labels in leading.items()}
         return xr.Dataset(
             variables,
             {**axes, **coords},
@@ -163,6 +177,11 @@ class VarianceAnalysis(ABC):
                 "n_undefined": int((arrays[names.DEFINED] == 0).sum()),
             },
         )
+
+    def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Dimensions before those of the units, with their labels."""
+        dims = LEADING.get(name.removesuffix("_se"), ())
+        return dict.fromkeys(dims, self.factors)
 
     def _attrs(self, name: str) -> dict[str, Any]:
         value = name.removesuffix("_se")
@@ -213,35 +232,79 @@ class SobolAnalysis(VarianceAnalysis):
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        return METHODS[self.estimator]
+        return SOBOL_METHODS[self.estimator]
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
-        """A, B, and those with single factors swapped, which come first."""
-        return np.broadcast_to(np.arange(self.terms.n_rows), (len(presentations.sample), self.terms.n_rows))
+        """A, B, and those with single factors swapped."""
+        return presentations.of_sobol
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapleyAnalysis(VarianceAnalysis):
-    """Shapley effects of every recorded unit."""
+    """Shapley effects of every recorded unit.
 
+    Parameters
+    ----------
+    estimator : str
+        ``subsets`` of few independent factors, which give all components of the variance too; ``walks`` of independent
+        factors; or ``conditional walks`` of factors that depend on each other.
+    groups : tuple of int
+        Where walks swap parameters of the factors one by one: which factor each belongs to.
+    """
+
+    groups: tuple[int, ...] = ()
     name: ClassVar[str] = "shapley"
     summarised: ClassVar[tuple[str, ...]] = (names.SHAPLEY_EFFECT,)
 
     @cached_property
     def terms(self) -> Terms:
         """The sums that are kept."""
-        from neuroprobe.statistics.estimators import WalkTerms
+        from neuroprobe.statistics.shapley import ESTIMATORS
 
-        return WalkTerms(len(self.factors), drop=self.drop)
+        options: dict[str, Any] = {"groups": self.groups} if self.groups else {}
+        return ESTIMATORS[self.estimator](len(self.groups) or len(self.factors), drop=self.drop, **options)
 
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        return "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021"
+        summed = "; effects of parameters, which are swapped one at a time, summed per factor" if self.groups else ""
+        return SHAPLEY_METHODS[self.estimator] + summed
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
-        """Those before and after each step of the walk."""
-        return presentations.steps
+        """All subsets, or those before and after each step of the walk."""
+        return presentations.of_subsets if self.estimator == "subsets" else presentations.steps
+
+    def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Dimensions before those of the units, with their labels."""
+        from neuroprobe.statistics.shapley import SubsetTerms
+
+        if name.removesuffix("_se") != names.COMPONENT or not isinstance(self.terms, SubsetTerms):
+            return super()._leading(name)
+        return {names.SUBSET: tuple("_".join(self.factors[i] for i in subset) for subset in self.terms.subsets)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentsAnalysis(VarianceAnalysis):
+    """Mean, variance and coefficient of variation of every recorded unit under the treatment."""
+
+    name: ClassVar[str] = "moments"
+    summarised: ClassVar[tuple[str, ...]] = ()
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The sums that are kept."""
+        from neuroprobe.statistics.estimators import MomentsTerms
+
+        return MomentsTerms(len(self.factors), drop=self.drop)
+
+    @property
+    def method(self) -> str:
+        """How they are estimated, with the source."""
+        return "two independent points A and B for each base sample: variance ½ E[(A − B)²], mean of both"
+
+    def rows(self, presentations: Presentations) -> NDArray[np.int64]:
+        """A and B."""
+        return np.broadcast_to(np.arange(2), (len(presentations.sample), 2))
 
 
 def label_convergence(

@@ -1,9 +1,9 @@
-"""Sobol indices of stored responses: the same statistics over the chunks of a recording."""
+"""Sobol indices and Shapley effects of stored responses: the same statistics over the chunks of a recording."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +13,11 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.expression import kind_of
 from neuroprobe.analysis.query import parse_query
-from neuroprobe.analysis.sensitivity import METHODS, SobolAnalysis
+from neuroprobe.analysis.sensitivity import SOBOL_METHODS, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.analysis.units import to_units
+from neuroprobe.design.factors import Factor, Input
+from neuroprobe.design.laws import Law
+from neuroprobe.design.pick_freeze import MAX_ENUMERATED, PickFreeze
 from neuroprobe.errors import ReaderError, unknown_name
 
 if TYPE_CHECKING:
@@ -68,31 +71,82 @@ def sobol(
     For estimators and errors see `neuroprobe.statistics.estimators`. The standard errors of ``salib`` are those of its
     bootstrap.
     """
-    if estimator not in METHODS:
-        raise ReaderError(unknown_name("estimator", estimator, METHODS))
-    design = _recorded_design(recording)
-    attrs = recording.attrs
+    if estimator not in SOBOL_METHODS:
+        raise ReaderError(unknown_name("estimator", estimator, SOBOL_METHODS))
+    recorded = _recorded_design(recording)
+    if not (recorded.design.single or recorded.design.subsets):
+        raise ReaderError(
+            f"Sobol indices need rows with single factors swapped, and this recording has {recorded.design.roles}: "
+            "record with `analyses: [sobol]`, or take npr.shapley"
+        )
     analysis = SobolAnalysis(
-        factors=design.factors,
-        second_order=design.second_order,
+        **recorded.shared,
+        second_order=recorded.design.second_order,
         total_interaction=total_interaction,
-        drop=attrs.get("nan") == "drop",
-        image=str(attrs.get("image", "frozen")),
-        replicate=str(attrs.get("replicate", "sample")),
         estimator=estimator,
     )
-    if estimator == "salib":
-        _require_salib(analysis)
+    if estimator != "salib":
+        return _analysed(recording, analysis, recorded, units)
+    _require_salib(analysis)
+    nodes = {
+        layer: _by_salib(response, analysis, recorded, depth) for depth, layer, response in _responses(recording, units)
+    }
+    return xr.DataTree.from_dict(nodes, name=analysis.name)
+
+
+def shapley(recording: xr.DataTree, *, units: str | None = None) -> xr.DataTree:
+    """Shapley effects of stored responses.
+
+    Parameters
+    ----------
+    recording : xarray.DataTree
+        As for `sobol`, recorded with ``analyses: [shapley]``.
+    units : str, optional
+        As for `sobol`.
+
+    Returns
+    -------
+    xarray.DataTree
+        One node per layer, as under ``/shapley`` of a result: ``shapley_effect(factor, …)``, for few independent
+        factors ``component(subset, …)``, with standard errors, ``variance``, ``mean``, ``activity_rate``, ``defined``.
+
+    Raises
+    ------
+    ReaderError
+        If the recording has neither walks nor all subsets of its factors, its rows are not in order, or no unit is
+        chosen.
+    QueryError
+        If `units` cannot be read.
+
+    Notes
+    -----
+    For estimators and errors see `neuroprobe.statistics.shapley`.
+    """
+    recorded = _recorded_design(recording)
+    if not recorded.estimator:
+        raise ReaderError(
+            f"Shapley effects need walks or all subsets of the factors, and this recording has the rows "
+            f"{', '.join(recorded.design.roles[:6])}…: record with `analyses: [shapley]`, or take npr.sobol"
+        )
+    analysis = ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator, groups=recorded.groups)
+    return _analysed(recording, analysis, recorded, units)
+
+
+def _analysed(
+    recording: xr.DataTree, analysis: VarianceAnalysis, recorded: _RecordedDesign, units: str | None
+) -> xr.DataTree:
+    """Run the responses of each layer through the streaming statistic of an analysis."""
     nodes = {}
     for depth, layer, response in _responses(recording, units):
-        coords = {str(name): array.variable for name, array in response.coords.items()}
-        dims, shape = [str(dim) for dim in response.dims[1:]], response.shape[1:]
-        if estimator == "salib":
-            nodes[layer] = _by_salib(response, analysis, design, dims, shape, coords, depth)
-        else:
-            sums = _stream(response, analysis, design)
-            nodes[layer] = analysis.label(sums, dims, shape, coords, design.scramble, depth)
+        sums = _stream(response, analysis, recorded)
+        nodes[layer] = analysis.label(sums, *_axes(response), recorded.design.scramble, depth)
     return xr.DataTree.from_dict(nodes, name=analysis.name)
+
+
+def _axes(response: xr.DataArray) -> tuple[list[str], tuple[int, ...], dict[str, Any]]:
+    """Dimensions, shape and coordinates of a response to one presentation."""
+    coords = {str(name): array.variable for name, array in response.coords.items()}
+    return [str(dim) for dim in response.dims[1:]], response.shape[1:], coords
 
 
 def _require_salib(analysis: SobolAnalysis) -> None:
@@ -148,14 +202,37 @@ def _recorded_place(attrs: Mapping[Any, Any]) -> Callable[[str], int]:
 
 @dataclass(frozen=True)
 class _RecordedDesign:
-    """The pick-freeze design of a recording, read off its presentation table."""
+    """The design of a recording, read off its presentation table.
 
-    factors: tuple[str, ...]
-    second_order: bool
+    Attributes
+    ----------
+    design : PickFreeze
+        One with the same rows; the laws of its inputs stand for those that were recorded.
+    estimator : str
+        Of Shapley effects; empty where the rows do not allow them.
+    """
+
+    design: PickFreeze
+    estimator: str
     n_samples: int
-    n_rows: int
     block: int
-    scramble: int | None
+    attrs: Mapping[Any, Any]
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the factor that each player belongs to; empty where the players are the factors."""
+        return tuple(json.loads(self.attrs.get(names.GROUPS, "[]")))
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What all analyses of the recording share."""
+        factors = [factor.name for factor in self.design.factors]
+        return {
+            "factors": tuple(json.loads(self.attrs[names.FACTORS]) if self.groups else factors),
+            "drop": self.attrs.get("nan") == "drop",
+            "image": str(self.attrs.get("image", "frozen")),
+            "replicate": str(self.attrs.get("replicate", "sample")),
+        }
 
 
 def _recorded_design(recording: xr.DataTree) -> _RecordedDesign:
@@ -164,83 +241,92 @@ def _recorded_design(recording: xr.DataTree) -> _RecordedDesign:
             f"no group {names.RESPONSES!r} in this tree (it has: {', '.join(recording.children) or 'none'}); "
             "open stored responses by `open_recording`"
         )
-    table = recording.to_dataset()
+    table, attrs = recording.to_dataset(), recording.attrs
     if names.ROLE not in table.variables or names.SAMPLE not in table.variables:
         raise ReaderError(
             f"the presentation table has no {names.ROLE!r} and {names.SAMPLE!r}: "
-            "Sobol indices need a pick-freeze design"
+            "shares of the variance need a pick-freeze design"
         )
     role, sample = table[names.ROLE].values.astype(object), table[names.SAMPLE].values
     n_rows = int((sample == sample[0]).sum())
-    roles = role[:n_rows].tolist()
-    prefix = names.altered_by_b("A", "")
-    factors = tuple(one.removeprefix(prefix) for one in roles if one.startswith(prefix))
-    second_order = n_rows == 2 * len(factors) + 2
-    ends = ("A", "B") if second_order else ("A",)
-    expected = ["A", "B", *(names.altered_by_b(end, factor) for end in ends for factor in factors)]
-    n_samples = len(role) // n_rows
+    n_samples, roles = len(role) // n_rows, tuple(role[:n_rows])
     in_order = len(role) % n_rows == 0 and bool((sample.reshape(n_samples, n_rows) == sample[::n_rows, None]).all())
-    if (
-        roles != expected
-        or not in_order
-        or not bool((role.reshape(n_samples, n_rows) == np.array(expected, dtype=object)).all())
-    ):
+    candidates = list(_candidates(roles, attrs))
+    design = next((one for one in candidates if one.roles == roles), None)
+    if design is None or not in_order or not (role.reshape(n_samples, n_rows) == np.array(roles, dtype=object)).all():
+        expected = candidates[0].roles if candidates else ("A", "B")
         raise ReaderError(
-            f"presentations are not whole base samples in order (roles begin {roles[:4]}, expected {expected[:4]}): "
-            "leave the presentations as they were recorded; choose units, not presentations"
+            f"presentations are not whole base samples in order (roles begin {list(roles[:4])}, expected "
+            f"{list(expected[:4])}): leave the presentations as they were recorded; choose units, not presentations"
         )
-    block = int(recording.attrs.get("block", max(1, n_samples // 16)))
+    block = int(attrs.get("block", max(1, n_samples // 16)))
     if n_samples % block:
         raise ReaderError(f"{n_samples} base samples are not a multiple of the block of {block} samples")
-    scramble = int(recording.attrs.get("scramble", 0)) or None
-    return _RecordedDesign(factors, second_order, n_samples, n_rows, block, scramble)
+    estimator = str(attrs.get("shapley", "") or ("subsets" if design.subsets else ""))
+    return _RecordedDesign(design, estimator, n_samples, block, attrs)
 
 
-def _by_salib(
-    response: xr.DataArray,
-    analysis: SobolAnalysis,
-    design: _RecordedDesign,
-    dims: list[str],
-    shape: tuple[int, ...],
-    coords: Mapping[Any, Any],
-    depth: int,
-) -> xr.Dataset:
+def _candidates(roles: Sequence[str], attrs: Mapping[Any, Any]) -> Iterator[PickFreeze]:
+    """Designs that a recording with these rows may have, the more telling ones first."""
+    prefix = names.altered_by_b("A", "")
+    swapped = [role.removeprefix(prefix) for role in roles if role.startswith(prefix)]
+    factors = json.loads(attrs[names.FACTORS]) if names.FACTORS in attrs else swapped
+    groups = json.loads(attrs.get(names.GROUPS, "[]"))
+    factors = [f"{factors[group]}_{number}" for number, group in enumerate(groups)] or factors
+    law = Law("uniform", (0.0, 1.0))
+    inputs = tuple(Factor(factor, (Input(factor, law),)) for factor in factors)
+    kinds: list[dict[str, Any]] = [{"subsets": True}, {"walks": True}, {"walks": True, "single": False}, {}]
+    kinds.append({"single": False})  # A and B alone
+    for kind in kinds[len(factors) > MAX_ENUMERATED :] if factors else []:
+        for second_order in (True, False):
+            yield PickFreeze(
+                factors=inputs,
+                seed=int(attrs.get("seed", 0)),
+                n_images=1,
+                second_order=second_order,
+                scramble=int(attrs.get("scramble", 0)) or None,
+                **kind,
+            )
+
+
+def _by_salib(response: xr.DataArray, analysis: SobolAnalysis, recorded: _RecordedDesign, depth: int) -> xr.Dataset:
     """Label what SALib says of the units of one layer."""
     from neuroprobe.statistics.salib import salib_indices
 
-    rows = response.values.reshape(design.n_samples, design.n_rows, -1)
+    design = recorded.design
+    rows = response.values.reshape(recorded.n_samples, design.n_rows, -1)[:, design.presentations(0, 1).of_sobol[0]]
     n_bad = int((~np.isfinite(rows).all((0, 1))).sum())
     if n_bad:
         raise ReaderError(f"layer {response.name!r}: {n_bad} units hold NaN or infinity, which SALib cannot take")
     arrays = salib_indices(rows, len(design.factors), second_order=design.second_order, n_resamples=N_RESAMPLES)
     error_attrs = {"se_kind": f"SALib's bootstrap over base samples, {N_RESAMPLES} resamples"}
-    return analysis.label_arrays(
-        arrays, dims, shape, coords, error_attrs, {"samples": design.n_samples, "depth": depth}
-    )
+    attrs = {"samples": recorded.n_samples, "depth": depth}
+    return analysis.label_arrays(arrays, *_axes(response), error_attrs, attrs)
 
 
-def _stream(response: xr.DataArray, analysis: SobolAnalysis, design: _RecordedDesign) -> PickFreezeSums:
+def _stream(response: xr.DataArray, analysis: VarianceAnalysis, recorded: _RecordedDesign) -> PickFreezeSums:
     """Run the responses of one layer through the streaming statistic, some base samples at a time."""
     import torch
 
     from neuroprobe.statistics.pick_freeze import FOLD
     from neuroprobe.statistics.tree import MergeTree, Span
 
+    n_rows, block = recorded.design.n_rows, recorded.block
     n_units = int(np.prod(response.shape[1:]))
     dtype = torch.float64 if response.dtype == np.float64 else torch.float32
-    accumulator = analysis.accumulator(n_units, design.block, dtype=dtype)
+    accumulator = analysis.accumulator(n_units, block, dtype=dtype)
     tree: MergeTree[PickFreezeSums] = MergeTree()
-    fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * design.n_rows * n_units))
-    step = min(FOLD, design.block, 1 << (fitting.bit_length() - 1))
-    for start in range(0, design.n_samples, design.block):
-        for first in range(start, start + design.block, step):
-            n = min(step, start + design.block - first)
-            rows = response[first * design.n_rows : (first + n) * design.n_rows].values
-            index = torch.arange(n * design.n_rows).view(n, design.n_rows)
-            if not accumulator.update(torch.from_numpy(rows.reshape(len(rows), -1)).to(dtype), index):
+    fitting = max(1, PIECE_BYTES // (response.dtype.itemsize * n_rows * n_units))
+    step = min(FOLD, block, 1 << (fitting.bit_length() - 1))
+    for start in range(0, recorded.n_samples, block):
+        for first in range(start, start + block, step):
+            n = min(step, start + block - first)
+            y = response[first * n_rows : (first + n) * n_rows].values
+            rows = analysis.rows(recorded.design.presentations(first, first + n))
+            index = torch.from_numpy(np.arange(n)[:, None] * n_rows + rows)
+            if not accumulator.update(torch.from_numpy(y.reshape(len(y), -1)).to(dtype), index):
                 raise ReaderError(f"responses of base samples {first} to {first + n - 1} hold NaN or infinity")
-        block = start // design.block
-        tree.add(Span(block, block + 1), accumulator.end_block())
+        tree.add(Span(start // block, start // block + 1), accumulator.end_block())
     (_, sums), *others = tree.nodes()
     for _, right in others:
         sums.merge(right)

@@ -44,8 +44,15 @@ class Factor:
         """The inputs that take a dimension of the design."""
         return tuple(item for item in self.inputs if not item.law.constant)
 
+    @property
+    def players(self) -> tuple[Factor, ...]:
+        """A factor for each varying input by itself, named after it; the constant ones go with the first."""
+        first, *others = self.varying
+        constant = (item for item in self.inputs if item.law.constant)
+        return Factor(first.name, (first, *constant)), *(Factor(item.name, (item,)) for item in others)
+
     def same(self, a: Mapping[str, Array], b: Mapping[str, Array]) -> NDArray[np.bool_]:
-        """Where two points have the same *effective* value of this factor."""
+        """Where points have the same *effective* value of this factor; arrays of inputs are broadcast."""
         names = [item.name for item in self.inputs]
         if not self.switched:
             return _all_equal(names, a, b)
@@ -56,7 +63,4 @@ class Factor:
 
 def _all_equal(names: Sequence[str], a: Mapping[str, Array], b: Mapping[str, Array]) -> NDArray[np.bool_]:
     # an empty list of names means that nothing can differ
-    equal = np.ones(np.shape(next(iter(a.values()))), dtype=bool)
-    for name in names:
-        equal &= a[name] == b[name]
-    return equal
+    return np.asarray(np.logical_and.reduce([a[name] == b[name] for name in names]))

@@ -79,6 +79,11 @@ class Law:
             case _, values:
                 return min(values), max(values)
 
+    @property
+    def falls(self) -> bool:
+        """Whether values fall as the quantile rises: a switch is on at those below its probability."""
+        return self.kind == "bernoulli"
+
     def ppf(self, u: ArrayLike) -> Array:
         """Values at the quantiles `u`, of any shape, each in (0, 1)."""
         u = np.asarray(u, dtype=np.float64)

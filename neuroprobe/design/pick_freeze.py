@@ -4,11 +4,16 @@ Rows of one base sample, in this order: A, B, and for Sobol's indices ``A_<facto
 Saltelli's AB_i) for each factor and, with `second_order`, ``B_<factor>`` (BA_i); see Saltelli et al. 2010,
 doi:10.1016/j.cpc.2009.09.018. For Shapley effects then ``walk_<k>``, A with the first k factors of a permutation from
 B: the inner points of one walk from A to B, without those that are rows already; see Goda 2021,
-doi:10.1016/j.ress.2020.107382. Each base sample has a permutation of its own.
+doi:10.1016/j.ress.2020.107382. Each base sample has a permutation of its own. With `subsets` instead every mixture of
+few factors: the rows of Sobol's indices, none of them twice, then ``A_<factor>+<factor>``.
+
+Inputs may depend on each other: see `neuroprobe.design.dependence`. Where these belong to several factors, only walks
+have rows of which Shapley effects can be made, and a row that takes factors from B draws them anew given the others.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,9 +22,11 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from neuroprobe import names
-from neuroprobe.design.factors import Array, Factor
+from neuroprobe.design.dependence import GaussianCopula
+from neuroprobe.design.factors import Array, Factor, Input
 from neuroprobe.design.randomness import generator, keys
 
+MAX_ENUMERATED = 4  # factors of which all subsets are shown
 HALF_STEP = 2.0**-31  # scipy's points are multiples of 2⁻³⁰ from 0: centred, no law is asked for its value at 0 or 1
 
 
@@ -45,6 +52,11 @@ class Presentations:
         The row of each point of the walk from A to B.
     order : int array (n, d), optional
         The factors in the order in which the walk swaps them.
+    single : int array (n, 2 + d or 2 + 2d), optional
+        The rows that Sobol's indices are made of: A, B, each A_<factor> and, with second order, each B_<factor>.
+    mixtures : int array (n, 2^d), optional
+        The rows that components are made of: A, B, then those that take from B the factors i of which bit i of the
+        number is 1, in the order of these numbers.
     """
 
     roles: tuple[str, ...]
@@ -55,6 +67,22 @@ class Presentations:
     source: NDArray[np.int64]
     walk: NDArray[np.int64] | None = None
     order: NDArray[np.int64] | None = None
+    single: NDArray[np.int64] | None = None
+    mixtures: NDArray[np.int64] | None = None
+
+    @property
+    def of_sobol(self) -> NDArray[np.int64]:
+        """Rows that Sobol's indices are made of: `single`."""
+        if self.single is None:
+            raise ValueError("these base samples have no rows with single factors swapped")
+        return self.single
+
+    @property
+    def of_subsets(self) -> NDArray[np.int64]:
+        """Rows that components are made of: `mixtures`."""
+        if self.mixtures is None:
+            raise ValueError("these base samples have no rows with all subsets of the factors swapped")
+        return self.mixtures
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -113,6 +141,15 @@ class PickFreeze:
     walks : bool
         Whether there are the rows of a walk from A to B, as Shapley effects need: d - 3 more with second order, d - 2
         without; d - 1 where there are no rows with single factors swapped.
+    subsets : bool
+        Whether there are rows with all subsets of the factors swapped, those with single factors among them.
+    copula : GaussianCopula, optional
+        How some of the varying inputs depend on each other.
+
+    Raises
+    ------
+    ValueError
+        If all subsets of too many factors, or rows that take independent factors, are asked for.
     """
 
     factors: tuple[Factor, ...]
@@ -124,13 +161,32 @@ class PickFreeze:
     groups: ImageGroups | None = None
     single: bool = True
     walks: bool = False
+    subsets: bool = False
+    copula: GaussianCopula | None = None
+
+    def __post_init__(self) -> None:
+        if self.subsets and (self.walks or len(self.factors) > MAX_ENUMERATED):
+            raise ValueError(
+                f"all subsets take up to {MAX_ENUMERATED} factors and hold every walk: received {len(self.factors)} "
+                f"factors with walks={self.walks}; take walks alone for more"
+            )
+        unknown = set(self.copula.inputs if self.copula else ()) - {item.name for item in self._varying}
+        if unknown:
+            raise ValueError(f"no inputs that vary: {', '.join(sorted(unknown))}")
+        if self.dependent and (self.single or self.subsets):
+            listed = "; ".join(" and ".join(group) for group in self.dependent)
+            raise ValueError(f"rows with single factors swapped take independent factors; dependent: {listed}")
+
+    @cached_property
+    def dependent(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of factors that depend on each other."""
+        owner = {item.name: factor.name for factor in self.factors for item in factor.inputs}
+        return () if self.copula is None else self.copula.groups(owner)
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
         """Names of the rows of a base sample."""
-        ends = (("A", "B") if self.second_order else ("A",)) if self.single else ()
-        swapped = (names.altered_by_b(end, factor.name) for end in ends for factor in self.factors)
-        return ("A", "B", *swapped, *(names.walk(k) for k in self._inner))
+        return (*self._fixed, *(names.walk(k) for k in self._inner))
 
     @cached_property
     def _inner(self) -> range:
@@ -147,18 +203,49 @@ class PickFreeze:
         return len(self.roles)
 
     @cached_property
-    def _fixed(self) -> NDArray[np.bool_]:
-        """Which row (rows, factors) takes which factor from point B, but for walks."""
-        d = len(self.factors)
-        one = np.eye(d, dtype=bool)
-        rows = [np.zeros((1, d), dtype=bool), np.ones((1, d), dtype=bool)]
-        if self.single:
-            rows += [one, ~one] if self.second_order else [one]
-        return np.concatenate(rows)
+    def _of_sobol(self) -> dict[str, tuple[bool, ...]]:
+        """Rows that Sobol's indices are made of, with the factors that they take from point B."""
+        labels = [factor.name for factor in self.factors]
+        rows = {"A": (False,) * len(labels), "B": (True,) * len(labels)}
+        rows |= {names.altered_by_b("A", one): tuple(one == label for label in labels) for one in labels}
+        if self.second_order:
+            rows |= {names.altered_by_b("B", one): tuple(one != label for label in labels) for one in labels}
+        return rows
+
+    @cached_property
+    def _fixed(self) -> dict[str, tuple[bool, ...]]:
+        """All rows but those of walks, with the factors that they take from point B."""
+        if not self.subsets:
+            return self._of_sobol if self.single else {role: self._of_sobol[role] for role in ("A", "B")}
+        labels = [factor.name for factor in self.factors]
+        several = itertools.chain(*(itertools.combinations(labels, k) for k in range(2, len(labels))))
+        rows = self._of_sobol | {
+            names.altered_by_b("A", *chosen): tuple(label in chosen for label in labels) for chosen in several
+        }
+        first = {chosen: role for role, chosen in reversed(rows.items())}
+        return {role: chosen for role, chosen in rows.items() if first[chosen] == role}
+
+    @cached_property
+    def _rows_of_sobol(self) -> NDArray[np.int64] | None:
+        """Rows that Sobol's indices are made of; among all subsets of one or two factors some of them are the same."""
+        if not (self.single or self.subsets):
+            return None
+        roles, swapped = list(self._fixed), list(self._fixed.values())
+        found = self._of_sobol.items()
+        return np.array([roles.index(role) if role in self._fixed else swapped.index(chosen) for role, chosen in found])
+
+    @cached_property
+    def _rows_of_subsets(self) -> NDArray[np.int64] | None:
+        """Rows that components are made of."""
+        if not self.subsets:
+            return None
+        number = np.array(list(self._fixed.values())) @ (1 << np.arange(len(self.factors)))
+        return np.array([0, 1, *number.argsort()[1:-1]])
 
     def from_b(self, sample: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which row takes which factor from point B (n, rows, factors)."""
-        fixed = np.broadcast_to(self._fixed, (len(sample), *self._fixed.shape))
+        rows = np.array(list(self._fixed.values()))
+        fixed = np.broadcast_to(rows, (len(sample), *rows.shape))
         if not self.walks:
             return fixed
         place = self.order(sample).argsort(1)
@@ -184,8 +271,8 @@ class PickFreeze:
         return walk
 
     @cached_property
-    def _n_inputs(self) -> int:
-        return sum(len(factor.varying) for factor in self.factors)
+    def _varying(self) -> tuple[Input, ...]:
+        return tuple(item for factor in self.factors for item in factor.varying)
 
     def presentations(self, start: int, stop: int) -> Presentations:
         """Generate the rows of the base samples `start` to `stop` (excluded).
@@ -193,25 +280,24 @@ class PickFreeze:
         The same sample is the same in every range that holds it.
         """
         sample = np.arange(start, stop)
-        points = self._points(start, stop)
-        a, b = (self._values(half) for half in np.split(points, 2, axis=1))
-        same = np.stack([factor.same(a, b) for factor in self.factors], axis=1)
-        from_b = self.from_b(sample)
-        values = {}
-        for index, factor in enumerate(self.factors):
-            swapped = from_b[:, :, index]
-            for item in factor.inputs:
-                values[item.name] = np.where(swapped, b[item.name][:, None], a[item.name][:, None])
+        values = self._values(self._points(start, stop), self.from_b(sample))
         return Presentations(
             roles=self.roles,
             sample=sample,
             image=self._images(sample, values),
             key=keys(self.seed, "presentation", sample),
             values=values,
-            source=self._source(same, from_b),
+            source=self._source(values, len(sample)),
             walk=self._walk(self.order(sample)) if self.walks else None,
             order=self.order(sample) if self.walks else None,
+            single=self._every(self._rows_of_sobol, len(sample)),
+            mixtures=self._every(self._rows_of_subsets, len(sample)),
         )
+
+    @staticmethod
+    def _every(rows: NDArray[np.int64] | None, n_samples: int) -> NDArray[np.int64] | None:
+        """The same rows of every base sample."""
+        return None if rows is None else np.broadcast_to(rows, (n_samples, len(rows)))
 
     def _points(self, start: int, stop: int) -> Array:
         """Points A and B side by side (n, 2p), from one sequence of 2p dimensions."""
@@ -223,7 +309,7 @@ class PickFreeze:
             # scipy warns of a first draw that is no power of two; any range of the sequence may be asked for here
             balanced = 1 << max(0, stop - 1).bit_length()
             return np.asarray(engine.random(balanced)[:stop] + HALF_STEP)
-        pieces = [np.empty((0, 2 * self._n_inputs))]
+        pieces = [np.empty((0, 2 * len(self._varying)))]
         for run in range(start // self.scramble, -(-stop // self.scramble)):
             first = run * self.scramble
             piece = self._engine(run).random(self.scramble)
@@ -231,14 +317,37 @@ class PickFreeze:
         return np.concatenate(pieces) + HALF_STEP
 
     def _engine(self, run: int) -> qmc.Sobol:
-        return qmc.Sobol(2 * self._n_inputs, scramble=True, rng=generator(self.seed, "scramble", run))
+        return qmc.Sobol(2 * len(self._varying), scramble=True, rng=generator(self.seed, "scramble", run))
 
-    def _values(self, u: Array) -> dict[str, Array]:
-        columns = iter(u.T)
+    def _values(self, points: Array, from_b: NDArray[np.bool_]) -> dict[str, Array]:
+        """Value of every input in each row (n, rows)."""
+        a, b = (
+            {item.name: u for item, u in zip(self._varying, half.T, strict=True)} for half in np.split(points, 2, 1)
+        )
+        linked = self._linked(a, b, from_b)
+        values = {}
+        for index, factor in enumerate(self.factors):
+            swapped = from_b[:, :, index]
+            for item in factor.inputs:
+                if item.name in linked:
+                    values[item.name] = item.law.ppf(linked[item.name])
+                else:
+                    nothing = np.zeros(len(points))
+                    one, other = (item.law.ppf(end.get(item.name, nothing))[:, None] for end in (a, b))
+                    values[item.name] = np.where(swapped, other, one)
+        return values
+
+    def _linked(self, a: dict[str, Array], b: dict[str, Array], from_b: NDArray[np.bool_]) -> dict[str, Array]:
+        """Quantiles of the inputs that depend on others (n, rows)."""
+        if self.copula is None:
+            return {}
+        owner = {item.name: (index, item.law) for index, factor in enumerate(self.factors) for item in factor.inputs}
+        factor = [owner[name][0] for name in self.copula.inputs]
+        u_a, u_b = (np.stack([end[name] for name in self.copula.inputs], axis=1) for end in (a, b))
+        quantiles = np.moveaxis(self.copula.quantiles(u_a, u_b, from_b[:, :, factor]), 2, 0)
+        # a positive correlation with a switch means: on where the other is high
         return {
-            item.name: item.law.ppf(np.zeros(len(u)) if item.law.constant else next(columns))
-            for factor in self.factors
-            for item in factor.inputs
+            name: 1 - u if owner[name][1].falls else u for name, u in zip(self.copula.inputs, quantiles, strict=True)
         }
 
     def _images(self, sample: NDArray[np.int64], values: dict[str, Array]) -> NDArray[np.int64]:
@@ -273,13 +382,12 @@ class PickFreeze:
             image[cycle == one] = members[order[place[cycle == one]]]
         return image
 
-    def _source(self, same: NDArray[np.bool_], from_b: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def _source(self, values: dict[str, Array], n_samples: int) -> NDArray[np.int64]:
         """First row of each base sample that shows the same stimulus as each row (n, rows)."""
         if self.redrawn:
-            return np.broadcast_to(np.arange(self.n_rows), (len(same), self.n_rows)).copy()
-        # a factor with the same value at A and B cannot tell rows apart
-        different = from_b & ~same[:, None, :]
-        equal = (different[:, :, None, :] == different[:, None, :, :]).all(-1)
+            return np.broadcast_to(np.arange(self.n_rows), (n_samples, self.n_rows)).copy()
+        one, other = ({name: np.expand_dims(value, axis) for name, value in values.items()} for axis in (2, 1))
+        equal = np.logical_and.reduce([factor.same(one, other) for factor in self.factors])
         return np.asarray(equal.argmax(-1), dtype=np.int64)
 
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from neuroprobe.errors import Problem, ProtocolError, closest, shown
 from neuroprobe.protocol.analyses import ANALYSES
+from neuroprobe.protocol.dependence import PAIRS
 from neuroprobe.protocol.images import IMAGE_SOURCES
 from neuroprobe.protocol.places import Path_, Places
 from neuroprobe.protocol.schema import Protocol
@@ -180,7 +181,9 @@ class _Marks:
             key = self._scalar(loader, key_node, place)
             if isinstance(key, str):
                 key = key.replace(OPEN, "{").replace(CLOSE, "}")
-            if not isinstance(key, str):
+            elif path == PAIRS and isinstance(key, list) and all(isinstance(name, Hashable) for name in key):
+                key = tuple(key)
+            else:
                 self.problems.append(Problem(f"given the key {shown(key)}, expected a word", *place))
                 continue
             if key in result:
@@ -189,6 +192,8 @@ class _Marks:
                 self.problems.append(Problem(twice, *place))
                 continue
             self.places.marks[(*path, key)] = place
+            if path == PAIRS:  # errors tell of a pair by its number
+                self.places.marks[(*path, len(result))] = place
             result[key] = self._value(loader, value_node, (*path, key))
         return result
 

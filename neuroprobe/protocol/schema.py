@@ -19,13 +19,16 @@ from pydantic import (
 )
 
 from neuroprobe import names
+from neuroprobe.design.dependence import GaussianCopula
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown
 from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.analyses import AnyAnalysis, SobolOptions, SobolSpec
+from neuroprobe.protocol.dependence import DependenceSpec, varying_inputs
 from neuroprobe.protocol.images import AnyImages, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
+from neuroprobe.protocol.reference import Reference, with_reference
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
@@ -46,10 +49,18 @@ def _weights(value: str, info: ValidationInfo) -> str:
 
 
 class Preprocess(Model):
-    """Standardisation of the channels of images in [0, 1]."""
+    """Standardisation of the channels of images in [0, 1]; what is not given is the network's own.
 
-    mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+    Attributes
+    ----------
+    mean, std : list of float, optional
+    minmax : bool
+        Whether each channel of every image, altered as it is shown, is stretched to [0, 1] before.
+    """
+
+    mean: list[float] | None = Field(default=None, min_length=3, max_length=3)
+    std: list[PositiveFloat] | None = Field(default=None, min_length=3, max_length=3)
+    minmax: bool = False
 
 
 class LayerSpec(Model):
@@ -128,6 +139,8 @@ class TreatmentSpec(Model):
     alterations: list[AlterationSpec] = Field(min_length=1)
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
+    eight_bit: bool = False
+    dependence: DependenceSpec | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -142,7 +155,19 @@ class TreatmentSpec(Model):
         if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
             message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}"
             raise problem_at(("order",), message, self.order)
+        _ = self.copula  # refuses what it cannot be
         return self
+
+    @property
+    def copula(self) -> GaussianCopula | None:
+        """How parameters of the alterations depend on each other."""
+        return None if self.dependence is None else self.dependence.copula(self.alterations)
+
+    @property
+    def dependent(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of alterations that depend on each other."""
+        owner = {name: item.label for item in self.alterations for part in varying_inputs(item) for name in part}
+        return () if self.copula is None else self.copula.groups(owner)
 
     @property
     def in_order(self) -> tuple[AlterationSpec, ...]:
@@ -170,6 +195,7 @@ class DesignSpec(Model):
     samples: Annotated[int, Field(ge=4, le=MAX_SAMPLES)] = 1024
     second_order: bool = True
     replicate: Literal["sample", "image"] = "sample"
+    players: Literal["factors", "parameters"] = "factors"
     scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
 
     @model_validator(mode="after")
@@ -223,6 +249,7 @@ class Protocol(Model):
 
     neuroprobe: Literal[1]
     title: str = ""
+    reference: Reference | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
@@ -242,6 +269,11 @@ class Protocol(Model):
         """Note where in its file each part stands."""
         self._places = places
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refer(cls, value: Any) -> Any:
+        return with_reference(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -264,6 +296,14 @@ class Protocol(Model):
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
+        self._check_players()
+        if self.treatment.dependent and "sobol" in listed:
+            groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
+            message = (
+                "analyses: sobol takes independent alterations, as what one of several dependent ones explains by "
+                f"itself is not defined; treatment.dependence links {groups}: ask for `analyses: [shapley]`"
+            )
+            raise problem_at(("analyses", listed.index("sobol")), message, self.analyses)
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
                 f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
@@ -291,6 +331,22 @@ class Protocol(Model):
             return
         place = ("analyses", number, "sobol", "estimator")
         raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", options.estimator)
+
+    def _check_players(self) -> None:
+        """Refuse parameters as players where factors have to be swapped, or where nothing would be different."""
+        if self.design.players == "factors":
+            return
+        if self.options("shapley") is None:
+            reason = "Shapley effects only, which `analyses` does not list: leave it out, or add shapley"
+        elif self.options("sobol") is not None:
+            reason = (
+                "Shapley effects only, and Sobol indices of factors have another design: take `players: factors`, or "
+                "ask for Sobol indices in a protocol of their own"
+            )
+        else:
+            return
+        set_by = f" (set by `reference: {self.reference}`)" if self.reference else ""
+        raise problem_at(("design", "players"), f"players: parameters{set_by} concerns {reason}", self.design.players)
 
     def options(self, analysis: str) -> Model | None:
         """Options of an analysis; None where the protocol does not ask for it."""

@@ -1,4 +1,4 @@
-"""Estimators of Sobol indices: which terms of each base sample are summed, and what becomes of the sums.
+"""Estimators of Sobol indices and moments: which terms of each base sample are summed, and what becomes of the sums.
 
 **Differences** (the default). With p_i = A_i − A and q_i = B_i − B (rows of `neuroprobe.design.pick_freeze`), and d
 factors:
@@ -16,11 +16,7 @@ the variance of A and B together:
     first-order variance   E[(B − m)(A_i − A)]      total variance      ½ E[p_i²]
     second-order variance   E[(B_i − m)(A_j − m) − (A − m)(B − m)] less both first-order ones, i < j
 
-**Walks**, for Shapley effects. With F_0 = A, …, F_d = B the responses along a walk that swaps factor π_k at step k:
-
-    Shapley effect of π_k   ½ E[(F_0 − F_d)(F_{k−1} − F_k)]     variance      ½ E[(F_0 − F_d)²]
-
-the symmetric form of the term of Goda 2021 (doi:10.1016/j.ress.2020.107382): the effects sum to the variance exactly.
+Shapley effects have terms of their own: see `neuroprobe.statistics.shapley`.
 """
 
 from __future__ import annotations
@@ -71,6 +67,7 @@ class Terms(ABC):
 
     in_double: ClassVar[bool] = False  # whether responses in float32 are summed in float64 from the start
     compilable: ClassVar[bool] = False
+    derived: ClassVar[tuple[str, ...]] = ()  # quantities that are functions of means
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -115,6 +112,11 @@ class Terms(ABC):
     def n_sums(self) -> int:
         """K, the number of terms per base sample."""
         return self.n_ratios
+
+    @property
+    def n_differences(self) -> int:
+        """Leading terms that are 0 where all rows are alike."""
+        return self.slices[names.MEAN].start
 
     @property
     @abstractmethod
@@ -180,7 +182,7 @@ class DifferenceTerms(Terms):
     def sample_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Compute the terms in the order of `slices`, up to the factors of `scales`."""
         d = self.n_factors
-        rows, dropped = _kept(rows, self.drop)
+        rows, dropped = kept_rows(rows, self.drop)
         a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         p = [row - a for row in a_i]
         q = [row - b for row in b_i]
@@ -201,7 +203,7 @@ class DifferenceTerms(Terms):
             if self.total_interaction:
                 result += [p[i] * p[j] for i, j in self.pairs]
         # A and B are the independent points: the other rows would add work and hardly any information
-        return [*result, a + b, _n_active(a, b), *dropped]
+        return [*result, a + b, n_active(a, b), *dropped]
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ class SaltelliTerms(Terms):
         a, b, a_i, b_i = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         everything = torch.stack(list(rows)).sum(0)
         differences = [row - a for row in a_i]
-        result = [everything, a * a + b * b, a + b, _n_active(a, b), *(p * p for p in differences)]
+        result = [everything, a * a + b * b, a + b, n_active(a, b), *(p * p for p in differences)]
         result += [b * p for p in differences]
         result += differences
         if self.second_order:
@@ -292,25 +294,26 @@ class SaltelliTerms(Terms):
 
 
 @dataclass(frozen=True)
-class WalkTerms(Terms):
-    """Shapley effects; rows are A, B, and those before and after the walk swaps each factor."""
+class MomentsTerms(Terms):
+    """Mean, variance and activity rate; rows are A and B."""
 
     compilable: ClassVar[bool] = True
+    derived: ClassVar[tuple[str, ...]] = (names.COEFFICIENT_OF_VARIATION,)
 
     @property
     def n_rows(self) -> int:
         """Rows that the terms are made of."""
-        return 2 + 2 * self.n_factors
+        return 2
 
     @property
     def shares(self) -> dict[str, int]:
-        """One share of the variance per factor."""
-        return {names.SHAPLEY_EFFECT: self.n_factors}
+        """None: no share of the variance is estimated."""
+        return {}
 
     @property
     def n_checked(self) -> int:
         """Leading terms that hold every row."""
-        return self.slices[names.SHAPLEY_EFFECT].stop
+        return 1
 
     @property
     def scales(self) -> dict[str, float]:
@@ -319,15 +322,11 @@ class WalkTerms(Terms):
 
     def sample_terms(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """Compute the terms in the order of `slices`, up to the factors of `scales`."""
-        d = self.n_factors
-        rows, dropped = _kept(rows, self.drop)
-        a, b, before, after = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
-        whole = a - b
-        effects = [whole * (one - other) for one, other in zip(before, after, strict=True)]
-        return [whole * whole, *effects, a + b, _n_active(a, b), *dropped]
+        (a, b), dropped = kept_rows(rows, self.drop)
+        return [(a - b) ** 2, a + b, n_active(a, b), *dropped]
 
 
-def _kept(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor]]:
+def kept_rows(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor]]:
     """Rows with zeros in place of base samples that are left out, and whether they are, where `drop` says so."""
     if not drop:
         return list(rows), []
@@ -335,7 +334,8 @@ def _kept(rows: Sequence[Tensor], drop: bool) -> tuple[list[Tensor], list[Tensor
     return [torch.where(finite, row, 0.0) for row in rows], [(~finite).to(rows[0].dtype)]
 
 
-def _n_active(a: Tensor, b: Tensor) -> Tensor:
+def n_active(a: Tensor, b: Tensor) -> Tensor:
+    """How many of two responses are above 0."""
     return (a > 0).to(a.dtype) + (b > 0).to(a.dtype)
 
 

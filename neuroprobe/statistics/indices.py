@@ -1,4 +1,4 @@
-"""Sobol indices and their standard errors from the sums of a run."""
+"""Sobol indices, Shapley effects, moments, and their standard errors from the sums of a run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
 UNITS_AT_A_TIME: Final = 1 << 13  # the many temporaries of a large layer would take more than its result
+PAIRED: Final = frozenset({names.SECOND_ORDER, names.TOTAL_INTERACTION})
+MEANS: Final = frozenset({names.VARIANCE, names.MEAN, names.ACTIVITY_RATE})
 NOISE_STEPS: Final = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
@@ -31,10 +33,12 @@ def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = 
     Returns
     -------
     dict of arrays
-        ``first_order``, ``total_order`` (d, units), ``second_order``, ``total_interaction`` (d, d, units; symmetric,
-        NaN on the diagonal), ``variance``, ``mean``, ``activity_rate`` (units,), each with ``<name>_se``;
-        ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Indices of units whose
-        variance is 0 or under the noise floor are NaN.
+        Shares of the variance: ``first_order``, ``total_order``, ``shapley_effect`` (d, units), ``component`` (subsets,
+        units), ``second_order``, ``total_interaction`` (d, d, units; symmetric, NaN on the diagonal). ``variance``,
+        ``mean``, ``activity_rate``, ``coefficient_of_variation`` (units,). Those that the terms estimate, each with
+        ``<name>_se``; ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Shares and
+        coefficients of variation of units whose variance is 0 or under the noise floor are NaN, and so are
+        coefficients of variation of units whose mean is 0.
     """
     n_units = sums.total.shape[1]
     result: dict[str, NDArray[np.float64]] = {}
@@ -49,15 +53,9 @@ def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = 
 
 def result_bytes(terms: Terms, n_units: int) -> dict[str, int]:
     """Bytes of each variable that `finalize` returns."""
-    d = terms.n_factors
-    leading = {
-        names.FIRST_ORDER: d,
-        names.TOTAL_ORDER: d,
-        names.SHAPLEY_EFFECT: d,
-        names.SECOND_ORDER: d * d,
-        names.TOTAL_INTERACTION: d * d,
-    }
-    sizes = {name: 8 * leading.get(name, 1) * n_units for name in terms.slices}
+    leading = {name: part.stop - part.start for name, part in terms.slices.items()} | dict.fromkeys(terms.derived, 1)
+    leading |= dict.fromkeys(PAIRED & set(leading), terms.n_factors**2)
+    sizes = {name: 8 * n * n_units for name, n in leading.items()}
     errors = {names.se(name): n for name, n in sizes.items() if name != names.N_DROPPED}
     return sizes | errors | {names.DEFINED: n_units}
 
@@ -89,12 +87,14 @@ def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) 
         divisor = np.where(defined, total[0], np.nan)
         overall_divisor = np.where(defined, overall[names.VARIANCE][0], np.nan)
         result: dict[str, NDArray[np.float64]] = {}
+        wanted = {*parts, *terms.derived} if only is None else set(only)
+        needed = wanted | MEANS if wanted & set(terms.derived) else wanted
         for name, part in parts.items():
-            if only is not None and name not in only:
+            if name not in needed:
                 continue
             if name == names.N_DROPPED:
                 result[name] = n_dropped
-            elif name in {names.VARIANCE, names.MEAN, names.ACTIVITY_RATE}:
+            elif name in MEANS:
                 value = total[part][0] / n_valid
                 # blocks hold block − dropped samples: Σ (sum − value · valid)²
                 with_valid = block * total[part][0] - _with_dropped(name, cross, scale, terms)
@@ -107,11 +107,33 @@ def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) 
                 error = np.sqrt(spread * np.maximum(deviation, 0)) / divisor
                 result[name] = overall[name] / overall_divisor if name in overall else ratio
                 result[names.se(name)] = error
-    for name in {names.SECOND_ORDER, names.TOTAL_INTERACTION} & set(result):
+        if wanted & set(terms.derived):
+            products = cross[parts[names.MEAN]][0] * scale[0] - block * total[0] * result[names.MEAN]
+            covariance = None if terms.drop else spread * products / n_valid**2
+            result |= _coefficient_of_variation(result, covariance, defined)
+            result = {name: value for name, value in result.items() if name.removesuffix("_se") in wanted}
+    for name in PAIRED & set(result):
         for key in (name, names.se(name)):
             result[key] = _symmetric(result[key], terms)
     result[names.DEFINED] = defined.astype(np.int8)
     return result
+
+
+def _coefficient_of_variation(
+    found: dict[str, NDArray[np.float64]], covariance: NDArray[np.float64] | None, defined: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """Standard deviation over absolute mean (units,), with its error by the delta method.
+
+    The states of runs that drop base samples hold no products of variance and mean (`covariance` is None): there the
+    error is the largest that any correlation of the two would give.
+    """
+    variance, mean = found[names.VARIANCE], found[names.MEAN]
+    of_variance = found[names.se(names.VARIANCE)] / (2 * variance)
+    of_mean = found[names.se(names.MEAN)] / mean
+    value = np.where(defined & (mean != 0), np.sqrt(variance) / np.abs(mean), np.nan)
+    twice_both = 2 * np.abs(of_variance * of_mean) if covariance is None else -covariance / (variance * mean)
+    error = value * np.sqrt(np.maximum(of_variance**2 + of_mean**2 + twice_both, 0))
+    return {names.COEFFICIENT_OF_VARIATION: value, names.se(names.COEFFICIENT_OF_VARIATION): error}
 
 
 def noise_floor(peak: NDArray[np.floating]) -> NDArray[np.float64]:

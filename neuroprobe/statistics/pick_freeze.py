@@ -12,7 +12,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from neuroprobe import names
 from neuroprobe.statistics.estimators import Terms
 
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
@@ -43,13 +42,13 @@ def _compiled_update(terms: Terms) -> _Update:
 
     The K sums are K tensors: the compiler would copy all of one for every sum that changes.
     """
-    first_weighted = terms.slices[names.MEAN].start
+    n_rows, first_weighted = terms.n_rows, terms.n_differences
 
     def update(y: Tensor, index: Tensor, weight: Tensor, sums: list[Tensor], peak: Tensor) -> None:
         totals: list[Tensor] = []
         largest = peak
         for sample in range(UNROLLED):
-            rows = [y.index_select(0, index[sample, row : row + 1])[0] for row in range(terms.n_rows)]
+            rows = [y.index_select(0, index[sample, row : row + 1])[0] for row in range(n_rows)]
             found = terms.sample_terms(rows)
             # a sample that only fills up repeats one row: its differences are 0, and the rest has weight 0
             found[first_weighted:] = [term * weight[sample] for term in found[first_weighted:]]
@@ -288,8 +287,8 @@ def update_bytes(terms: Terms, n_units: int, n_samples: int, *, tiled: bool) -> 
         Whether it goes through the units tile by tile, as on a CPU.
     """
     width = _tile_width(terms, n_units) if tiled else n_units
-    # responses, differences, terms, and what the last term is made of
-    n_arrays = terms.n_rows * (2 if terms.drop else 1) + 2 * terms.n_factors + terms.n_sums + 3
+    # responses, their differences, terms, and what the last term is made of
+    n_arrays = terms.n_rows * (3 if terms.drop else 2) + terms.n_sums + 3
     return (8 if terms.in_double else 4) * n_samples * width * n_arrays
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class Subject:
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
+        if self.preprocessing.minmax:
+            low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+            # a channel of one value is 0
+            images = images.sub(low).div_((high - low).where(high > low, 1.0))
         return images.sub(mean).div_(std)
 
 
@@ -75,8 +80,9 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
         check_mode(network, spec.network)
     preprocessing = source.preprocessing
     if spec.preprocess is not None:
-        mean, std = spec.preprocess.mean, spec.preprocess.std
-        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), preprocessing.framing)
+        given: dict[str, Any] = spec.preprocess.model_dump(exclude_none=True)
+        given |= {name: tuple(given[name]) for name in ("mean", "std") if name in given}
+        preprocessing = replace(preprocessing, **given)
     digest = weights_hash(network)
     return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest)
 

@@ -112,3 +112,34 @@ def test_salib_refuses_responses_that_are_not_finite(recording: xr.DataTree) -> 
     linear["response"] = linear["response"].where(linear["response"]["sample"] > 3)
     with pytest.raises(ReaderError, match="10 units hold NaN"):
         npr.sobol(recording, estimator="salib", units="layer == 'linear'")
+
+
+@pytest.mark.parametrize("analyses", [["sobol", "shapley"], ["shapley"]])
+@pytest.mark.parametrize("n_alterations", [3, 6])
+def test_shapley_effects_of_stored_responses_are_those_of_the_run(
+    n_alterations: int, analyses: list[str], tmp_path: Path
+) -> None:
+    kinds = ("erasing", "grayscale", "hue", "brightness", "hflip", "contrast")[:n_alterations]
+    given = protocol(
+        treatment={"alterations": [{"name": kind, "switch": 0.5} for kind in kinds], "order": "factor"},
+        design={"samples": 128},
+        analyses=analyses,
+    )
+    result = npr.run(given, tmp_path / "out.zarr")
+    found = npr.shapley(npr.open_recording(tmp_path / "out.zarr"))
+    for layer, node in result["shapley"].children.items():
+        xr.testing.assert_allclose(found[layer].to_dataset(), node.to_dataset(), rtol=1e-5, atol=1e-7)
+    some = npr.shapley(npr.open_recording(tmp_path / "out.zarr"), units="channel == 3")
+    layer = next(iter(some.children))
+    assert some[layer]["shapley_effect"].dims == ("factor", "unit")
+
+
+def test_shapley_effects_need_their_rows(tmp_path: Path) -> None:
+    kinds = ("erasing", "grayscale", "hue", "brightness", "hflip")
+    given = protocol(treatment={"alterations": [{"name": kind, "switch": 0.5} for kind in kinds]}, analyses=["moments"])
+    npr.run(given, tmp_path / "out.zarr")
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    with pytest.raises(ReaderError, match=r"Shapley effects need walks .* record with `analyses: \[shapley\]`"):
+        npr.shapley(recording)
+    with pytest.raises(ReaderError, match=r"Sobol indices need rows with single factors swapped"):
+        npr.sobol(recording)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import qmc
 
 from neuroprobe import names
+from neuroprobe.design.dependence import GaussianCopula
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import ImageGroups, PickFreeze, block_length, is_power_of_two
@@ -49,8 +50,14 @@ DESIGNS = {
     "redrawn images": design_of(scramble=16, redrawn=True),
     "groups of images": design_of(scramble=16, n_images=70, groups=ImageGroups(16, 64)),
     "one factor": design_of((HUE,), scramble=16),
+    "all subsets": design_of(scramble=16, subsets=True),
 }
-each_design = pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+LINKED = GaussianCopula.of_pairs({("hue_shift", "blur_sigma"): 0.6, ("noise_kind", "gray_on"): -0.5})
+WALKS = {
+    "walks": design_of(scramble=16, walks=True),
+    "dependent factors": design_of(scramble=16, single=False, walks=True, copula=LINKED),
+}
+each_design = pytest.mark.parametrize("design", (DESIGNS | WALKS).values(), ids=DESIGNS | WALKS)
 
 
 def assert_same(first, second):
@@ -66,7 +73,10 @@ def assert_same(first, second):
 
 def cut(whole, part):
     values = {name: value[part] for name, value in whole.values.items()}
-    kept = {name: getattr(whole, name)[part] for name in ("sample", "image", "key", "source")}
+    others = {
+        field.name: getattr(whole, field.name) for field in fields(whole) if field.name not in ("roles", "values")
+    }
+    kept = {name: array[part] for name, array in others.items() if array is not None}
     return replace(whole, values=values, **kept)
 
 
@@ -195,7 +205,7 @@ def test_rows_and_roles(d, second_order):
     assert tuple(factor.name for factor in design.factors) == tuple(labels)
 
 
-@each_design
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
 def test_swapped_rows_take_exactly_one_factor_from_the_other_point(design):
     shown = design.presentations(0, 32)
     d = len(design.factors)
