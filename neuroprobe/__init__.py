@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroprobe import plot
     from neuroprobe.analysis.select import select_units
+    from neuroprobe.analysis.specialisation import specialisation
     from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.protocol.reader import load_protocol
@@ -34,6 +35,7 @@ _HOMES = {
     "select_units": "neuroprobe.analysis.select",
     "shapley": "neuroprobe.analysis.stored",
     "sobol": "neuroprobe.analysis.stored",
+    "specialisation": "neuroprobe.analysis.specialisation",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "select_units",
     "shapley",
     "sobol",
+    "specialisation",
 ]
 
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from neuroprobe.errors import SubjectError
+from neuroprobe.protocol.alteration import spelled
 from neuroprobe.protocol.analyses import ANALYSES
 from neuroprobe.protocol.images import IMAGE_SOURCES
 
@@ -28,8 +29,8 @@ def alterations() -> list[dict[str, str]]:
 def _default(parameter: Parameter) -> str:
     """Law of a parameter as a protocol writes it."""
     law = parameter.law
-    if parameter.is_flag and law.constant:
-        return "true" if law.arguments[0] else "false"
+    if parameter.words and law.constant:
+        return spelled(parameter.words[int(law.arguments[0])])
     numbers = ", ".join(f"{number:g}" for number in law.arguments)
     return numbers if law.kind == "constant" else f"{{{law.kind}: [{numbers}]}}"
 

@@ -77,8 +77,12 @@ def check(protocol: Path, chosen: str | None) -> None:
     """Check a PROTOCOL and say every error with its line and column."""
     from neuroprobe.protocol.digest import protocol_hash
     from neuroprobe.protocol.reader import load_protocol
+    from neuroprobe.protocol.reference import reference_settings
 
-    click.echo(f"{protocol}: valid, hash {protocol_hash(load_protocol(protocol, chosen))[:16]}")
+    loaded = load_protocol(protocol, chosen)
+    click.echo(f"{protocol}: valid, hash {protocol_hash(loaded)[:16]}")
+    for place, value in reference_settings(loaded).items():
+        click.echo(f"  {place}: {json.dumps(value)}")
 
 
 @main.command()

@@ -160,7 +160,7 @@ def depth_of(plan: Plan) -> int:
 
 def _table_bytes(plan: Plan, rig: Rig) -> int:
     """Bytes of the presentations of a piece: values of every input, and comparisons of all rows with each other."""
-    n_inputs, d = sum(len(factor.inputs) for factor in rig.factors), len(rig.factors)
+    n_inputs, d = sum(len(factor.inputs) for factor in rig.factors), len(rig.players)
     sequence = 8 * 2 * n_inputs * max(plan.layout.piece, plan.layout.scramble or 0)
     return 2 * sequence + plan.layout.piece * plan.n_rows * (8 * (n_inputs + 4) + plan.n_rows * (d + 2))
 

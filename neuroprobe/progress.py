@@ -81,8 +81,13 @@ def ignore(event: Event) -> None:
     """Listen to nothing."""
 
 
-def default_listener() -> Listener:
-    """Return a progress bar where somebody watches, in a terminal or a notebook, and silence elsewhere."""
+def is_watched() -> bool:
+    """Whether somebody watches: stderr is a terminal, or this is a notebook."""
     ipython = sys.modules.get("IPython")
     in_notebook = ipython is not None and ipython.get_ipython() is not None
-    return ProgressBar() if sys.stderr.isatty() or in_notebook else ignore
+    return sys.stderr.isatty() or in_notebook
+
+
+def default_listener() -> Listener:
+    """Return a progress bar where somebody watches, in a terminal or a notebook, and silence elsewhere."""
+    return ProgressBar() if is_watched() else ignore

@@ -54,6 +54,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         # 0: one scrambled sequence
         "scramble": layout.scramble or 0,
         names.FACTORS: json.dumps([factor.name for factor in rig.factors]),
+        names.GROUPS: json.dumps(rig.groups),
         "shapley": rig.shapley,
         "nan": rig.protocol.record.nan,
         "image": rig.protocol.stimuli.image_law,

@@ -101,6 +101,20 @@ class Rig:
             factors += self.nested.factors(self.protocol.stimuli.image.factors)
         return tuple(factors)
 
+    @cached_property
+    def players(self) -> tuple[Factor, ...]:
+        """What the design swaps: the factors or, where the protocol says so, each of their parameters by itself."""
+        if not self.groups:
+            return self.factors
+        return tuple(player for factor in self.factors for player in factor.players)
+
+    @cached_property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the factor that each player belongs to; empty where the players are the factors."""
+        if self.protocol.design.players == "factors":
+            return ()
+        return tuple(number for number, factor in enumerate(self.factors) for _ in factor.players)
+
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
@@ -109,7 +123,7 @@ class Rig:
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> PickFreeze:
         """Return the design of the protocol."""
         return PickFreeze(
-            factors=self.factors,
+            factors=self.players,
             seed=self.protocol.seed,
             n_images=len(self.images),
             second_order=self.protocol.design.second_order,
@@ -127,7 +141,8 @@ class Rig:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
-        return "subsets" if len(self.factors) <= MAX_ENUMERATED else "walks"
+        few = not self.groups and len(self.factors) <= MAX_ENUMERATED
+        return "subsets" if few else "walks"
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -174,7 +189,7 @@ class Rig:
                     estimator=options.estimator,
                 )
             case ShapleyOptions():
-                return ShapleyAnalysis(**shared, estimator=self.shapley)
+                return ShapleyAnalysis(**shared, estimator=self.shapley, groups=self.groups)
             case MomentsOptions():
                 return MomentsAnalysis(**shared)
             case other:
@@ -193,7 +208,7 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 def make_treatment(spec: TreatmentSpec) -> Treatment:
     """Make the treatment of a protocol."""
     applied = tuple(Applied(item.label, item.name) for item in spec.in_order)
-    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side))
+    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit)
 
 
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:

@@ -30,6 +30,8 @@ def make_result(
     nan: float = 0.0,
     title: str = "made up",
     examples: bool = True,
+    shapley: bool = False,
+    sobol: bool = True,
 ) -> xr.DataTree:
     """Make a result whose units are rectified random sums of the factors and of their products.
 
@@ -39,6 +41,8 @@ def make_result(
         Layer → shape of its units.
     dead, nan : float
         Share of the units that do not vary, and of those with a NaN in some base samples (1: in all).
+    shapley, sobol : bool
+        Whether these groups are there.
     """
     rng = np.random.default_rng(3)
     analysis = SobolAnalysis(factors=tuple(factors), second_order=second_order, drop=nan > 0, image=image)
@@ -53,7 +57,10 @@ def make_result(
         y = np.where((rng.random(n_units) < nan) & ((rng.random((SAMPLES, 1, 1)) < 0.1) | (nan == 1)), np.nan, y)
         sums = accumulate(analysis, y)
         node = analysis.label(sums, DIMS[len(shape)], shape, {}, scramble, depth)
-        nodes[f"sobol/{layer}"] = node
+        if sobol:
+            nodes[f"sobol/{layer}"] = node
+        if shapley:
+            nodes[f"shapley/{layer}"] = make_shapley(node)
         table[layer] = analysis.convergence(sums)
     nodes["convergence/sobol"] = label_convergence({SAMPLES // 2: table, SAMPLES: table}, factors)
     if examples:
@@ -61,6 +68,16 @@ def make_result(
     tree = xr.DataTree.from_dict(nodes)
     tree.attrs = make_attrs(layers, factors, analysis, scramble, x.shape[1], title)
     return tree
+
+
+def make_shapley(sobol: xr.Dataset) -> xr.Dataset:
+    """Shares that lie between first and total order, as those of two factors do, and sum to 1."""
+    share = (sobol["first_order"] + sobol["total_order"]) / 2
+    error = (sobol["first_order_se"] + sobol["total_order_se"]) / 2
+    kept = ["variance", "mean", "activity_rate", "defined", *({"n_dropped"} & set(sobol))]
+    # every factor has a share, so that the sum is not near 0
+    share = share.clip(0.01) / share.clip(0.01).sum("factor")
+    return sobol[kept].assign(shapley_effect=share, shapley_effect_se=error.assign_attrs(sobol["first_order_se"].attrs))
 
 
 def accumulate(analysis: SobolAnalysis, y: np.ndarray):

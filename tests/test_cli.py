@@ -73,6 +73,12 @@ def test_check_says_all_errors_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out.zarr").exists()
 
 
+def test_check_says_what_a_reference_sets(protocol: Path) -> None:
+    protocol.write_text(protocol.read_text() + "reference: kharyuk2025\n")
+    lines = call("check", protocol).output.splitlines()
+    assert lines[1:3] == ["  subject.preprocess.minmax: true", '  stimuli.image: "redrawn"']
+
+
 def test_check_of_a_valid_protocol(protocol: Path) -> None:
     result = call("check", protocol)
     assert result.exit_code == 0

@@ -13,7 +13,6 @@ from neuroprobe.protocol import load_protocol
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "neuroprobe"
-PROTOCOLS = sorted((ROOT / "protocols").rglob("*.yaml"))
 
 PUBLIC = {
     "NeuroprobeError",
@@ -30,6 +29,7 @@ PUBLIC = {
     "select_units",
     "shapley",
     "sobol",
+    "specialisation",
 }
 
 TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner"}
@@ -95,16 +95,6 @@ def test_who_may_import_whom(name: str) -> None:
 def test_modules_fit_a_reader() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert max(lengths.values()) <= 450, max(lengths, key=lambda name: lengths[name])
-
-
-@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.name)
-def test_protocols_that_ship_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request) -> None:
-    if "${NEUROPROBE_DATA}" in path.read_text():
-        monkeypatch.setenv("NEUROPROBE_DATA", str(request.getfixturevalue("data")))
-    with pytest.warns(UserWarning, match="standard errors rest on 2 blocks"):
-        result = npr.run(load_protocol(path), tmp_path / "out.zarr", limit=8)
-    assert result.attrs["samples"] == 8
-    assert all(node["defined"].any() for node in result["sobol"].children.values())
 
 
 def readme_blocks(language: str) -> list[str]:

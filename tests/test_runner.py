@@ -814,6 +814,38 @@ def test_sobol_and_shapley_share_one_recording(n_alterations: int, tmp_path: Pat
     assert joint.attrs["rows"] == (3 * n_alterations - 1 if n_alterations > 4 else joint.attrs["rows"])
 
 
+def test_parameters_as_players(tmp_path: Path) -> None:
+    """Each parameter and switch is swapped by itself; the effects are labelled by alterations, and sum to 1."""
+    changes = {
+        "analyses": ["shapley"],
+        "treatment": {**protocol()["treatment"], "order": "factor"},
+        "record": {"batch": 64, "store": "responses"},
+    }
+    rig = open_rig(load_protocol(protocol(**changes, design={"samples": 512, "players": "parameters"})))
+    assert [player.name for player in rig.players] == [
+        *("erasing_on", "erasing_row", "erasing_column", "erasing_area", "erasing_aspect"),
+        *("grayscale_on", "hue_on", "hue_shift", "order"),
+    ]
+    assert rig.design(None).n_rows == 10
+    split, whole = (
+        npr.run(protocol(**changes, design={"samples": 1024, "players": players}), tmp_path / f"{players}.zarr")
+        for players in ("parameters", "factors")
+    )
+    stored = npr.shapley(npr.open_recording(tmp_path / "parameters.zarr"))
+    assert split.attrs["rows"] == 10
+    assert whole.attrs["rows"] == 16  # all subsets of four factors
+    for layer in whole["shapley"].children:
+        one, other = (result[f"shapley/{layer}"].to_dataset() for result in (split, whole))
+        assert list(one["factor"].values) == ["erasing", "grayscale", "hue", "order"]
+        known = (one["defined"] == 1).values
+        np.testing.assert_allclose(one["shapley_effect"].sum("factor").values[known], 1, atol=1e-5)
+        # most interactions of the rectangle hold more of its own players than of others
+        erasing = one["shapley_effect"].sel(factor="erasing") - other["shapley_effect"].sel(factor="erasing")
+        assert float(erasing.where(known).median()) > 0
+        assert "summed per factor" in one.attrs["method"]
+        xr.testing.assert_allclose(stored[layer].to_dataset()["shapley_effect"], one["shapley_effect"], atol=1e-5)
+
+
 def test_moments_by_themselves(tmp_path: Path) -> None:
     """Rows A and B are enough, and give the moments of a run with more rows."""
     moments = npr.run(protocol(analyses=["moments"]), tmp_path / "moments.zarr")

@@ -1,4 +1,4 @@
-"""What the units of each layer of a Sobol result have in common: the numbers that tables and pictures show.
+"""What the units of each layer of a result have in common: the numbers that tables and pictures show.
 
 Layers come in the order in which they were recorded, and undefined units are left out. A standard error beside a number
 is that of single units, their median or mean; the error of a mean over units is at most the mean of theirs.
@@ -13,25 +13,63 @@ import numpy as np
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.sensitivity import quantiles_over_units, recorded_order
+from neuroprobe.analysis.sensitivity import PROFILED, quantiles_over_units, recorded_order
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics import summary
 
 INDICES: Final = (names.FIRST_ORDER, names.TOTAL_ORDER)
+FACTOR_INDICES: Final = PROFILED  # of single factors
 PAIRS: Final = (names.SECOND_ORDER, names.TOTAL_INTERACTION)
 TAIL: Final = 0.005  # share of units on either side that a histogram may leave out
 N_ERRORS: Final = 2.0  # standard errors that an index has to exceed to count as clear of 0
 
 
-def sobol_group(result: xr.DataTree) -> xr.DataTree:
-    """Return the Sobol indices of a result: its group ``sobol``, or the tree that `neuroprobe.sobol` gives.
+def index_group(result: xr.DataTree, index: str | None = None) -> xr.DataTree:
+    """Return the group of a result that holds an index, or a tree of layers that holds it itself.
+
+    Parameters
+    ----------
+    index : str, optional
+        Such as ``first_order``, which is in ``sobol``, or ``shapley_effect``; by default any of a single factor.
+
+    Raises
+    ------
+    ReaderError
+        If no layer of any group holds it.
+    """
+    held = held_indices(result)
+    index = held[0] if index is None else index
+    for group in _groups(result):
+        if any(index in layer.data_vars for layer in group.children.values()):
+            return group
+    raise ReaderError(f"this result has no index {index!r}; it has: {', '.join(held)}")
+
+
+def held_indices(result: xr.DataTree) -> list[str]:
+    """Return the indices that a result holds, those of single factors first.
 
     Raises
     ------
     ReaderError
         If there are none.
     """
-    return result if result.name == "sobol" else _child(result, "sobol")
+    layers = [layer for group in _groups(result) for layer in group.children.values()]
+    held = [index for index in (*FACTOR_INDICES, *PAIRS) if any(index in layer.data_vars for layer in layers)]
+    if not held:
+        raise ReaderError(
+            f"no indices in this tree (it has: {', '.join(result.children) or 'none'}); "
+            "open the result of a run by `open_result`"
+        )
+    return held
+
+
+def single_indices(result: xr.DataTree) -> list[str]:
+    """Return the indices of single factors that a result holds."""
+    return [index for index in held_indices(result) if index in FACTOR_INDICES]
+
+
+def _groups(result: xr.DataTree) -> list[xr.DataTree]:
+    return [result, *result.children.values()]
 
 
 def _child(result: xr.DataTree, group: str) -> xr.DataTree:
@@ -47,7 +85,7 @@ def _over_layers(
     result: xr.DataTree, summarise: Callable[[xr.Dataset], xr.Dataset], index: str | None = None
 ) -> xr.Dataset:
     """Summarise the layers of a result one after the other, in the order of recording, along the dimension layer."""
-    layers = recorded_order(sobol_group(result))
+    layers = recorded_order(index_group(result, index))
     summaries = [summarise(layer_indices(result, layer, index)) for layer in layers]
     return xr.concat(summaries, xr.Variable(names.LAYER, np.array(layers, dtype=object)))
 
@@ -69,17 +107,17 @@ def layer_indices(result: xr.DataTree, layer: str, index: str | None = None) -> 
     ReaderError
         If there is no such layer, or it has no such index.
     """
-    sobol = sobol_group(result)
-    if layer not in sobol.children:
-        raise ReaderError(unknown_name("layer", layer, recorded_order(sobol)))
-    indices = sobol.children[layer].to_dataset()
+    group = index_group(result, index)
+    if layer not in group.children:
+        raise ReaderError(unknown_name("layer", layer, recorded_order(group)))
+    indices = group.children[layer].to_dataset()
     if index is not None and index not in indices:
-        held = [name for name in (*INDICES, *PAIRS) if name in indices]
+        held = [name for name in (*FACTOR_INDICES, *PAIRS) if name in indices]
         raise ReaderError(f"layer {layer!r} has no index {index!r}; it has: {', '.join(held)}")
     return indices
 
 
-def require_index(index: str, known: Sequence[str] = INDICES) -> None:
+def require_index(index: str, known: Sequence[str] = FACTOR_INDICES) -> None:
     """Refuse an index of another kind.
 
     Raises
@@ -92,14 +130,21 @@ def require_index(index: str, known: Sequence[str] = INDICES) -> None:
 
 
 def index_means(result: xr.DataTree) -> xr.Dataset:
-    """Means over the defined units of S1 and ST, and the mean of their standard errors: (layer, factor)."""
-    chosen = [name for index in INDICES for name in (index, names.se(index))]
-    return _over_layers(
-        result,
-        lambda indices: xr.Dataset(
-            {name: indices[name].mean(_unit_dims(indices), skipna=True, keep_attrs=True) for name in chosen}
-        ),
-    )
+    """Means over the defined units of the indices of single factors, and of their standard errors: (layer, factor)."""
+
+    def of(index: str) -> xr.Dataset:
+        return _over_layers(
+            result,
+            lambda indices: xr.Dataset(
+                {
+                    name: indices[name].mean(_unit_dims(indices), skipna=True, keep_attrs=True)
+                    for name in (index, names.se(index))
+                }
+            ),
+            index,
+        )
+
+    return xr.merge([of(index) for index in single_indices(result)], join="outer", compat="equals")
 
 
 def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_bins: int = 60) -> xr.Dataset:
@@ -108,7 +153,7 @@ def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_b
     Parameters
     ----------
     index : str
-        ``first_order`` or ``total_order``.
+        ``first_order``, ``total_order`` or ``shapley_effect``.
     n_bins : int
         Bins between the lowest and the highest value of all layers and factors, but for 1 % of their units.
 
@@ -129,9 +174,10 @@ def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_b
                 error: quantiles_over_units(indices[names.se(index)], [0.5]).isel({names.QUANTILE: 0}, drop=True),
             }
         ),
+        index,
     )
     edges = _edges(profile[index].values, n_bins)
-    shares = _over_layers(result, lambda indices: _histograms(indices, index, edges))
+    shares = _over_layers(result, lambda indices: _histograms(indices, index, edges), index)
     return shares.assign(
         {names.median(index): profile[index].sel({names.QUANTILE: 0.5}, drop=True), error: profile[error]}
     )
@@ -271,9 +317,9 @@ def preferred_factor(indices: xr.Dataset, index: str = names.TOTAL_ORDER, n_erro
     Parameters
     ----------
     indices : Dataset
-        A node of ``/sobol``.
+        A layer of a result.
     index : str
-        ``first_order`` or ``total_order``.
+        ``first_order``, ``total_order`` or ``shapley_effect``.
     n_errors : float
         Standard errors that the largest index has to exceed.
 
@@ -320,9 +366,9 @@ def preferences(result: xr.DataTree, index: str = names.TOTAL_ORDER, n_errors: f
         )
 
     require_index(index)
-    found = _over_layers(result, shares)
+    found = _over_layers(result, shares, index)
     attrs: dict[str, Any] = {"rule": _rule(n_errors)}
-    df = error_attrs(result).get("df")
+    df = error_attrs(result, index).get("df")
     if df:
         from scipy import stats
 
@@ -342,13 +388,14 @@ def _rule(n_errors: float) -> str:
     return f"the factor whose index is largest, where it exceeds {n_errors:g} of its standard errors"
 
 
-def error_attrs(result: xr.DataTree) -> dict[str, Any]:
+def error_attrs(result: xr.DataTree, index: str | None = None) -> dict[str, Any]:
     """Return what a result says of its standard errors: ``se_scope``, ``se_kind``, ``df``.
 
     ``interval`` is added: the number of standard errors on either side of an estimate that make a 95 % interval.
     """
-    layers = sobol_group(result).children.values()
-    attrs = dict(next(iter(layers))[names.se(names.FIRST_ORDER)].attrs)
+    index = single_indices(result)[0] if index is None else index
+    group = index_group(result, index)
+    attrs = dict(layer_indices(result, recorded_order(group)[0], index)[names.se(index)].attrs)
     if attrs.get("df"):
         from scipy import stats
 

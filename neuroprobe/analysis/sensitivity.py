@@ -249,8 +249,11 @@ class ShapleyAnalysis(VarianceAnalysis):
     estimator : str
         ``subsets`` of few independent factors, which give all components of the variance too; ``walks`` of independent
         factors; or ``conditional walks`` of factors that depend on each other.
+    groups : tuple of int
+        Where walks swap parameters of the factors one by one: which factor each belongs to.
     """
 
+    groups: tuple[int, ...] = ()
     name: ClassVar[str] = "shapley"
     summarised: ClassVar[tuple[str, ...]] = (names.SHAPLEY_EFFECT,)
 
@@ -259,13 +262,16 @@ class ShapleyAnalysis(VarianceAnalysis):
         """The sums that are kept."""
         from neuroprobe.statistics.shapley import GodaTerms, SubsetTerms, WalkTerms
 
-        kinds: dict[str, type[Terms]] = {"subsets": SubsetTerms, "walks": WalkTerms, "conditional walks": GodaTerms}
-        return kinds[self.estimator](len(self.factors), drop=self.drop)
+        if self.estimator == "subsets":
+            return SubsetTerms(len(self.factors), drop=self.drop)
+        kinds = {"walks": WalkTerms, "conditional walks": GodaTerms}
+        return kinds[self.estimator](len(self.groups) or len(self.factors), drop=self.drop, groups=self.groups)
 
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        return SHAPLEY_METHODS[self.estimator]
+        summed = "; effects of parameters, which are swapped one at a time, summed per factor" if self.groups else ""
+        return SHAPLEY_METHODS[self.estimator] + summed
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """All subsets, or those before and after each step of the walk."""
@@ -361,14 +367,14 @@ def quantiles_over_units(index: xr.DataArray, quantiles: Sequence[float]) -> xr.
     return labelled.transpose(names.QUANTILE, ...)
 
 
-def depth_profiles(sobol: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
-    """Depth profiles of all layers of a Sobol result, over (layer, quantile, factor), in the order of recording."""
-    layers = list(recorded_order(sobol))
-    profiles = [depth_profile(sobol[layer].to_dataset(), quantiles) for layer in layers]
+def depth_profiles(group: xr.DataTree, quantiles: Sequence[float] = (0.25, 0.5, 0.75)) -> xr.Dataset:
+    """Depth profiles of the layers of a group, over (layer, quantile, factor), in the order of recording."""
+    layers = recorded_order(group)
+    profiles = [depth_profile(group[layer].to_dataset(), quantiles) for layer in layers]
     return xr.concat(profiles, xr.Variable(names.LAYER, np.array(layers, dtype=object)))
 
 
-def recorded_order(sobol: xr.DataTree) -> list[str]:
-    """Layers of a Sobol result in the order of the protocol, where the tree says it; zarr sorts groups by name."""
-    order = {layer: node.attrs.get("depth", 0) for layer, node in sobol.children.items()}
+def recorded_order(group: xr.DataTree) -> list[str]:
+    """Layers of a group in the order of the protocol, where the tree says it; zarr sorts groups by name."""
+    order = {layer: node.attrs.get("depth", 0) for layer, node in group.children.items()}
     return sorted(order, key=lambda layer: order[layer])

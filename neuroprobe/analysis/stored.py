@@ -128,7 +128,8 @@ def shapley(recording: xr.DataTree, *, units: str | None = None) -> xr.DataTree:
             f"Shapley effects need walks or all subsets of the factors, and this recording has the rows "
             f"{', '.join(recorded.design.roles[:6])}…: record with `analyses: [shapley]`, or take npr.sobol"
         )
-    return _analysed(recording, ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator), recorded, units)
+    analysis = ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator, groups=recorded.groups)
+    return _analysed(recording, analysis, recorded, units)
 
 
 def _analysed(
@@ -218,10 +219,16 @@ class _RecordedDesign:
     attrs: Mapping[Any, Any]
 
     @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of the factor that each player belongs to; empty where the players are the factors."""
+        return tuple(json.loads(self.attrs.get(names.GROUPS, "[]")))
+
+    @property
     def shared(self) -> dict[str, Any]:
         """What all analyses of the recording share."""
+        factors = [factor.name for factor in self.design.factors]
         return {
-            "factors": tuple(factor.name for factor in self.design.factors),
+            "factors": tuple(json.loads(self.attrs[names.FACTORS]) if self.groups else factors),
             "drop": self.attrs.get("nan") == "drop",
             "image": str(self.attrs.get("image", "frozen")),
             "replicate": str(self.attrs.get("replicate", "sample")),
@@ -264,6 +271,8 @@ def _candidates(roles: Sequence[str], attrs: Mapping[Any, Any]) -> Iterator[Pick
     prefix = names.altered_by_b("A", "")
     swapped = [role.removeprefix(prefix) for role in roles if role.startswith(prefix)]
     factors = json.loads(attrs[names.FACTORS]) if names.FACTORS in attrs else swapped
+    groups = json.loads(attrs.get(names.GROUPS, "[]"))
+    factors = [f"{factors[group]}_{number}" for number, group in enumerate(groups)] or factors
     law = Law("uniform", (0.0, 1.0))
     inputs = tuple(Factor(factor, (Input(factor, law),)) for factor in factors)
     kinds: list[dict[str, Any]] = [{"subsets": True}, {"walks": True}, {"walks": True, "single": False}, {}]

@@ -44,6 +44,13 @@ class Factor:
         """The inputs that take a dimension of the design."""
         return tuple(item for item in self.inputs if not item.law.constant)
 
+    @property
+    def players(self) -> tuple[Factor, ...]:
+        """A factor for each varying input by itself, named after it; the constant ones go with the first."""
+        first, *others = self.varying
+        constant = (item for item in self.inputs if item.law.constant)
+        return Factor(first.name, (first, *constant)), *(Factor(item.name, (item,)) for item in others)
+
     def same(self, a: Mapping[str, Array], b: Mapping[str, Array]) -> NDArray[np.bool_]:
         """Where points have the same *effective* value of this factor; arrays of inputs are broadcast."""
         names = [item.name for item in self.inputs]

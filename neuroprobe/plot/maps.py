@@ -35,7 +35,7 @@ def index_maps(result: xr.DataTree, layer: str, index: str = names.FIRST_ORDER, 
     layer : str
         A layer with the dimensions channel, y, x.
     index : str
-        ``first_order`` or ``total_order``.
+        ``first_order``, ``total_order`` or ``shapley_effect``.
     n_channels : int
         Channels per factor, the one with the largest mean over its map first; its number stands above the map.
 
@@ -52,7 +52,7 @@ def index_maps(result: xr.DataTree, layer: str, index: str = names.FIRST_ORDER, 
         If the layer is not there, or has no space.
     """
     require_index(index)
-    indices = layer_indices(result, layer)
+    indices = layer_indices(result, layer, index)
     if names.Y not in indices.dims:
         dims = ", ".join(map(str, indices[names.DEFINED].dims))
         raise ReaderError(f"layer {layer!r} has no space (its dimensions are: {dims}); draw its `strongest_units`")

@@ -1,4 +1,4 @@
-"""Pictures of Sobol indices over the layers of a network."""
+"""Pictures of indices over the layers of a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
 from neuroprobe import names
-from neuroprobe.analysis.overview import convergence_table, index_means, require_index, sobol_group
+from neuroprobe.analysis.overview import convergence_table, index_group, index_means, require_index
 from neuroprobe.analysis.overview import index_distributions as distributions
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.plot.panels import Panels
@@ -40,7 +40,7 @@ def depth_profile(result: xr.DataTree, index: str = names.TOTAL_ORDER) -> hv.Ove
     result : xarray.DataTree
         As `neuroprobe.open_result` opens it.
     index : str
-        ``first_order`` or ``total_order``.
+        ``first_order``, ``total_order`` or ``shapley_effect``.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def depth_profile(result: xr.DataTree, index: str = names.TOTAL_ORDER) -> hv.Ove
         A line through the medians and an error bar from quartile to quartile for each factor, and a dash at the mean.
     """
     require_index(index)
-    profile = depth_profiles(sobol_group(result))[index]
+    profile = depth_profiles(index_group(result, index))[index]
     means = index_means(result)[index]
     factors = profile[names.FACTOR].values.tolist()
     place, apart = np.arange(profile.sizes[names.LAYER]), min(OFFSET, SLOT / len(factors))

@@ -22,6 +22,7 @@ TITLES: Final = {
     names.TOTAL_ORDER: "ST (with interactions)",
     names.SECOND_ORDER: "S2 (pairs)",
     names.TOTAL_INTERACTION: "total interaction",
+    names.SHAPLEY_EFFECT: "Shapley effect (shares)",
 }
 # Okabe & Ito's colours, which readers with a colour vision deficiency can tell apart, but for yellow, pale on white
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

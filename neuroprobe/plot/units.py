@@ -24,7 +24,7 @@ def strongest_units(result: xr.DataTree, layer: str, index: str = names.FIRST_OR
         As `neuroprobe.open_result` opens it.
     layer : str
     index : str
-        ``first_order`` or ``total_order``.
+        ``first_order``, ``total_order`` or ``shapley_effect``.
     n_units : int
         Units per factor, the largest index first; above a point stand the unit's channel and, where the layer has
         them, its token or place.
@@ -41,7 +41,7 @@ def strongest_units(result: xr.DataTree, layer: str, index: str = names.FIRST_OR
         If the layer is not there.
     """
     overview.require_index(index)
-    indices = overview.layer_indices(result, layer)
+    indices = overview.layer_indices(result, layer, index)
     chosen = strongest.strongest_units(indices, index, n_units)
     factors, n_ranks = chosen[names.FACTOR].values.tolist(), chosen.sizes[names.RANK]
     elements: list[hv.Element] = []
@@ -90,7 +90,7 @@ def preferences(result: xr.DataTree, index: str = names.TOTAL_ORDER, layers: Seq
     Parameters
     ----------
     index : str
-        ``first_order`` or ``total_order``.
+        ``first_order``, ``total_order`` or ``shapley_effect``.
     layers : sequence of str, optional
         Layers that are drawn, all by default.
 

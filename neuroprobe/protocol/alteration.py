@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_serializer, model_validator
@@ -42,7 +42,10 @@ class AlterationSpec(BaseModel):
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
         """Write an alteration as a protocol does."""
-        laws = {name: write_law(law) for name, law in self.laws.items()}
+        from neuroprobe.stimuli.alterations import ALTERATIONS
+
+        words = {name: parameter.words for name, parameter in ALTERATIONS[self.name].parameters.items()}
+        laws = {name: write_law(law, words[name]) for name, law in self.laws.items()}
         return {"name": self.name, "as": self.label, "switch": self.switch, **laws}
 
     @classmethod
@@ -106,7 +109,7 @@ def _read_laws(value: dict[str, Any], parameters: Mapping[str, Any], errors: lis
             continue
         parameter = parameters[key]
         try:
-            laws[key] = read_flag(item) if parameter.is_flag else read_law(item)
+            laws[key] = read_words(item, parameter.words) if parameter.words else read_law(item)
         except ValueError as error:
             _add(errors, (key,), item, str(error))
             continue
@@ -138,19 +141,22 @@ def _json_schema(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         "properties": {kind: numbers for kind in (*SYNTAX, "weights") if kind != "constant"},
         "additionalProperties": False,
     }
-    either = {"enum": [True, False, 0, 1]}
-    flags = {"choice": {"type": "array", "items": either}, "weights": numbers}
-    flag = {"type": "object", "properties": flags, "required": ["choice"], "additionalProperties": False}
+
+    def either(parameter: Any) -> list[dict[str, Any]]:
+        if not parameter.words:
+            return [{"type": "number"}, law]
+        # false and true are 0 and 1 to Python, and no others to JSON
+        word = {"enum": [*parameter.words, *(int(word) for word in parameter.words if isinstance(word, bool))]}
+        several = {"choice": {"type": "array", "items": word}, "weights": numbers}
+        return [word, {"type": "object", "properties": several, "required": ["choice"], "additionalProperties": False}]
+
     return {
         "type": "object",
         "properties": {
             "name": {"const": name},
             "as": {"type": "string"},
             "switch": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "always"}]},
-            **{
-                key: {"anyOf": [either, flag] if parameter.is_flag else [{"type": "number"}, law]}
-                for key, parameter in parameters.items()
-            },
+            **{key: {"anyOf": either(parameter)} for key, parameter in parameters.items()},
         },
         "required": ["name"],
         "additionalProperties": False,
@@ -199,8 +205,8 @@ def read_law(value: Any) -> Law:
     return Law(kind, tuple(map(_real, value[kind])), tuple(map(_real, weights)))
 
 
-def read_flag(value: Any) -> Law:
-    """Read the law of a flag as a protocol writes it: true, false, or a choice between them.
+def read_words(value: Any, words: Sequence[str | bool]) -> Law:
+    """Read the law of a parameter whose values are words, as a protocol writes it: a word, or a choice between some.
 
     Raises
     ------
@@ -209,29 +215,33 @@ def read_flag(value: Any) -> Law:
 
     Examples
     --------
-    >>> read_flag(True)
+    >>> read_words(True, (False, True))
     Law(kind='constant', arguments=(1.0,), weights=())
-    >>> read_flag({"choice": [False, True], "weights": [3, 1]})
+    >>> read_words({"choice": ["clip", "skip"], "weights": [3, 1]}, ("clip", "skip"))
     Law(kind='choice', arguments=(0.0, 1.0), weights=(3.0, 1.0))
     """
-    law = None
-    if isinstance(value, dict) and isinstance(value.get("choice"), list):
-        numbers = [int(item) if isinstance(item, bool) else item for item in value["choice"]]
-        law = read_law({**value, "choice": numbers})
-    elif isinstance(value, Number | Law):
-        law = read_law(int(value) if isinstance(value, bool) else value)
-    # 0 and 1 are what a canonical protocol writes
-    if law is None or law.kind not in {"constant", "choice"} or not set(law.arguments) <= {0, 1}:
-        raise ValueError(f"given {value!r}, expected true, false, or {{choice: [true, false], weights: [w, w]}}")
-    return law
+    is_choice = isinstance(value, dict) and isinstance(value.get("choice"), list)
+    chosen = value["choice"] if is_choice else [value]
+    if not all(isinstance(word, str | Number) and word in words for word in chosen):
+        listed = ", ".join(map(spelled, words))
+        hint = next((hint for word in chosen if (hint := closest(word, list(map(spelled, words))))), "")
+        raise ValueError(f"given {shown(value)}{hint}, expected {listed}, or {{choice: [{listed}], weights: [w, …]}}")
+    numbers = [words.index(word) for word in chosen]
+    return read_law({**value, "choice": numbers} if is_choice else numbers[0])
 
 
-def write_law(law: Law) -> Any:
-    """Write a law as a protocol does; `read_law` reads it back."""
+def spelled(word: str | bool) -> str:
+    """Write a word as YAML does."""
+    return str(word).lower() if isinstance(word, bool) else word
+
+
+def write_law(law: Law, words: Sequence[str | bool] = ()) -> Any:
+    """Write a law as a protocol does; `read_law`, or `read_words` of the same words, reads it back."""
+    values = [words[int(value)] if words else value for value in law.arguments]
     if law.kind == "constant":
-        return law.arguments[0]
+        return values[0]
     weights = {"weights": list(law.weights)} if law.weights else {}
-    return {law.kind: list(law.arguments), **weights}
+    return {law.kind: values, **weights}
 
 
 def _real(number: float) -> float:

@@ -17,7 +17,10 @@ def canonical(protocol: Protocol) -> dict[str, Any]:
 
 
 def as_given(protocol: Protocol) -> dict[str, Any]:
-    """Return the protocol as plain values, short as a person writes it: without the defaults that were not given."""
+    """Return the protocol as plain values, short as a person writes it: without the defaults that were not given.
+
+    What a reference sets counts as given.
+    """
     value = protocol.model_dump(mode="json", by_alias=True, exclude_unset=True)
     for block in (value["treatment"], value.get("control")):
         if isinstance(block, dict):
@@ -35,7 +38,7 @@ def _alteration_as_given(item: dict[str, Any]) -> Any:
     from neuroprobe.stimuli.alterations import ALTERATIONS
 
     parameters = ALTERATIONS[item["name"]].parameters
-    own = {name: write_law(parameter.law) for name, parameter in parameters.items()}
+    own = {name: write_law(parameter.law, parameter.words) for name, parameter in parameters.items()}
     own |= {"as": item["name"], "switch": "always"}
     return _short({key: value for key, value in item.items() if key not in own or own[key] != value}, "name")
 
@@ -60,7 +63,7 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
     """
     value = canonical(protocol)
     del value["title"], value["design"]["samples"], value["subject"]["weights"]
-    del value["record"]["device"]
+    del value["record"]["device"], value["reference"]  # what a reference sets stands at its own keys
     images = value["stimuli"]["images"]
     for source in images if isinstance(images, list) else [images]:
         for key in PLACES:

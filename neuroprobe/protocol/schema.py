@@ -27,6 +27,7 @@ from neuroprobe.protocol.analyses import AnyAnalysis, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
+from neuroprobe.protocol.reference import Reference, with_reference
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
@@ -54,10 +55,18 @@ def _weights(value: str, info: ValidationInfo) -> str:
 
 
 class Preprocess(Model):
-    """Standardisation of the channels of images in [0, 1]."""
+    """Standardisation of the channels of images in [0, 1]; what is not given is the network's own.
 
-    mean: list[float] = Field(default=[0.0, 0.0, 0.0], min_length=3, max_length=3)
-    std: list[PositiveFloat] = Field(default=[1.0, 1.0, 1.0], min_length=3, max_length=3)
+    Attributes
+    ----------
+    mean, std : list of float, optional
+    minmax : bool
+        Whether each channel of every image, altered as it is shown, is stretched to [0, 1] before.
+    """
+
+    mean: list[float] | None = Field(default=None, min_length=3, max_length=3)
+    std: list[PositiveFloat] | None = Field(default=None, min_length=3, max_length=3)
+    minmax: bool = False
 
 
 class LayerSpec(Model):
@@ -119,9 +128,10 @@ class SubjectSpec(Model):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if self.segment is not None and self.preprocess is not None:
-            message = "preprocess: does not go with segment, which takes a plane of the image in [0, 1]: leave it out"
-            raise problem_at(("preprocess",), message, self.preprocess)
+        given = self.preprocess
+        if self.segment is not None and given is not None and (given.mean is not None or given.std is not None):
+            message = "preprocess: mean and std do not go with segment, which takes a plane of the image in [0, 1]"
+            raise problem_at(("preprocess",), f"{message}: leave them out", given)
         listed = [layer.name for layer in self.layers]
         twice = sorted({name for name in listed if listed.count(name) > 1})
         if twice:
@@ -206,6 +216,7 @@ class TreatmentSpec(Model):
     chosen: str | None = Field(default=None, alias="set")
     order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
     reference_side: PositiveInt | Literal["image"] = 224
+    eight_bit: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -269,6 +280,7 @@ class DesignSpec(Model):
     samples: Annotated[int, Field(ge=4, le=MAX_SAMPLES)] = 1024
     second_order: bool = True
     replicate: Literal["sample", "image"] = "sample"
+    players: Literal["factors", "parameters"] = "factors"
     scramble: Annotated[Literal["auto", "whole"] | int, BeforeValidator(_scramble)] = "auto"
 
     @model_validator(mode="after")
@@ -322,6 +334,7 @@ class Protocol(Model):
 
     neuroprobe: Literal[1]
     title: str = ""
+    reference: Reference | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
@@ -341,6 +354,11 @@ class Protocol(Model):
         """Note where in its file each part stands."""
         self._places = places
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refer(cls, value: Any) -> Any:
+        return with_reference(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -363,6 +381,7 @@ class Protocol(Model):
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
+        self._check_players()
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
                 f"replicate: image takes frozen images, received image: {self.stimuli.image_law}, where every base "
@@ -390,6 +409,22 @@ class Protocol(Model):
             return
         place = ("analyses", number, "sobol", "estimator")
         raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", options.estimator)
+
+    def _check_players(self) -> None:
+        """Refuse parameters as players where factors have to be swapped, or where nothing would be different."""
+        if self.design.players == "factors":
+            return
+        if self.options("shapley") is None:
+            reason = "Shapley effects only, which `analyses` does not list: leave it out, or add shapley"
+        elif self.options("sobol") is not None:
+            reason = (
+                "Shapley effects only, and Sobol indices of factors have another design: take `players: factors`, or "
+                "ask for Sobol indices in a protocol of their own"
+            )
+        else:
+            return
+        set_by = f" (set by `reference: {self.reference}`)" if self.reference else ""
+        raise problem_at(("design", "players"), f"players: parameters{set_by} concerns {reason}", self.design.players)
 
     def options(self, analysis: str) -> Model | None:
         """Options of an analysis; None where the protocol does not ask for it."""

@@ -41,7 +41,7 @@ class View:
     @cached_property
     def medians(self) -> xr.Dataset:
         """Medians over units of S1, ST and their errors: (layer, factor)."""
-        return depth_profiles(overview.sobol_group(self.tree)).sel({names.QUANTILE: 0.5})
+        return depth_profiles(overview.index_group(self.tree)).sel({names.QUANTILE: 0.5})
 
     @cached_property
     def layers(self) -> list[str]:

@@ -40,7 +40,16 @@ from neuroprobe.statistics.estimators import Terms, kept_rows, n_active
 
 @dataclass(frozen=True)
 class WalkTerms(Terms):
-    """Shapley effects of independent factors; rows are A, B, and those before and after the walk swaps each factor."""
+    """Shapley effects of independent factors; rows are A, B, and those before and after the walk swaps each factor.
+
+    Parameters
+    ----------
+    groups : tuple of int
+        Group of each factor, from 0: what is estimated is the sum of the effects of each group's factors. Without
+        groups, the effect of each factor.
+    """
+
+    groups: tuple[int, ...] = ()
 
     compilable: ClassVar[bool] = True
 
@@ -51,8 +60,8 @@ class WalkTerms(Terms):
 
     @property
     def shares(self) -> dict[str, int]:
-        """One share of the variance per factor."""
-        return {names.SHAPLEY_EFFECT: self.n_factors}
+        """One share of the variance per factor, or group of factors."""
+        return {names.SHAPLEY_EFFECT: len(set(self.groups)) or self.n_factors}
 
     @property
     def n_checked(self) -> int:
@@ -70,8 +79,15 @@ class WalkTerms(Terms):
         rows, dropped = kept_rows(rows, self.drop)
         a, b, before, after = rows[0], rows[1], rows[2 : 2 + d], rows[2 + d :]
         whole = a - b
-        effects = self._effects(a, whole, before, after)
+        effects = self._summed(self._effects(a, whole, before, after))
         return [whole * whole, *effects, a + b, n_active(a, b), *dropped]
+
+    def _summed(self, effects: list[Tensor]) -> list[Tensor]:
+        """Sum the terms of each group."""
+        if not self.groups:
+            return effects
+        members = ([k for k, group in enumerate(self.groups) if group == one] for one in range(max(self.groups) + 1))
+        return [torch.stack([effects[k] for k in group]).sum(0) for group in members]
 
     def _effects(self, a: Tensor, whole: Tensor, before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tensor]:
         return [whole * (one - other) for one, other in zip(before, after, strict=True)]

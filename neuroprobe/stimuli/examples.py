@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import PickFreeze
+from neuroprobe.protocol.alteration import spelled
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment
 
@@ -88,7 +89,9 @@ def _in_words(one: Applied, values: dict[str, Tensor], reference: float | None) 
     for name, parameter in one.alteration.parameters.items():
         scaled = f" of {reference:g}" if parameter.is_length and reference is not None else ""
         units = "" if parameter.units == "1" else f" {parameter.units}{scaled}"
-        columns.append([f"{name} {v:.3g}{units}" for v in values[names.parameter(one.name, name)].tolist()])
+        drawn = values[names.parameter(one.name, name)].tolist()
+        written = [spelled(parameter.words[int(v)]) if parameter.words else f"{v:.3g}{units}" for v in drawn]
+        columns.append([f"{name} {text}" for text in written])
     return (
         [", ".join(row) for row in zip(*columns, strict=True)] if columns else [""] * len(next(iter(values.values())))
     )

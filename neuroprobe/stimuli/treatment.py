@@ -17,6 +17,7 @@ from neuroprobe.stimuli.images import ImageSet
 
 SLICE = 8  # images of 224 px that are altered at a time on a CPU, so that they stay in the cache; more if smaller
 OFF = -1  # stands for no alteration
+LEVELS = 255  # largest value of 8 bits
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,13 @@ class Treatment:
         In the order in which they are applied, unless the order is a factor.
     reference : float or None
         Side (px) of the image for which lengths are given; None for the image itself.
+    eight_bit : bool
+        Whether what each alteration gives is rounded to 8 bits, as where it is kept as a picture in between.
     """
 
     applied: tuple[Applied, ...]
     reference: float | None
+    eight_bit: bool = False
 
     def stimuli(
         self,
@@ -116,7 +120,7 @@ class Treatment:
         altered = thing(chosen, {name: value[index] for name, value in drawn.items()}, key[index], reference)
         if altered.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():
             altered = altered.clone()  # a view of the images would change while they are written
-        images[index] = altered
+        images[index] = altered.mul(LEVELS).round_().div_(LEVELS) if self.eight_bit else altered
 
 
 def n_orders(n_alterations: int) -> int:

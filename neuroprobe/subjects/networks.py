@@ -21,11 +21,15 @@ from neuroprobe.subjects import cifar_resnet, embedded
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects: channel means and standard deviations of images in [0, 1], and their size."""
+    """What a network expects: channel means and standard deviations of images in [0, 1], and their size.
+
+    With `minmax` each channel of every image is stretched to [0, 1] before.
+    """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     framing: Framing = field(default_factory=Framing)
+    minmax: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class Subject:
 
     def prepare(self, images: Tensor) -> Tensor:
         """Standardise images in [0, 1] as the network expects them, or take the plane of them that a segment does."""
+        if self.preprocessing.minmax:
+            low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+            # a channel of one value is 0
+            images = images.sub(low).div_((high - low).where(high > low, 1.0))
         if self.segment is not None:
             return self.segment.prepare(images)
         mean, std = (
@@ -81,8 +86,9 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
         check_mode(network, spec.network)
     preprocessing = source.preprocessing
     if spec.preprocess is not None:
-        mean, std = spec.preprocess.mean, spec.preprocess.std
-        preprocessing = Preprocessing((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), preprocessing.framing)
+        given: dict[str, Any] = spec.preprocess.model_dump(exclude_none=True)
+        given |= {name: tuple(given[name]) for name in ("mean", "std") if name in given}
+        preprocessing = replace(preprocessing, **given)
     digest = weights_hash(network)
     network.requires_grad_(False).to(device)
     if spec.segment is None:

@@ -287,7 +287,7 @@ def test_a_flag_is_read_and_written(given, law):
     assert load_protocol(json.loads(json.dumps(canonical(loaded)))) == loaded
 
 
-FLAG = "expected true, false, or {choice: [true, false], weights: [w, w]}"
+FLAG = "expected false, true, or {choice: [false, true], weights: [w, …]}"
 
 
 @pytest.mark.parametrize(
@@ -302,13 +302,33 @@ FLAG = "expected true, false, or {choice: [true, false], weights: [w, w]}"
         ({"integers": [0, 1]}, FLAG),
         ({"choice": True}, FLAG),
         ({"choice": [True, 2]}, FLAG),
-        ({"choice": [True, "no"]}, "expected a list of numbers"),
+        ({"choice": [True, "no"]}, FLAG),
         ({"choice": []}, "choice takes at least one value"),
         ({"choice": [True, False], "weights": [1]}, "choice has 2 values and 1 weights"),
     ],
 )
 def test_flags_that_are_refused(given, fragment):
     assert fragment in refused("treatment.alterations", [{"name": "rotation", "crop": given}])
+
+
+@pytest.mark.parametrize(
+    ("given", "law"),
+    [("clip", Law("constant", (0,))), ("skip", Law("constant", (1,))), ({"choice": ["skip"]}, Law("choice", (1,)))],
+)
+def test_a_word_is_read_and_written(given, law):
+    protocol = with_value(SMALLEST, "treatment.alterations", [{"name": "erasing", "outside": given}])
+    jsonschema.validate(protocol, Protocol.model_json_schema())
+    loaded = load_protocol(protocol)
+    assert loaded.treatment.alterations[0].laws["outside"] == law
+    assert canonical(loaded)["treatment"]["alterations"][0]["outside"] == given
+    assert load_protocol(json.loads(json.dumps(canonical(loaded)))) == loaded
+
+
+@pytest.mark.parametrize("given", ["skp", "true", True, 1, None, ["skip"], {"choice": ["clip", 1]}])
+def test_words_that_are_refused(given):
+    message = refused("treatment.alterations", [{"name": "erasing", "outside": given}])
+    assert "expected clip, skip, or {choice: [clip, skip], weights: [w, …]}" in message
+    assert ("did you mean 'skip'?" in message) == (given in ("skp", ["skip"]))
 
 
 def test_other_parameters_take_no_booleans():
@@ -359,6 +379,21 @@ def test_read_law_refuses(given, fragment):
     with pytest.raises(ValueError, match=r"given|takes|belong") as caught:
         read_law(given)
     assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("analyses", "fragment"),
+    [
+        (["sobol"], "players: parameters concerns Shapley effects only, which `analyses` does not list"),
+        (["sobol", "shapley"], "Sobol indices of factors have another design: take `players: factors`"),
+    ],
+)
+def test_players_are_those_of_shapley_effects(analyses, fragment):
+    protocol = with_value(SMALLEST, "design.players", "parameters")
+    with pytest.raises(ProtocolError) as caught:
+        load_protocol({**protocol, "analyses": analyses})
+    assert fragment in str(caught.value)
+    assert load_protocol({**protocol, "analyses": ["shapley"]}).design.players == "parameters"
 
 
 # order

@@ -143,3 +143,22 @@ def test_every_law_against_the_variance_of_a_sum(law: Law) -> None:
     for name in (names.FIRST_ORDER, names.TOTAL_ORDER):
         np.testing.assert_array_less(np.abs(found[name][:, 0] - 0.5), 6 * found[names.se(name)][:, 0] + 1e-9)
     assert found[names.VARIANCE][0] == pytest.approx(2 * variance_of(law), rel=0.02)
+
+
+def test_an_image_redrawn_for_every_row_is_credited_to_every_factor() -> None:
+    """A factor without effect gets the image's share of the variance, 11/12 here, and exactly 0 of frozen images."""
+    law = Law("uniform", (-1, 1))  # of variance 1/3
+    factors = tuple(Factor(name, (Input(name, law),)) for name in ("effect", "none"))
+    level = np.sqrt(11 / 3) * np.array([-1.0, 1.0])  # of the images
+
+    def respond(rows):
+        return level[rows.image] + rows.values["effect"]
+
+    terms, samples = DifferenceTerms(2), 1 << 14
+    for redrawn, expected in ((True, [1.0, 11 / 12]), (False, [1.0, 0.0])):
+        design = PickFreeze(factors, 0, 2, True, samples // 16, redrawn=redrawn)
+        found = finalize(stream_design(design, respond, samples, samples // 16, terms), terms)
+        value, error = found[names.TOTAL_ORDER][:, 0], found[names.se(names.TOTAL_ORDER)][:, 0]
+        assert (np.abs(value - expected) <= stats.t.ppf(1 - 1e-6, 15) * error + 1e-12).all()
+        assert redrawn or value[1] == 0
+        assert (error < 0.05).all()

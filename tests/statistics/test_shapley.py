@@ -8,6 +8,8 @@ import torch
 from scipy import stats
 
 from neuroprobe import names
+from neuroprobe.design.factors import Factor, Input
+from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, block_length
 from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.indices import finalize
@@ -121,3 +123,50 @@ def test_sobol_indices_of_a_joint_run_are_those_of_a_run_of_their_own() -> None:
     )
     for name in alone:
         np.testing.assert_array_equal(alone[name], joint[name])
+
+
+# scalar inputs as players, their effects summed per factor
+
+SIX = Factor("six", tuple(Input(f"p{i}", Law("uniform", (-1, 1))) for i in range(6)))
+ONE = Factor("one", (Input("q", Law("uniform", (-1, 1))), Input("fixed", Law("constant", (3,)))))
+
+
+def of_product(factors: tuple[Factor, ...], groups: tuple[int, ...], samples: int = 1 << 14) -> dict:
+    """Shapley effects of a product of seven centred inputs: a pure interaction of all of them."""
+    terms = WalkTerms(len(factors), groups=groups)
+    design = PickFreeze(factors, 0, 1, single=False, walks=True, scramble=samples // 16)
+
+    def respond(rows):
+        y = np.prod([rows.values[item.name] for factor in (SIX, ONE) for item in factor.varying], axis=0)
+        return np.take_along_axis(y, rows.steps, axis=1)
+
+    return finalize(stream_design(design, respond, samples, samples // 16, terms), terms)
+
+
+def test_scalar_players_inflate_a_factor_of_many_parameters() -> None:
+    players = (*SIX.players, *ONE.players)
+    assert [player.name for player in players] == [*(f"p{i}" for i in range(6)), "q"]
+    assert players[-1].inputs == ONE.inputs
+    for factors, groups, expected in (
+        ((SIX, ONE), (), [0.5, 0.5]),
+        (players, (0,) * 6 + (1,), [6 / 7, 1 / 7]),
+    ):
+        found = of_product(factors, groups)
+        value, error = found[names.SHAPLEY_EFFECT][:, 0], found[names.se(names.SHAPLEY_EFFECT)][:, 0]
+        assert (np.abs(value - expected) <= stats.t.ppf(1 - 1e-6, 15) * error).all()
+        assert (error < 0.05).all()
+        assert value.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_effects_of_a_group_are_sums_and_their_errors_those_of_sums() -> None:
+    players, groups = (*SIX.players, *ONE.players), (0, 0, 1, 1, 1, 2, 2)
+    apart, summed = of_product(players, (), 1024), of_product(players, groups, 1024)
+    value, error = (apart[name][:, 0] for name in (names.SHAPLEY_EFFECT, names.se(names.SHAPLEY_EFFECT)))
+    member = np.equal.outer(range(3), groups)
+    np.testing.assert_allclose(summed[names.SHAPLEY_EFFECT][:, 0], member @ value, rtol=1e-4, atol=1e-6)
+    # the errors of players of a walk depend on each other: those of sums lie under the sum of theirs
+    assert (summed[names.se(names.SHAPLEY_EFFECT)][:, 0] <= member @ error + 1e-6).all()
+    # all in one group: the whole variance, exactly
+    whole = of_product(players, (0,) * 7, 1024)
+    assert whole[names.SHAPLEY_EFFECT].ravel() == pytest.approx(1, abs=1e-5)
+    assert whole[names.se(names.SHAPLEY_EFFECT)].ravel() == pytest.approx(0, abs=1e-5)

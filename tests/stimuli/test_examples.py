@@ -77,7 +77,7 @@ def test_parameters_are_said_in_words(one: Rig) -> None:
 def test_lengths_of_the_images_themselves(small_protocol: dict[str, Any]) -> None:
     treatment = {"alterations": ["erasing"], "reference_side": "image"}
     said = str(examples(rig(small_protocol, treatment=treatment))["parameters"].sel(treatment="erasing")[0].item())
-    assert [part.split()[0] for part in said.split(", ")] == ["row", "column", "area", "aspect"]
+    assert [part.split()[0] for part in said.split(", ")] == ["row", "column", "area", "aspect", "outside"]
     assert "px," in said
     assert "of 224" not in said
 

@@ -20,6 +20,7 @@ from neuroprobe.protocol.schema import TreatmentSpec
 from neuroprobe.rig import Rig, alteration_factor, make_treatment, open_rig
 from neuroprobe.stimuli import treatment as treatment_module
 from neuroprobe.stimuli.alterations import ALTERATIONS, Parameter, alteration
+from neuroprobe.stimuli.alterations.contract import per_image
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment, n_orders, nth_order
@@ -102,6 +103,24 @@ class TestOrder:
             for name in orders[rank]:
                 expected = FUNCTIONS[name](expected)
             assert torch.equal(result[i], expected), orders[rank]
+
+
+class TestEightBit:
+    @pytest.mark.usefixtures("arithmetic")
+    def test_each_alteration_is_rounded(self, images: Tensor) -> None:
+        names = ["halved", "squared"]
+        applied = tuple(Applied(name, name) for name in names)
+        result = Treatment(applied, None, eight_bit=True).apply(
+            images, {"squared_on": torch.tensor([1, 0, 1, 0, 1.0])}, KEY
+        )
+        halved = (images * 127.5).round() / 255
+        expected = torch.where(per_image(torch.tensor([1, 0, 1, 0, 1.0])) > 0, (halved**2 * 255).round() / 255, halved)
+        assert torch.equal(result, expected)
+
+    def test_a_protocol_says_so(self) -> None:
+        spec = {"alterations": [{"name": "hflip", "switch": 0.5}], "eight_bit": True}
+        assert make_treatment(TreatmentSpec.model_validate(spec)).eight_bit
+        assert not make_treatment(TreatmentSpec.model_validate({**spec, "eight_bit": False})).eight_bit
 
 
 class TestSwitch:

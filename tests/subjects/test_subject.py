@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from altering import N_IMAGES, altered, random_images
 from neuroprobe.errors import ReaderError, SubjectError
 from neuroprobe.protocol.schema import SubjectSpec
 from neuroprobe.subjects import cifar_resnet, embedded
@@ -220,6 +221,37 @@ class TestPreprocessing:
         assert prepared.flatten().tolist() == [1.0, 0.75, 0.5]
         # the size that is shown stays that of the network
         assert subject.preprocessing.framing.size == (32, 32)
+
+    def test_what_a_protocol_does_not_give_is_the_networks_own(self) -> None:
+        own, given = (
+            load_subject(spec("cifar_resnet20", weights="none", **options), 0).preprocessing
+            for options in ({}, {"preprocess": {"std": [1.0, 1.0, 1.0]}})
+        )
+        assert tuple(given.mean) == own.mean == cifar_resnet.MEAN
+        assert tuple(given.std) == (1, 1, 1)
+
+    @pytest.mark.parametrize("name", ["brightness", "contrast"])
+    def test_minmax_undoes_what_darkens_and_flattens(self, name: str) -> None:
+        """A factor up to 1 is an affine map of each channel without clipping, which min and max take back."""
+        shown, reduced = random_images(16, 16), torch.linspace(0.2, 1, N_IMAGES).tolist()
+        darker = altered(name, shown, factor=reduced)
+        for minmax in (True, False):
+            subject = load_subject(spec("cifar_resnet20", weights="none", preprocess={"minmax": minmax}), 0)
+            same = torch.allclose(subject.prepare(darker), subject.prepare(shown), atol=1e-5)
+            assert same is minmax
+        brighter = altered(name, shown, factor=[1.5] * N_IMAGES)
+        subject = load_subject(spec("cifar_resnet20", weights="none", preprocess={"minmax": True}), 0)
+        assert not torch.allclose(subject.prepare(brighter), subject.prepare(shown), atol=0.1)
+
+    def test_minmax_takes_each_channel_of_each_image_to_0_and_1(self) -> None:
+        images = random_images(8, 8) / 3 + 0.2
+        images[2, 1] = 0.7
+        ones = {"mean": [0.0] * 3, "std": [1.0] * 3}
+        prepared = load_subject(spec("embedded", preprocess={"minmax": True, **ones}), 0).prepare(images)
+        assert (prepared.amin((2, 3)) == 0).all()
+        highest = torch.ones(N_IMAGES, 3)
+        highest[2, 1] = 0  # a channel of one value
+        torch.testing.assert_close(prepared.amax((2, 3)), highest)
 
     def test_a_callable_gets_the_images_as_they_are(self, own_module: str) -> None:
         images = torch.rand(1, 3, 4, 4)

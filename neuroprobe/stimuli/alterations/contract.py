@@ -34,8 +34,8 @@ class Parameter:
         Of the value, for the presentation table.
     is_length : bool
         Whether the value is a length, given in px of an image of `REFERENCE_SIDE` and scaled to the image's side.
-    is_flag : bool
-        Whether the value is 0 or 1, which a protocol may write as false or true.
+    words : tuple of str or bool
+        Where the values are 0, 1, …: the words that a protocol writes for them, ``(False, True)`` of a flag.
     """
 
     law: Law
@@ -44,7 +44,7 @@ class Parameter:
     identity: float | None = None
     units: str = "1"
     is_length: bool = False
-    is_flag: bool = False
+    words: tuple[str | bool, ...] = ()
 
 
 @dataclass(frozen=True)

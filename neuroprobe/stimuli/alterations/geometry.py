@@ -39,7 +39,7 @@ def rolling(images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
 @alteration(
     "rotation",
     angle=Parameter(Law("uniform", (-10, 10)), identity=0.0, units="degrees"),
-    crop=Parameter(Law("constant", (0,)), low=0, high=1, is_flag=True),
+    crop=Parameter(Law("constant", (0,)), words=(False, True)),
 )
 def rotation(images: Tensor, angle: Tensor, crop: Tensor) -> Tensor:
     """Rotate about the centre by `angle` (degrees, counter-clockwise), bilinear, border reflected, size kept.

@@ -15,14 +15,21 @@ from neuroprobe.stimuli.alterations.contract import Parameter, alteration
     column=Parameter(Law("uniform", (44, 180)), units="px", is_length=True),
     area=Parameter(Law("uniform", (0.02, 0.33)), low=0, high=1, identity=0.0),
     aspect=Parameter(Law("loguniform", (0.3, 3.3)), low=1e-6),
+    outside=Parameter(Law("constant", (0,)), words=("clip", "skip")),
 )
-def erasing(images: Tensor, row: Tensor, column: Tensor, area: Tensor, aspect: Tensor) -> Tensor:
+def erasing(images: Tensor, row: Tensor, column: Tensor, area: Tensor, aspect: Tensor, outside: Tensor) -> Tensor:
     """Fill a rectangle with black, clipped to the image on all sides.
 
-    `row` and `column` place the centre (px), `area` is a share of the image, `aspect` is height over width.
+    `row` and `column` place the centre (px), `area` is a share of the image, `aspect` is height over width. `outside`
+    says what becomes of a rectangle that leaves the image at the bottom or on the right: it is clipped there too, or
+    the image is skipped and stays as it is, as in the code of the study.
     """
-    sides = (torch.stack([aspect, 1 / aspect]) * (area * images[0, 0].numel())).sqrt()
-    return _filled(images, torch.stack([row, column]), sides, torch.zeros_like(row))
+    sides = (torch.stack([aspect, 1 / aspect]) * (area * images[0, 0].numel())).sqrt().round()
+    centre = torch.stack([row, column])
+    ends = (centre - sides / 2).round() + sides
+    leaves = (ends > torch.tensor(images.shape[-2:], device=ends.device)[:, None]).any(0)
+    sides = sides * ~(leaves & (outside > 0))
+    return _filled(images, centre, sides, torch.zeros_like(row))
 
 
 @alteration(

@@ -19,6 +19,7 @@ SETS: list[dict[str, dict[str, Law]]] = [
             "column": Law("uniform", (44, 180)),
             "area": Law("uniform", (0.02, 0.33)),
             "aspect": Law("loguniform", (0.3, 3.3)),
+            "outside": Law("constant", (0,)),
         },
         "sharpness": {"factor": Law("constant", (1.5,))},
         "rolling": {"dy": Law("integers", (-44, 44)), "dx": Law("integers", (-44, 44))},
@@ -63,6 +64,7 @@ LENGTHS = {
     "shift": {"dy", "dx"},
     "occlusion": {"row", "column", "side"},
 }
+WORDS = {"erasing": {"outside": ("clip", "skip")}, "rotation": {"crop": (False, True)}}
 IDENTITIES = {
     "erasing": {"area": 0},
     "sharpness": {"factor": 1},
@@ -86,12 +88,12 @@ def test_the_default_laws_are_those_of_the_study() -> None:
     assert laws == OURS
 
 
-def test_lengths_scale_and_flags_are_flags() -> None:
+def test_lengths_scale_and_words_are_words() -> None:
     for name in OURS:
         parameters = ALTERATIONS[name].parameters
         assert {key for key, p in parameters.items() if p.is_length} == LENGTHS.get(name, set())
         assert all(p.units == "px" for p in parameters.values() if p.is_length)
-        assert {key for key, p in parameters.items() if p.is_flag} == ({"crop"} if name == "rotation" else set())
+        assert {key: p.words for key, p in parameters.items() if p.words} == WORDS.get(name, {})
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from altering import N_IMAGES, altered, random_images
+from neuroprobe.stimuli.alterations import ALTERATIONS, REFERENCE_SIDE
 
 
 def test_erasing(images: Tensor) -> None:
@@ -26,6 +28,31 @@ def test_erasing(images: Tensor) -> None:
         assert right > left
         expected = vision.erase(image, top, left, bottom - top, right - left, torch.tensor(0.0))
         assert torch.equal(result[i], expected), f"image {i}"
+
+
+def test_erasing_is_skipped_as_in_the_code_of_the_study() -> None:
+    """A box that ends within the image is erased, one that leaves it at the bottom or on the right is not."""
+    images = random_images(20, 20)
+    #          inside, touches, below, right, above, left
+    boxes = {"row": [10.0, 17, 18, 10, 1, 10], "column": [10.0, 17, 10, 18, 10, 1]}
+    same = {"area": [0.09] * N_IMAGES, "aspect": [1.0] * N_IMAGES}
+    clipped, skipped = (altered("erasing", images, **boxes, **same, outside=[o] * N_IMAGES) for o in (0.0, 1.0))
+    for i, leaves in enumerate([False, False, True, True, False, False]):
+        assert torch.equal(skipped[i], images[i] if leaves else clipped[i])
+        assert not torch.equal(clipped[i], images[i])
+
+
+def test_about_a_sixth_of_the_studys_boxes_is_skipped() -> None:
+    n, side = 2000, 56
+    thing = ALTERATIONS["erasing"]
+    u = np.random.default_rng(0).random((len(thing.parameters), n))
+    values = {
+        name: torch.from_numpy(parameter.law.ppf(row))
+        for (name, parameter), row in zip(thing.parameters.items(), u, strict=True)
+    }
+    images = torch.ones(n, 1, side, side)
+    erased = thing(images, {**values, "outside": torch.ones(n)}, torch.arange(n), REFERENCE_SIDE)
+    assert 0.13 < float((erased == 1).all((1, 2, 3)).float().mean()) < 0.18
 
 
 @given(

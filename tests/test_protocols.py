@@ -1,0 +1,197 @@
+"""The protocols that ship: each says what the study says, and runs, tiny."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import neuroprobe as npr
+from neuroprobe.design.laws import Law
+from neuroprobe.probe.capture import find_sites
+from neuroprobe.protocol import Protocol, load_protocol
+from neuroprobe.protocol.digest import as_given
+from neuroprobe.subjects.networks import find_network
+
+FOLDER = Path(__file__).parents[1] / "protocols"
+PROTOCOLS = sorted(FOLDER.rglob("*.yaml"))
+STUDY = [path for path in PROTOCOLS if path.parent.parent.name == "kharyuk2025"]
+OURS = sorted(FOLDER.glob("cifar_resnet20_*.yaml"))  # the study on a network and images of 32 px
+FROM_DATA = [path for path in PROTOCOLS if "${NEUROPROBE_DATA}" in path.read_text()]
+
+# alterations of the study and the laws of their parameters, for 224 px
+SETS: dict[int, dict[str, dict[str, Law]]] = {
+    1: {
+        "erasing": {
+            "row": Law("uniform", (44, 180)),
+            "column": Law("uniform", (44, 180)),
+            "area": Law("uniform", (0.02, 0.33)),
+            "aspect": Law("loguniform", (0.3, 3.3)),
+        },
+        "sharpness": {"factor": Law("constant", (1.5,))},
+        "rolling": {"dy": Law("integers", (-44, 44)), "dx": Law("integers", (-44, 44))},
+        "grayscale": {},
+        "gaussian_blur": {"sigma": Law("uniform", (0.1, 2.0))},
+    },
+    2: {
+        "brightness": {"factor": Law("uniform", (0.1, 2.5))},
+        "contrast": {"factor": Law("uniform", (0.01, 3.5))},
+        "saturation": {"factor": Law("uniform", (0.01, 3.5))},
+        "hue": {"shift": Law("uniform", (-0.5, 0.5))},
+        "hflip": {},
+        "rotation": {"angle": Law("uniform", (-10, 10))},
+        "elliptic_local_blur": {
+            "a": Law("uniform", (10, 32)),
+            "b": Law("uniform", (10, 32)),
+            "dy": Law("uniform", (-32, 32)),
+            "dx": Law("uniform", (-32, 32)),
+            "angle": Law("uniform", (-15, 15)),
+            "sigma": Law("constant", (3,)),
+        },
+    },
+}
+# blurs that do something to 32 px: the study's lengths in px of those
+AT_32: dict[tuple[str, str], Law] = {
+    ("gaussian_blur", "sigma"): Law("uniform", (0.7, 14)),
+    ("elliptic_local_blur", "sigma"): Law("constant", (21,)),
+}
+# options of the code of the study, and what we take in place of them
+OPTIONS = {"erasing": {"outside": (Law("constant", (1,)), Law("constant", (0,)))},
+           "rotation": {"crop": (Law("constant", (1,)), Law("constant", (0,)))}}  # fmt: skip
+SHAPES = {
+    "alexnet": {
+        "features.2": (64, 27, 27),
+        "features.5": (192, 13, 13),
+        "features.7": (384, 13, 13),
+        "features.9": (256, 13, 13),
+        "avgpool": (256, 6, 6),
+        "classifier.2": (4096,),
+        "classifier.5": (4096,),
+        "classifier.6": (1000,),
+    },
+    "vgg11": {
+        "features.2": (64, 112, 112),
+        "features.5": (128, 56, 56),
+        "features.10": (256, 28, 28),
+        "features.15": (512, 14, 14),
+        "avgpool": (512, 7, 7),
+        "classifier.1": (4096,),
+        "classifier.4": (4096,),
+        "classifier.6": (1000,),
+    },
+    "resnet18": {
+        "maxpool": (64, 56, 56),
+        "layer1": (64, 56, 56),
+        "layer2": (128, 28, 28),
+        "layer3": (256, 14, 14),
+        "avgpool": (512, 1, 1),
+        "fc": (1000,),
+    },
+}
+N_UNITS = {"alexnet": 205_672, "vgg11": 1_539_560, "resnet18": 553_448}
+# rows of each analysis of the study, by set
+ROWS = {"sobol": {1: 2.36e6, 2: 2.89e6}, "shapley": {1: 3.94e6, 2: 5.25e6}, "moments": {1: 1.18e6, 2: 1.44e6}}
+REAL = ("alexnet/sobol_set1", "resnet18/sobol_set1")  # run with the network itself, others with one of a second
+
+
+def label(path: Path) -> str:
+    return "/".join(path.relative_to(FOLDER).with_suffix("").parts)
+
+
+@pytest.fixture(autouse=True)
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Name folders by the variables of the protocols: the real data where they are, and a few made images."""
+    for name in ("n01440764", "n01443537"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "val" / name / f"{number}.JPEG")
+    monkeypatch.setenv("IMAGENET_VAL", str(tmp_path / "val"))
+
+
+def loaded(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Protocol:
+    if path in FROM_DATA:
+        monkeypatch.setenv("NEUROPROBE_DATA", str(request.getfixturevalue("data")))
+    return load_protocol(path)
+
+
+def set_of(protocol: Protocol) -> int:
+    """Which set of the study a protocol applies; 0 for both."""
+    applied = [item.name for item in protocol.treatment.alterations]
+    return {(*SETS[1],): 1, (*SETS[2],): 2, (*SETS[1], *SETS[2]): 0}[tuple(applied)]
+
+
+@pytest.mark.parametrize("path", STUDY + OURS, ids=label)
+def test_alterations_are_those_of_the_study(path: Path, request, monkeypatch) -> None:
+    protocol = loaded(path, request, monkeypatch)
+    treatment, number = protocol.treatment, set_of(protocol)
+    expected = SETS[number] if number else SETS[1] | SETS[2]
+    theirs = protocol.reference == "kharyuk2025"
+    for item in treatment.alterations:
+        laws = dict(expected[item.name])
+        if path in OURS:
+            laws |= {key: law for (name, key), law in AT_32.items() if name == item.name}
+        laws |= {key: law if theirs else ours for key, (law, ours) in OPTIONS.get(item.name, {}).items()}
+        assert item.laws == laws
+        assert item.switch == (0.5 if number else "always")
+    assert treatment.order == ("factor" if number else "fixed")
+    assert treatment.reference_side == 224
+    assert str(number) in path.stem.split("_")[-1] if "set" in path.stem else True
+
+
+@pytest.mark.parametrize("path", STUDY, ids=label)
+def test_networks_and_layers_are_those_of_the_study(path: Path, request, monkeypatch) -> None:
+    subject = loaded(path, request, monkeypatch).subject
+    assert (subject.network, subject.weights, subject.preprocess) == (path.parent.name, "DEFAULT", None)
+    with torch.device("meta"):
+        network = find_network(subject.network).build().eval()
+        sites = find_sites(network, subject.layers, torch.empty(1, 3, 224, 224))
+    assert {site.name: site.shape for site in sites} == SHAPES[subject.network]
+    assert sum(site.n_units for site in sites) == N_UNITS[subject.network]
+    assert [site.spec.transform for site in sites] == ["none"] * (len(sites) - 1) + ["softmax"]
+
+
+def test_the_reference_differs_by_that_word_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROPROBE_DATA", str(data))
+    reference, corrected = (
+        yaml.safe_load((FOLDER / f"cifar_resnet20_{name}.yaml").read_text()) for name in ("reference", "set2")
+    )
+    assert reference.pop("reference") == "kharyuk2025"
+    for options in (corrected["treatment"]["alterations"], reference["treatment"]["alterations"]):
+        for item in options:
+            item.pop("crop", None)
+    assert corrected["stimuli"].pop("image") == "frozen"
+    assert {**reference, "title": ""} == {**corrected, "title": ""}
+
+
+@pytest.mark.filterwarnings("ignore:image. redrawn hides:UserWarning")
+@pytest.mark.parametrize("path", PROTOCOLS, ids=label)
+def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatch) -> None:
+    protocol = as_given(loaded(path, request, monkeypatch))
+    if path in STUDY:
+        shrink(protocol, real=label(path).removeprefix("kharyuk2025/") in REAL)
+    with pytest.warns(UserWarning, match="standard errors rest on 2 blocks"):
+        result = npr.run(protocol, tmp_path / "out.zarr", limit=8)
+    assert result.attrs["samples"] == 8
+    if path in STUDY:
+        [analysis] = protocol["analyses"]
+        n_rows = protocol["design"]["samples"] * result.attrs["rows"]
+        assert n_rows <= ROWS[analysis][set_of(load_protocol(path))]
+    for analysis in protocol["analyses"]:
+        nodes = result[analysis if isinstance(analysis, str) else next(iter(analysis))].children.values()
+        assert all(node["defined"].any() for node in nodes)
+
+
+def shrink(protocol: dict[str, Any], *, real: bool) -> None:
+    """Take random weights, small images and passes, and unless `real` a small network in place of the study's."""
+    protocol["stimuli"]["images"]["size"] = 64
+    protocol["record"] = {"batch": 16, "device": "cpu"}
+    if real:
+        protocol["subject"]["weights"] = "none"
+    else:
+        protocol["subject"] = {"network": "embedded", "layers": ["conv6", {"name": "linear", "transform": "softmax"}]}
