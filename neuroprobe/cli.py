@@ -60,6 +60,9 @@ def _device(context: click.Context, option: click.Parameter, value: str | None) 
     return value
 
 
+SET = click.option("--set", "chosen", metavar="NAME", help="Which of the protocol's sets of alterations is run.")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="neuroprobe")
 def main() -> None:
@@ -68,14 +71,15 @@ def main() -> None:
 
 @main.command()
 @click.argument("protocol", type=click.Path(path_type=Path))
+@SET
 @_readable
-def check(protocol: Path) -> None:
+def check(protocol: Path, chosen: str | None) -> None:
     """Check a PROTOCOL and say every error with its line and column."""
     from neuroprobe.protocol.digest import protocol_hash
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.reference import reference_settings
 
-    loaded = load_protocol(protocol)
+    loaded = load_protocol(protocol, chosen)
     click.echo(f"{protocol}: valid, hash {protocol_hash(loaded)[:16]}")
     for place, value in reference_settings(loaded).items():
         click.echo(f"  {place}: {json.dumps(value)}")
@@ -84,6 +88,7 @@ def check(protocol: Path) -> None:
 @main.command()
 @click.argument("protocol", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Zarr store of the result.")
+@SET
 @click.option("--dry-run", is_flag=True, help="Print the plan (rows, units, memory, disk, time) and stop.")
 @click.option("--device", callback=_device, help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
 @click.option("--limit", type=click.IntRange(min=4), help="Base samples, where fewer than the protocol's are wanted.")
@@ -94,6 +99,7 @@ def check(protocol: Path) -> None:
 def run(
     protocol: Path,
     output: Path | None,
+    chosen: str | None,
     dry_run: bool,
     device: str | None,
     limit: int | None,
@@ -107,7 +113,7 @@ def run(
 
     if output is None and not dry_run:
         raise click.UsageError("give the store of the result by -o OUT.zarr, or --dry-run")
-    loaded = load_protocol(protocol)
+    loaded = load_protocol(protocol, chosen)
     if device is not None:
         loaded = loaded.model_copy(update={"record": loaded.record.model_copy(update={"device": device})})
     # networks of users print, and so do libraries that download

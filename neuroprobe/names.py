@@ -53,6 +53,8 @@ TREATMENT_CONTROL: Final = "treatment-control"
 
 # factors that are not alterations
 IMAGE: Final = "image"
+CLASS: Final = "class"
+PARTITION: Final = "partition"
 ORDER: Final = "order"
 
 # groups of a store
@@ -155,6 +157,11 @@ def switch(alteration: str) -> str:
 def parameter(alteration: str, name: str) -> str:
     """Name of the coordinate of an alteration's parameter."""
     return f"{alteration}_{name}"
+
+
+def pick(level: str) -> str:
+    """Name of the coordinate of the number in [0, 1) that picks an image, or its class or partition, by rank."""
+    return f"{level}_u"
 
 
 def walk(k: int) -> str:

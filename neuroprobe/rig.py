@@ -16,6 +16,7 @@ from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.analysis.sensitivity import MomentsAnalysis, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
+from neuroprobe.design.nested_images import NestedImages
 from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
 from neuroprobe.design.treatment_control import TreatmentControl
 from neuroprobe.errors import PlanError, SubjectError, about
@@ -24,23 +25,28 @@ from neuroprobe.probe.capture import check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.outcome import Outcome, find_outcome
 from neuroprobe.probe.sites import Site
+from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.analyses import ContrastOptions, MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
     Folder,
+    ImageFactors,
     ImageSource,
     Photographs,
     StoredImages,
     source_names,
 )
 from neuroprobe.protocol.model import Model
-from neuroprobe.protocol.schema import AlterationSpec, Protocol, StimuliSpec, TreatmentSpec
+from neuroprobe.protocol.schema import Protocol, StimuliSpec
+from neuroprobe.protocol.sets import require_set
+from neuroprobe.protocol.treatment import TreatmentSpec
 from neuroprobe.stimuli.arrays import open_array
 from neuroprobe.stimuli.datasets import open_dataset
 from neuroprobe.stimuli.decoding import Framing
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.images import ImageSet, Source
+from neuroprobe.stimuli.levels import nest_images
 from neuroprobe.stimuli.photographs import open_photographs
 from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
 from neuroprobe.subjects.subject import Subject, load_subject
@@ -65,6 +71,8 @@ class Rig:
     sites : tuple of Site
     outcome : Outcome, optional
         What is made of the network's output, where accuracies are wanted.
+    nested : NestedImages, optional
+        The levels of the set of images, where some of them are factors.
     session : str
         Design of the session that it is set up for.
     """
@@ -76,6 +84,7 @@ class Rig:
     treatment: Treatment
     sites: tuple[Site, ...]
     outcome: Outcome | None = None
+    nested: NestedImages | None = None
     session: str = names.PICK_FREEZE
 
     @property
@@ -105,6 +114,8 @@ class Rig:
         if self.protocol.stimuli.image == "factor":
             law = Law("integers", (0, len(self.images) - 1))
             factors.append(Factor(names.IMAGE, (Input(names.IMAGE, law),)))
+        if self.nested is not None and isinstance(self.protocol.stimuli.image, ImageFactors):
+            factors += self.nested.factors(self.protocol.stimuli.image.factors)
         return tuple(factors)
 
     @cached_property
@@ -140,9 +151,11 @@ class Rig:
             scramble=scramble,
             redrawn=self.protocol.stimuli.image == "redrawn",
             groups=groups,
+            nested=self.nested,
             single=self.protocol.options("sobol") is not None,
-            walks=self.shapley == "walks",
+            walks=self.shapley in {"walks", "conditional walks"},
             subsets=self.shapley == "subsets",
+            copula=self.protocol.treatment.copula,
         )
 
     @property
@@ -150,6 +163,8 @@ class Rig:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
+        if self.protocol.treatment.dependent:
+            return "conditional walks"
         few = not self.groups and len(self.factors) <= MAX_ENUMERATED
         return "subsets" if few else "walks"
 
@@ -191,7 +206,7 @@ class Rig:
         if isinstance(options, ContrastOptions):
             given = options.model_dump(include={"draws", "correction", "family"})
             return ContrastAnalysis(**shared, **given, ranks=tuple(options.ranks or ()))
-        shared |= {"image": self.protocol.stimuli.image, "replicate": self.protocol.design.replicate}
+        shared |= {"image": self.protocol.stimuli.image_law, "replicate": self.protocol.design.replicate}
         match options:
             case SobolOptions():
                 return SobolAnalysis(
@@ -289,25 +304,31 @@ def open_rig(protocol: Protocol) -> Rig:
 
     Raises
     ------
+    ProtocolError
+        If it has several sets of alterations and none was chosen.
     SubjectError, ReaderError, PlanError, ResponseError
         If something is missing, broken, or cannot be recorded; with its place in the protocol's file.
     """
+    require_set(protocol)
     with protocol.places.told():
         device = choose_device(protocol.record.device)
         with about("subject"):
             subject = load_subject(protocol.subject, protocol.seed, device)
         with about("stimuli", "images"):
             images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
-        tried = subject.prepare(images.load(np.arange(min(N_CHECKED, len(images)))).to(device))
+        shown = images.load(np.arange(min(N_CHECKED, len(images)))).to(device)
         with about("subject"):
+            tried = subject.prepare(shown)
             sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
         with about("subject", "network"):
             check_network(subject.network, sites, tried, subject.name, allow_nan=protocol.record.nan == "drop")
         if protocol.stimuli.image == "factor" and len(images) < 2:
             raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
         outcome = open_outcome(protocol, subject, images, tried)
-    session = asked_sessions(protocol)[0]
-    return Rig(protocol, device, subject, images, make_treatment(protocol.treatment), sites, outcome, session)
+        with about("stimuli", "image"):
+            nested = nest_images(images, protocol.stimuli)
+    treatment, session = make_treatment(protocol.treatment), asked_sessions(protocol)[0]
+    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, session)
 
 
 def open_outcome(protocol: Protocol, subject: Subject, images: ImageSet, tried: Tensor) -> Outcome | None:

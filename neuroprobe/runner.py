@@ -42,12 +42,21 @@ OPENING = "while the network and the images were opened"
 CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
 
 
-def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, memory: str | int | None = None) -> Plans:
+def plan(
+    protocol: Source,
+    *,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
+    limit: int | None = None,
+    measure: bool = True,
+    memory: str | int | None = None,
+) -> Plans:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
     ----------
     protocol : path, mapping or Protocol
+    set : str, optional
+        Which of its sets of alterations, where it has several.
     limit : int, optional
         Base samples of each design, where fewer than the protocol's are wanted.
     measure : bool
@@ -68,7 +77,7 @@ def plan(protocol: Source, *, limit: int | None = None, measure: bool = True, me
     """
     given = None if memory is None else parse_bytes(memory)
     with explained_shortage(lambda: OPENING):
-        opened = open_rig(load_protocol(protocol))
+        opened = open_rig(load_protocol(protocol, set))
     budget = find_budget(given, opened.device)
     plans = []
     for rig in opened.sessions:
@@ -86,6 +95,7 @@ def run(
     protocol: Source,
     out: str | os.PathLike[str],
     *,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
     overwrite: bool = False,
     limit: int | None = None,
     listener: Listener | None = None,
@@ -98,6 +108,8 @@ def run(
     protocol : path, mapping or Protocol
     out : path
         Zarr store of the result. One that the same protocol wrote is gone on with.
+    set : str, optional
+        Which of the protocol's sets of alterations is run, where it has several.
     overwrite : bool
         Whether a result at `out` is deleted first.
     limit : int, optional
@@ -124,7 +136,7 @@ def run(
     -----
     Interrupting loses at most one shard. Numbers do not depend on where a run was interrupted or extended.
     """
-    checked, given = load_protocol(protocol), None if memory is None else parse_bytes(memory)
+    checked, given = load_protocol(protocol, set), None if memory is None else parse_bytes(memory)
     path = Path(out)
     require_no_other(path)
     found = None if overwrite else read_header(path)

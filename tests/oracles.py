@@ -148,6 +148,18 @@ def stream_design(
     return sums
 
 
+def sums_of(y: torch.Tensor, terms: Terms, cuts: tuple[int, ...] = (), **options) -> PickFreezeSums:
+    """Accumulate responses (samples, rows, units) as one block, in the pieces between `cuts`."""
+    accumulator = PickFreezeAccumulator(terms, y.shape[-1], len(y), **options)
+    for start, stop in itertools.pairwise((0, *cuts, len(y))):
+        for first in range(start, stop, 64):
+            part = y[first : min(first + 64, stop)]
+            assert accumulator.update(
+                part.flatten(0, 1), torch.arange(part.shape[0] * part.shape[1]).view(len(part), -1)
+            )
+    return accumulator.end_block()
+
+
 def sums_of_rows(y: np.ndarray, terms: Terms, block: int = 64, dtype: torch.dtype = torch.float64) -> PickFreezeSums:
     """Accumulate responses (base samples, rows, units) in blocks of which the last may be shorter."""
     y = torch.as_tensor(y).to(dtype)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.estimators import Terms
     from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
 
-METHODS: Final = {  # of Sobol indices
+SOBOL_METHODS: Final = {
     "differences": "products of differences over pick-freeze rows; Saltelli et al. 2010, Jansen 1999, Liu & Owen 2006",
     "salib": "SALib's formulas: S1 Saltelli et al. 2010, ST Jansen 1999, S2 Saltelli 2002",
 }
@@ -40,7 +40,7 @@ LONG_NAMES: Final = {
 SHAPLEY_METHODS: Final = {
     "subsets": "all components of the variance from all subsets of the factors; Owen 2014",
     "walks": "walks from A to B that swap one factor at a time, symmetrised; after Goda 2021",
-    "conditional walks": "walks from A to B, swapped factors drawn given the others; Goda 2021, Song et al. 2016",
+    "conditional walks": "walks from A to B, swapped factors drawn jointly given the others; Goda 2021",
 }
 LEADING: Final = {
     names.FIRST_ORDER: (names.FACTOR,),
@@ -52,6 +52,8 @@ LEADING: Final = {
 SCOPES: Final = {
     "frozen": "these images",
     "factor": "images drawn from this set",
+    "factors": "images drawn from this set",
+    "frozen rank": "images drawn from this set",
     "redrawn": "images drawn from this set",
     "replicated": "new images of the same kind",
 }
@@ -69,11 +71,12 @@ class VarianceAnalysis(ABC):
     drop : bool
         Whether base samples with a non-finite response are left out.
     image : str
-        What the image is in the design: frozen, factor or redrawn.
+        What the image is in the design: a key of `SCOPES`, but ``replicated``.
     replicate : str
         What blocks replicate: base samples of the same images (``sample``), or images (``image``).
     estimator : str
-        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`.
+        For Sobol indices one of `neuroprobe.statistics.estimators.ESTIMATORS`, for Shapley effects one of
+        `neuroprobe.statistics.shapley.ESTIMATORS`.
     """
 
     factors: tuple[str, ...]
@@ -231,11 +234,11 @@ class SobolAnalysis(VarianceAnalysis):
     @property
     def method(self) -> str:
         """How they are estimated, with the source."""
-        return METHODS[self.estimator]
+        return SOBOL_METHODS[self.estimator]
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """A, B, and those with single factors swapped."""
-        return _alike(presentations.single, presentations)
+        return presentations.of_sobol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,12 +261,10 @@ class ShapleyAnalysis(VarianceAnalysis):
     @cached_property
     def terms(self) -> Terms:
         """The sums that are kept."""
-        from neuroprobe.statistics.shapley import GodaTerms, SubsetTerms, WalkTerms
+        from neuroprobe.statistics.shapley import ESTIMATORS
 
-        if self.estimator == "subsets":
-            return SubsetTerms(len(self.factors), drop=self.drop)
-        kinds = {"walks": WalkTerms, "conditional walks": GodaTerms}
-        return kinds[self.estimator](len(self.groups) or len(self.factors), drop=self.drop, groups=self.groups)
+        options: dict[str, Any] = {"groups": self.groups} if self.groups else {}
+        return ESTIMATORS[self.estimator](len(self.groups) or len(self.factors), drop=self.drop, **options)
 
     @property
     def method(self) -> str:
@@ -273,7 +274,7 @@ class ShapleyAnalysis(VarianceAnalysis):
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """All subsets, or those before and after each step of the walk."""
-        return _alike(presentations.subsets, presentations) if self.estimator == "subsets" else presentations.steps
+        return presentations.of_subsets if self.estimator == "subsets" else presentations.steps
 
     def _leading(self, name: str) -> dict[str, tuple[str, ...]]:
         """Dimensions before those of the units, with their labels."""
@@ -305,14 +306,7 @@ class MomentsAnalysis(VarianceAnalysis):
 
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """A and B."""
-        return _alike(np.arange(2), presentations)
-
-
-def _alike(rows: NDArray[np.int64] | None, presentations: Presentations) -> NDArray[np.int64]:
-    """The same rows for every base sample (samples, rows)."""
-    if rows is None:
-        raise ValueError("the design has no rows for this analysis")
-    return np.broadcast_to(rows, (len(presentations.sample), len(rows)))
+        return np.broadcast_to(np.arange(2), (len(presentations.sample), 2))
 
 
 def label_convergence(

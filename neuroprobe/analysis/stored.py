@@ -13,7 +13,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.expression import kind_of
 from neuroprobe.analysis.query import parse_query
-from neuroprobe.analysis.sensitivity import METHODS, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
+from neuroprobe.analysis.sensitivity import SOBOL_METHODS, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
 from neuroprobe.analysis.units import to_units
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
@@ -75,8 +75,8 @@ def sobol(
     For estimators and errors see `neuroprobe.statistics.estimators`. The standard errors of ``salib`` are those of its
     bootstrap.
     """
-    if estimator not in METHODS:
-        raise ReaderError(unknown_name("estimator", estimator, METHODS))
+    if estimator not in SOBOL_METHODS:
+        raise ReaderError(unknown_name("estimator", estimator, SOBOL_METHODS))
     recorded = _recorded_design(recording)
     if not (recorded.design.single or recorded.design.subsets):
         raise ReaderError(
@@ -155,7 +155,7 @@ def _axes(response: xr.DataArray) -> tuple[list[str], tuple[int, ...], dict[str,
 
 
 def _require_salib(analysis: SobolAnalysis) -> None:
-    if analysis.image == "frozen":
+    if analysis.image.startswith("frozen"):
         raise ReaderError(
             "estimator: SALib's formulas do not go with frozen images: their denominator holds the variance between "
             "images; take estimator='differences', or record with `image: factor`"
@@ -315,7 +315,7 @@ def _by_salib(response: xr.DataArray, analysis: SobolAnalysis, recorded: _Record
     from neuroprobe.statistics.salib import salib_indices
 
     design = recorded.design
-    rows = response.values.reshape(recorded.n_samples, design.n_rows, -1)[:, design.presentations(0, 1).single]
+    rows = response.values.reshape(recorded.n_samples, design.n_rows, -1)[:, design.presentations(0, 1).of_sobol[0]]
     n_bad = int((~np.isfinite(rows).all((0, 1))).sum())
     if n_bad:
         raise ReaderError(f"layer {response.name!r}: {n_bad} units hold NaN or infinity, which SALib cannot take")

@@ -94,6 +94,11 @@ class GaussianCopula:
         n_groups, group = connected_components(self.correlation != 0, directed=False)
         return tuple(tuple(np.flatnonzero(group == number).tolist()) for number in range(n_groups))
 
+    def groups(self, owner: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+        """Groups of owners of the inputs that depend on each other."""
+        groups = (tuple(dict.fromkeys(owner[self.inputs[i]] for i in group)) for group in self.linked)
+        return tuple(group for group in groups if len(group) > 1)
+
     def quantiles(self, a: Array, b: Array, from_b: NDArray[np.bool_]) -> Array:
         """Probabilities at which the laws of the inputs have their values in each row.
 

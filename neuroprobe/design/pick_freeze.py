@@ -24,6 +24,7 @@ from scipy.stats import qmc
 from neuroprobe import names
 from neuroprobe.design.dependence import GaussianCopula
 from neuroprobe.design.factors import Array, Factor, Input
+from neuroprobe.design.nested_images import LEVELS, NestedImages
 from neuroprobe.design.randomness import generator, keys
 
 MAX_ENUMERATED = 4  # factors of which all subsets are shown
@@ -54,9 +55,9 @@ class Presentations:
         The factors in the order in which the walk swaps them.
     design : str
         Name of the design.
-    single : int array (2 + d or 2 + 2d,), optional
+    single : int array (n, 2 + d or 2 + 2d), optional
         The rows that Sobol's indices are made of: A, B, each A_<factor> and, with second order, each B_<factor>.
-    subsets : int array (2^d,), optional
+    mixtures : int array (n, 2^d), optional
         The rows that components are made of: A, B, then those that take from B the factors i of which bit i of the
         number is 1, in the order of these numbers.
     """
@@ -71,7 +72,21 @@ class Presentations:
     order: NDArray[np.int64] | None = None
     design: str = names.PICK_FREEZE
     single: NDArray[np.int64] | None = None
-    subsets: NDArray[np.int64] | None = None
+    mixtures: NDArray[np.int64] | None = None
+
+    @property
+    def of_sobol(self) -> NDArray[np.int64]:
+        """Rows that Sobol's indices are made of: `single`."""
+        if self.single is None:
+            raise ValueError("these base samples have no rows with single factors swapped")
+        return self.single
+
+    @property
+    def of_subsets(self) -> NDArray[np.int64]:
+        """Rows that components are made of: `mixtures`."""
+        if self.mixtures is None:
+            raise ValueError("these base samples have no rows with all subsets of the factors swapped")
+        return self.mixtures
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -125,6 +140,8 @@ class PickFreeze:
         Whether every row shows an image of its own.
     groups : ImageGroups, optional
         Where each block of base samples shows images that no other block shows.
+    nested : NestedImages, optional
+        Where levels of the set of images are factors. An image whose rank is none has one rank per base sample.
     single : bool
         Whether there are rows with single factors swapped, as Sobol indices need.
     walks : bool
@@ -148,6 +165,7 @@ class PickFreeze:
     scramble: int | None = None
     redrawn: bool = False
     groups: ImageGroups | None = None
+    nested: NestedImages | None = None
     single: bool = True
     walks: bool = False
     subsets: bool = False
@@ -169,11 +187,8 @@ class PickFreeze:
     @cached_property
     def dependent(self) -> tuple[tuple[str, ...], ...]:
         """Groups of factors that depend on each other."""
-        if self.copula is None:
-            return ()
         owner = {item.name: factor.name for factor in self.factors for item in factor.inputs}
-        groups = (dict.fromkeys(owner[self.copula.inputs[i]] for i in group) for group in self.copula.linked)
-        return tuple(tuple(group) for group in groups if len(group) > 1)
+        return () if self.copula is None else self.copula.groups(owner)
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -218,7 +233,7 @@ class PickFreeze:
         return {role: chosen for role, chosen in rows.items() if first[chosen] == role}
 
     @cached_property
-    def _single(self) -> NDArray[np.int64] | None:
+    def _rows_of_sobol(self) -> NDArray[np.int64] | None:
         """Rows that Sobol's indices are made of; among all subsets of one or two factors some of them are the same."""
         if not (self.single or self.subsets):
             return None
@@ -227,10 +242,12 @@ class PickFreeze:
         return np.array([roles.index(role) if role in self._fixed else swapped.index(chosen) for role, chosen in found])
 
     @cached_property
-    def _row_of_subset(self) -> NDArray[np.int64]:
-        """Row that takes the factors i from point B of which bit i of a number is 1, for each number."""
-        code = np.array(list(self._fixed.values())) @ (1 << np.arange(len(self.factors)))
-        return np.argsort(code)
+    def _rows_of_subsets(self) -> NDArray[np.int64] | None:
+        """Rows that components are made of."""
+        if not self.subsets:
+            return None
+        number = np.array(list(self._fixed.values())) @ (1 << np.arange(len(self.factors)))
+        return np.array([0, 1, *number.argsort()[1:-1]])
 
     def from_b(self, sample: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which row takes which factor from point B (n, rows, factors)."""
@@ -271,19 +288,25 @@ class PickFreeze:
         """
         sample = np.arange(start, stop)
         values = self._values(self._points(start, stop), self.from_b(sample))
+        image = self._images(sample, values)
         return Presentations(
             roles=self.roles,
             sample=sample,
-            image=self._images(sample, values),
+            image=image,
             # rows of a base sample share their noise
             key=keys(self.seed, "presentation", sample)[:, None].repeat(self.n_rows, axis=1),
             values=values,
-            source=self._source(values, len(sample)),
+            source=self._source(values, image),
             walk=self._walk(self.order(sample)) if self.walks else None,
             order=self.order(sample) if self.walks else None,
-            single=self._single,
-            subsets=np.concatenate([[0, 1], self._row_of_subset[1:-1]]) if self.subsets else None,
+            single=self._every(self._rows_of_sobol, len(sample)),
+            mixtures=self._every(self._rows_of_subsets, len(sample)),
         )
+
+    @staticmethod
+    def _every(rows: NDArray[np.int64] | None, n_samples: int) -> NDArray[np.int64] | None:
+        """The same rows of every base sample."""
+        return None if rows is None else np.broadcast_to(rows, (n_samples, len(rows)))
 
     def _points(self, start: int, stop: int) -> Array:
         """Points A and B side by side (n, 2p), from one sequence of 2p dimensions."""
@@ -338,6 +361,8 @@ class PickFreeze:
 
     def _images(self, sample: NDArray[np.int64], values: dict[str, Array]) -> NDArray[np.int64]:
         shape = (len(sample), self.n_rows)
+        if self.nested is not None:
+            return self.nested.images({names.pick(names.IMAGE): self._ranks(sample)[:, None], **values})
         if names.IMAGE in values:
             return values[names.IMAGE].astype(np.int64)
         if self.redrawn:
@@ -352,6 +377,13 @@ class PickFreeze:
                 members = self._members(one, self.groups.n_groups)
                 image[block == one] = self._in_cycles(sample[block == one] - one * self.groups.block, members, one)
         return np.broadcast_to(image[:, None], shape).copy()
+
+    def _ranks(self, sample: NDArray[np.int64]) -> Array:
+        """Numbers in [0, 1) that pick an image within its class, one per base sample, balanced over them."""
+        assert self.nested is not None
+        n = self.nested.n_ranks
+        # uniform within its stretch: classes of other sizes have other stretches
+        return (self._in_cycles(sample, np.arange(n)) + keys(self.seed, "rank of the image", sample) / 2.0**63) / n
 
     def _members(self, group: int, n_groups: int) -> NDArray[np.int64]:
         """Images of a group; groups are equally large, to one image."""
@@ -368,12 +400,16 @@ class PickFreeze:
             image[cycle == one] = members[order[place[cycle == one]]]
         return image
 
-    def _source(self, values: dict[str, Array], n_samples: int) -> NDArray[np.int64]:
+    def _source(self, values: dict[str, Array], image: NDArray[np.int64]) -> NDArray[np.int64]:
         """First row of each base sample that shows the same stimulus as each row (n, rows)."""
         if self.redrawn:
-            return np.broadcast_to(np.arange(self.n_rows), (n_samples, self.n_rows)).copy()
+            return np.broadcast_to(np.arange(self.n_rows), image.shape).copy()
         one, other = ({name: np.expand_dims(value, axis) for name, value in values.items()} for axis in (2, 1))
-        equal = np.logical_and.reduce([factor.same(one, other) for factor in self.factors])
+        # other numbers may pick the same image
+        picking = {names.pick(level) for level in LEVELS}
+        altering = [factor for factor in self.factors if picking.isdisjoint(item.name for item in factor.inputs)]
+        same_image = image[:, :, None] == image[:, None, :]
+        equal = np.logical_and.reduce([same_image, *(factor.same(one, other) for factor in altering)])
         return np.asarray(equal.argmax(-1), dtype=np.int64)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, ValidationError
 
 from neuroprobe.errors import closest, shown
-from neuroprobe.protocol.model import Model, RelativePath, problem, resolve
+from neuroprobe.protocol.model import Model, RelativePath, problem, problem_at, resolve
 
 MAX_SIDE = 4096  # px
 MAX_CROPS = 10_000  # of a photograph
@@ -66,6 +66,9 @@ class ImageSource(Model):
         Height and width (px) to which images are resized and cropped; one size holds for all sources of a set.
     skip_broken : bool
         Whether images that cannot be decoded are left out, with a warning, rather than refused.
+    probability : float, optional
+        Of several sources, where the image is factors: how often an image is of this one. By default in proportion to
+        the number of its images.
     """
 
     name: Annotated[str, AfterValidator(_name)] | None = None
@@ -75,6 +78,7 @@ class ImageSource(Model):
         BeforeValidator(_size, json_schema_input_type=_Side | list[_Side] | None),
     ] = None
     skip_broken: bool = False
+    probability: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @property
     def own_name(self) -> str:
@@ -216,6 +220,37 @@ _Source = (
 _OneSource = Annotated[_Source, Discriminator(_kind), BeforeValidator(_known)]
 _Sources = Annotated[list[_OneSource], Field(min_length=1), AfterValidator(_consistent), Tag("several")]
 AnyImages = Annotated[_Source | _Sources, Discriminator(_kind), BeforeValidator(_all_known)]
+
+
+Level = Literal["partition", "class", "image"]
+
+
+class ImageFactors(Model):
+    """The image as one or several factors: from which source it is, of which class there, and which one of these.
+
+    Attributes
+    ----------
+    factors : list of str
+        Some of partition, class and image. One above them that is not listed is swapped with the next one below it;
+        without `image`, each base sample has one rank within the class.
+    class_probabilities : str
+        Whether classes are equally likely, or as probable as they are large.
+    """
+
+    factors: list[Level] = Field(min_length=1)
+    class_probabilities: Literal["equal", "size"] = "equal"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        twice = sorted({level for level in self.factors if self.factors.count(level) > 1})
+        if twice:
+            raise problem_at(("factors",), f"factors: listed twice: {', '.join(twice)}", self.factors)
+        if "class" not in self.factors and self.class_probabilities != "equal":
+            message = (
+                "class_probabilities: goes with the factor class, which is not listed: leave it out, or list class"
+            )
+            raise problem_at(("class_probabilities",), message, self.class_probabilities)
+        return self
 
 
 def source_names(sources: Sequence[ImageSource]) -> list[str]:

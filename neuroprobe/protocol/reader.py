@@ -14,9 +14,11 @@ from pydantic_core import ErrorDetails
 
 from neuroprobe.errors import Problem, ProtocolError, closest, shown
 from neuroprobe.protocol.analyses import ANALYSES
+from neuroprobe.protocol.dependence import PAIRS
 from neuroprobe.protocol.images import IMAGE_SOURCES
 from neuroprobe.protocol.places import Path_, Places
 from neuroprobe.protocol.schema import Protocol
+from neuroprobe.protocol.sets import choose_set
 
 MAX_VALUES: Final = 100_000  # of a file; aliases of aliases can make a short one endless
 # what YAML says of frequent mistakes → what to do
@@ -32,7 +34,10 @@ OPEN, CLOSE = "\ue000", "\ue001"
 HIDDEN = re.compile(rf"\${OPEN}([^{CLOSE}]*){CLOSE}")
 
 
-def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol) -> Protocol:
+def load_protocol(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Protocol,
+    set: str | None = None,  # noqa: A002 - as the key of protocols
+) -> Protocol:
     """Read and check a recording protocol.
 
     Parameters
@@ -40,6 +45,9 @@ def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol)
     source : path or mapping
         A YAML file, in which relative paths are relative to the file and ``${VAR}`` is taken from the environment; or
         the same content as a mapping, with paths relative to the working directory.
+    set : str, optional
+        Of a protocol with several sets of alterations, the one that is run: only its alterations are left. By default
+        the one that the protocol names by ``treatment.set``, if any.
 
     Returns
     -------
@@ -58,10 +66,13 @@ def load_protocol(source: str | os.PathLike[str] | Mapping[str, Any] | Protocol)
     neuroprobe.errors.ProtocolError: <protocol>: unknown key 'sed' (did you mean 'seed'?); ...
     """
     if isinstance(source, Protocol):
-        return source
+        return choose_set(source, set)
     if isinstance(source, Mapping):
-        return _validate(dict(source), _Marks(""), Path.cwd())
-    path = Path(source)
+        return choose_set(_validate(dict(source), _Marks(""), Path.cwd()), set)
+    return choose_set(_read(Path(source)), set)
+
+
+def _read(path: Path) -> Protocol:
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -180,7 +191,9 @@ class _Marks:
             key = self._scalar(loader, key_node, place)
             if isinstance(key, str):
                 key = key.replace(OPEN, "{").replace(CLOSE, "}")
-            if not isinstance(key, str):
+            elif path == PAIRS and isinstance(key, list) and all(isinstance(name, Hashable) for name in key):
+                key = tuple(key)
+            else:
                 self.problems.append(Problem(f"given the key {shown(key)}, expected a word", *place))
                 continue
             if key in result:
@@ -189,6 +202,8 @@ class _Marks:
                 self.problems.append(Problem(twice, *place))
                 continue
             self.places.marks[(*path, key)] = place
+            if path == PAIRS:  # errors tell of a pair by its number
+                self.places.marks[(*path, len(result))] = place
             result[key] = self._value(loader, value_node, (*path, key))
         return result
 

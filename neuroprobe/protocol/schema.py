@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -21,19 +22,25 @@ from pydantic import (
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
-from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.analyses import AnyAnalysis, ContrastOptions, ContrastSpec, SobolOptions, SobolSpec
-from neuroprobe.protocol.images import AnyImages, ImageSource
+from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
+from neuroprobe.protocol.treatment import ControlSpec, TreatmentSpec
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
-TAKEN = (names.IMAGE, names.ORDER, names.LAYER)  # what results and their pictures name by these words
+TAKEN = (
+    names.IMAGE,
+    names.CLASS,
+    names.PARTITION,
+    names.ORDER,
+    names.LAYER,
+)  # what results and their pictures name by these words
+INPUT = "input"  # stands for the image where a segment begins
 MAX_SEED = 2**63 - 1  # what result files hold
 MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
-MAX_ORDERED = 12  # alterations whose order can be a factor: 12! is under the resolution of the design's points
 
 
 def _weights(value: str, info: ValidationInfo) -> str:
@@ -88,6 +95,26 @@ class LayerSpec(Model):
         return self
 
 
+class SegmentSpec(Model):
+    """A stage of the network that is detached and shown one plane of the image, in as many channels as it takes.
+
+    Attributes
+    ----------
+    start : str
+        Layer whose output the plane stands for, written as ``from``; ``input`` for the image itself.
+    stop : str
+        Last layer, written as ``to``.
+    plane : str
+    size : str
+        Whether planes have the size of that output for the image, or that of the image.
+    """
+
+    start: Annotated[str, Field(min_length=1)] = Field(default=INPUT, alias="from")
+    stop: Annotated[str, Field(min_length=1)] = Field(alias="to")
+    plane: Literal["hue", "saturation", "value"]
+    size: Literal["native", "image"] = "native"
+
+
 class SubjectSpec(Model):
     """The network that is recorded."""
 
@@ -96,9 +123,13 @@ class SubjectSpec(Model):
     layers: list[LayerSpec] = Field(min_length=1)
     preprocess: Preprocess | None = None
     random_twin: bool = False
+    segment: SegmentSpec | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        if self.segment is not None and self.preprocess is not None:
+            message = "preprocess: does not go with segment, which takes a plane of the image in [0, 1]: leave it out"
+            raise problem_at(("preprocess",), message, self.preprocess)
         listed = [layer.name for layer in self.layers]
         twice = sorted({name for name in listed if listed.count(name) > 1})
         if twice:
@@ -106,11 +137,47 @@ class SubjectSpec(Model):
         return self
 
 
+def _image(value: Any) -> Any:
+    words = ("frozen", "factor", "redrawn")
+    if isinstance(value, dict | ImageFactors) or value in words:
+        return value
+    raise problem(
+        f"image: given {shown(value)}{closest(value, words)}, expected frozen, factor, redrawn, or "
+        "{factors: [partition, class, image]}"
+    )
+
+
 class StimuliSpec(Model):
     """Which images are shown, and what the image is in the design."""
 
     images: AnyImages
-    image: Literal["frozen", "factor", "redrawn"] = "frozen"
+    image: Annotated[Literal["frozen", "factor", "redrawn"] | ImageFactors, BeforeValidator(_image)] = "frozen"
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Self:
+        given = [source.probability for source in self.sources if source.probability is not None]
+        if given and not (isinstance(self.image, ImageFactors) and len(self.sources) > 1):
+            message = (
+                "probability: goes with several sources of which images are drawn as factors: leave it out, or write "
+                "`image: {factors: [partition, class, image]}`"
+            )
+            raise problem_at(("images",), message, given)
+        if given and (len(given) < len(self.sources) or not math.isclose(sum(given), 1, abs_tol=1e-6)):
+            message = (
+                f"probability: given {shown(given)}, expected one per source, {len(self.sources)} that add up to 1"
+            )
+            raise problem_at(("images",), message, given)
+        if isinstance(self.image, ImageFactors) and names.PARTITION in self.image.factors and len(self.sources) < 2:
+            message = "factors: partition tells sources of images apart, received one: list several, or leave it out"
+            raise problem_at(("image", "factors"), message, self.image.factors)
+        return self
+
+    @property
+    def image_law(self) -> str:
+        """What the image is in the design, in the words of `analysis.sensitivity.SCOPES`."""
+        if not isinstance(self.image, ImageFactors):
+            return self.image
+        return "factors" if names.IMAGE in self.image.factors else "frozen rank"
 
     @property
     def sources(self) -> list[ImageSource]:
@@ -121,51 +188,6 @@ class StimuliSpec(Model):
     def size(self) -> tuple[int, int] | None:
         """Height and width of the images, where a source gives them."""
         return next(((source.size[0], source.size[1]) for source in self.sources if source.size is not None), None)
-
-
-def _order(value: Any) -> Any:
-    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    if is_names or (isinstance(value, str) and value in {"fixed", "factor"}):
-        return value
-    hint = closest(value, ("fixed", "factor"))
-    raise problem(f"order: given {shown(value)}{hint}, expected fixed, factor, or a list of the alterations")
-
-
-class TreatmentSpec(Model):
-    """How the images are altered, all alterations at once."""
-
-    alterations: list[AlterationSpec] = Field(min_length=1)
-    order: Annotated[Literal["fixed", "factor"] | list[str], BeforeValidator(_order)] = "fixed"
-    reference_side: PositiveInt | Literal["image"] = 224
-    eight_bit: bool = False
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        listed = [item.label for item in self.alterations]
-        twice = sorted({name for name in listed if listed.count(name) > 1})
-        if twice:
-            raise problem(f"alterations listed twice: {', '.join(twice)}; tell them apart by `as: NAME`")
-        if isinstance(self.order, list) and sorted(self.order) != sorted(listed):
-            raise problem_at(
-                ("order",), f"order: given {shown(self.order)}, expected each of {listed} once", self.order
-            )
-        if self.order == "factor" and not 2 <= len(listed) <= MAX_ORDERED:
-            message = f"order: factor takes 2 to {MAX_ORDERED} alterations, received {len(listed)}"
-            raise problem_at(("order",), message, self.order)
-        return self
-
-    @property
-    def in_order(self) -> tuple[AlterationSpec, ...]:
-        """The alterations as they are applied."""
-        if not isinstance(self.order, list):
-            return tuple(self.alterations)
-        return tuple(sorted(self.alterations, key=lambda item: self.order.index(item.label)))
-
-
-class ControlSpec(Model):
-    """A control that is itself altered."""
-
-    alterations: list[AlterationSpec] = Field(min_length=1)
 
 
 def _scramble(value: Any) -> Any:
@@ -289,10 +311,17 @@ class Protocol(Model):
         self._check_estimator()
         self._check_contrast()
         self._check_players()
+        if self.treatment.dependent and "sobol" in listed:
+            groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
+            message = (
+                "analyses: sobol takes independent alterations, as what one of several dependent ones explains by "
+                f"itself is not defined; treatment.dependence links {groups}: ask for `analyses: [shapley]`"
+            )
+            raise problem_at(("analyses", listed.index("sobol")), message, self.analyses)
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
-                f"replicate: image takes frozen images, received image: {self.stimuli.image}, where every base sample "
-                "has images of its own already: leave replicate out"
+                f"replicate: image takes frozen images, received image: {self.stimuli.image_law}, where every base "
+                "sample has images of its own already: leave replicate out"
             )
             raise problem_at(("design", "replicate"), message, self.design.replicate)
         return self
@@ -303,7 +332,7 @@ class Protocol(Model):
         options = self.options("sobol")
         if not isinstance(options, SobolOptions) or options.estimator != "salib":
             return
-        if self.stimuli.image == "frozen":
+        if self.stimuli.image_law.startswith("frozen"):
             reason = (
                 "frozen images: their denominator holds the variance between images, so that no index would be one "
                 "within images; take estimator: differences, or image: factor"

@@ -17,6 +17,12 @@ IMAGES: Final = {
     "images together.",
     "factor": "The image is a factor beside the alterations: indices are shares of the variance over images and "
     "alterations together.",
+    "factors": "Which image it is, and where they are factors its class and its partition, are factors beside the "
+    "alterations: indices are shares of the variance over images and alterations together. In another class or "
+    "partition the image is that of the same rank there, another one: what differs between classes or partitions is in "
+    "their first-order indices, what differs between images of a class in the total index of the image.",
+    "frozen rank": "The image's class or its partition is a factor; all rows of a base sample show images of one rank "
+    "there: indices are shares of the variance within ranks, over all ranks together.",
     "redrawn": "Every row shows an image of its own: the variance between images is in every total-order index, which "
     "therefore says little about its factor.",
 }
@@ -80,8 +86,10 @@ def provenance(one: View) -> Iterator[Part]:
     """Where the result comes from."""
     attrs, details = one.tree.attrs, one.details
     scramble = f"of {attrs['scramble']} base samples" if attrs["scramble"] else "one for the whole sequence"
+    segment = details["protocol"]["subject"].get("segment")
     rows = {
         "history": attrs["history"],
+        **({"segment": ", ".join(f"{key} {value}" for key, value in segment.items())} if segment else {}),
         "seed": attrs["seed"],
         "base samples × rows": f"{attrs['samples']:,} × {attrs['rows']}",
         "scrambles": f"{scramble}; blocks of {attrs['block']}",

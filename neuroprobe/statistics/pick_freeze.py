@@ -42,13 +42,13 @@ def _compiled_update(terms: Terms) -> _Update:
 
     The K sums are K tensors: the compiler would copy all of one for every sum that changes.
     """
-    first_weighted = terms.n_differences
+    n_rows, first_weighted = terms.n_rows, terms.n_differences
 
     def update(y: Tensor, index: Tensor, weight: Tensor, sums: list[Tensor], peak: Tensor) -> None:
         totals: list[Tensor] = []
         largest = peak
         for sample in range(UNROLLED):
-            rows = [y.index_select(0, index[sample, row : row + 1])[0] for row in range(terms.n_rows)]
+            rows = [y.index_select(0, index[sample, row : row + 1])[0] for row in range(n_rows)]
             found = terms.sample_terms(rows)
             # a sample that only fills up repeats one row: its differences are 0, and the rest has weight 0
             found[first_weighted:] = [term * weight[sample] for term in found[first_weighted:]]

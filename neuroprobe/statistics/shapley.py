@@ -29,7 +29,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -178,3 +178,6 @@ def _by_factor(values: list[Tensor], step: Callable[[Tensor, Tensor], tuple[Tens
             if without != within:
                 values[without], values[within] = step(values[without], values[within])
     return values
+
+
+ESTIMATORS: Final[dict[str, type[Terms]]] = {"walks": WalkTerms, "conditional walks": GodaTerms, "subsets": SubsetTerms}

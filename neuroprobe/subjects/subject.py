@@ -12,6 +12,7 @@ from neuroprobe.design.randomness import keys
 from neuroprobe.errors import SubjectError, about
 from neuroprobe.protocol.schema import SubjectSpec
 from neuroprobe.subjects.networks import NetworkSource, Preprocessing, find_network
+from neuroprobe.subjects.segment import Segment, detach
 from neuroprobe.subjects.weights import fit_state_dict, read_state_dict, weights_hash
 
 
@@ -26,9 +27,11 @@ class Subject:
     name : str
         As the protocol names it.
     digest : str
-        Hash of the weights.
+        Hash of the weights, of the whole network.
     classes : tuple of str
         Class of each output, as the network's usual weights declare them.
+    segment : Segment, optional
+        Where `network` is one, how images are made its input.
     """
 
     network: nn.Module
@@ -36,9 +39,12 @@ class Subject:
     name: str
     digest: str
     classes: tuple[str, ...] = ()
+    segment: Segment | None = None
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Standardise images in [0, 1] as the network expects them."""
+        """Standardise images in [0, 1] as the network expects them, or take the plane of them that a segment does."""
+        if self.segment is not None:
+            return self.segment.prepare(images)
         mean, std = (
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
@@ -87,7 +93,11 @@ def load_subject(spec: SubjectSpec, seed: int, device: torch.device | str = "cpu
         given |= {name: tuple(given[name]) for name in ("mean", "std") if name in given}
         preprocessing = replace(preprocessing, **given)
     digest = weights_hash(network)
-    return Subject(network.requires_grad_(False).to(device), preprocessing, spec.network, digest, source.classes)
+    network.requires_grad_(False).to(device)
+    if spec.segment is None:
+        return Subject(network, preprocessing, spec.network, digest, source.classes)
+    segment = detach(network, spec.segment, spec.layers)
+    return Subject(segment.network, preprocessing, spec.network, digest, segment=segment)
 
 
 def _set_weights(network: nn.Module, source: NetworkSource, spec: SubjectSpec, seed: int, *, mine: bool) -> None:

@@ -73,8 +73,10 @@ def assert_same(first, second):
 
 def cut(whole, part):
     values = {name: value[part] for name, value in whole.values.items()}
-    of_samples = ["sample", "image", "key", "source"] + ([] if whole.walk is None else ["walk", "order"])
-    kept = {name: getattr(whole, name)[part] for name in of_samples}
+    others = {
+        field.name: getattr(whole, field.name) for field in fields(whole) if field.name not in ("roles", "values")
+    }
+    kept = {name: array[part] for name, array in others.items() if array is not None}
     return replace(whole, values=values, **kept)
 
 

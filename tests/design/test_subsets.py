@@ -28,8 +28,8 @@ def test_each_subset_is_one_row_and_is_found_by_its_number(d: int, second_order:
     points = points_of(shown)
     a, b = points[:, 0], points[:, 1]
     numbers = [0, 2**d - 1, *range(1, 2**d - 1)]
-    assert sorted(shown.subsets) == list(range(2**d))
-    for number, row in zip(numbers, shown.subsets, strict=True):
+    assert sorted(shown.of_subsets[0]) == list(range(2**d))
+    for number, row in zip(numbers, shown.of_subsets[0], strict=True):
         swapped = np.array([number >> i & 1 for i in range(d)], dtype=bool)
         np.testing.assert_array_equal(points[:, row], np.where(swapped, b, a))
 
@@ -39,8 +39,8 @@ def test_each_subset_is_one_row_and_is_found_by_its_number(d: int, second_order:
 def test_rows_of_sobol_are_those_of_a_design_of_their_own(d: int, second_order: bool) -> None:
     together, alone = (design_of(d, subsets=subsets, second_order=second_order) for subsets in (True, False))
     one, other = together.presentations(64, 128), alone.presentations(64, 128)
-    np.testing.assert_array_equal(other.single, np.arange(alone.n_rows))
-    np.testing.assert_array_equal(points_of(one)[:, one.single], points_of(other))
+    np.testing.assert_array_equal(other.of_sobol[0], np.arange(alone.n_rows))
+    np.testing.assert_array_equal(points_of(one)[:, one.of_sobol[0]], points_of(other))
     if d > 2:
         assert together.roles[: alone.n_rows] == alone.roles
 
@@ -59,4 +59,7 @@ def test_what_goes_with_no_subsets(d: int, options: dict) -> None:
 
 def test_a_design_without_these_rows_has_no_place_of_them() -> None:
     shown = design_of(2, single=False, walks=True).presentations(0, 4)
-    assert shown.single is shown.subsets is None
+    with pytest.raises(ValueError, match="no rows with single factors"):
+        shown.of_sobol  # noqa: B018
+    with pytest.raises(ValueError, match="no rows with all subsets"):
+        shown.of_subsets  # noqa: B018

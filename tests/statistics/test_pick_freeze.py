@@ -22,21 +22,9 @@ from neuroprobe.statistics.pick_freeze import (
     compiles,
     state_bytes,
 )
-from oracles import ORACLES, Oracle, stream
+from oracles import ORACLES, Oracle, stream, sums_of
 
 SAMPLES = 1 << 12
-
-
-def sums_of(y: torch.Tensor, terms: DifferenceTerms, cuts: tuple[int, ...] = (), **options) -> PickFreezeSums:
-    """Accumulate responses (samples, rows, units) as one block, in the pieces between `cuts`."""
-    accumulator = PickFreezeAccumulator(terms, y.shape[-1], len(y), **options)
-    for start, stop in itertools.pairwise((0, *cuts, len(y))):
-        for first in range(start, stop, 64):
-            part = y[first : min(first + 64, stop)]
-            assert accumulator.update(
-                part.flatten(0, 1), torch.arange(part.shape[0] * part.shape[1]).view(len(part), -1)
-            )
-    return accumulator.end_block()
 
 
 @pytest.mark.parametrize("oracle", ORACLES, ids=lambda oracle: oracle.name)

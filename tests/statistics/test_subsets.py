@@ -12,7 +12,7 @@ from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations, block_length
 from neuroprobe.statistics.estimators import DifferenceTerms, Terms
-from neuroprobe.statistics.indices import finalize, result_bytes
+from neuroprobe.statistics.indices import finalize
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 from neuroprobe.statistics.shapley import SubsetTerms
 from oracles import G_A, ORACLES, stream_design
@@ -53,7 +53,7 @@ def stream_subsets(function, law: Law, d: int, samples: int, *, scramble="auto",
 
     def respond(rows: Presentations) -> np.ndarray:
         y = function(np.stack([rows.values[factor.name] for factor in factors], -1))
-        return y[:, rows.subsets if isinstance(terms, SubsetTerms) else rows.single]
+        return y[:, (rows.of_subsets if isinstance(terms, SubsetTerms) else rows.of_sobol)[0]]
 
     terms = terms or SubsetTerms(d)
     return finalize(stream_design(design, respond, samples, block, terms), terms)
@@ -145,19 +145,9 @@ def test_shares_sum_to_one_in_single_precision_and_a_shift_changes_little() -> N
 
         def respond(rows: Presentations, shift: float = shift) -> np.ndarray:
             x = np.stack([rows.values[factor.name] for factor in BRATLEY.factors], -1)
-            return (BRATLEY.function(x)[:, rows.subsets] + shift).astype(np.float32)
+            return (BRATLEY.function(x)[:, rows.of_subsets[0]] + shift).astype(np.float32)
 
         found.append(finalize(stream_design(design, respond, 512, 64, terms, torch.float32), terms))
         for name in ("shapley_effect", "component"):
             assert found[-1][name].sum() == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(found[1]["component"], found[0]["component"], atol=1e-4)
-
-
-@pytest.mark.parametrize("d", [1, 3, 4])
-@pytest.mark.parametrize("drop", [False, True])
-def test_bytes_of_the_result(d: int, drop: bool) -> None:
-    terms = SubsetTerms(d, drop=drop)
-    accumulator = PickFreezeAccumulator(terms, 5, 64)
-    accumulator.update(torch.randn(64 * terms.n_rows, 5), torch.arange(64 * terms.n_rows).view(64, -1))
-    found = finalize(accumulator.end_block(), terms)
-    assert {name: value.nbytes for name, value in found.items()} == result_bytes(terms, 5)

@@ -16,7 +16,7 @@ from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.pick_freeze import PickFreeze
 from neuroprobe.protocol.reader import load_protocol
-from neuroprobe.protocol.schema import TreatmentSpec
+from neuroprobe.protocol.treatment import TreatmentSpec
 from neuroprobe.rig import Rig, alteration_factor, make_treatment, open_rig
 from neuroprobe.stimuli import treatment as treatment_module
 from neuroprobe.stimuli.alterations import ALTERATIONS, Parameter, alteration

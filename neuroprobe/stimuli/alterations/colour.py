@@ -50,9 +50,8 @@ def saturation(images: Tensor, factor: Tensor) -> Tensor:
     return _blend(images, luma(images), factor)
 
 
-@alteration("hue", shift=Parameter(Law("uniform", (-0.5, 0.5)), low=-1, high=1, identity=0.0, units="turns"))
-def hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Rotate the hue by `shift` full turns in HSV; value and saturation stay."""
+def _hue(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in turns from −1/2 to 1/2 or so, chroma, and value of each pixel: (n, height, width) each."""
     red, green, blue = images.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     least = torch.minimum(torch.minimum(red, green), blue)
@@ -61,7 +60,24 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
     # 1 + (g + b − r − least) / chroma. Of a grey pixel the hue is free.
     tiny = torch.finfo(images.dtype).tiny
     distance = ((green - red).add_(blue - least)).div_(chroma.clamp(min=tiny)).add_(1)
-    turn = distance.copysign_(green - blue).div_(6).add_(shift.view(-1, 1, 1))
+    return distance.copysign_(green - blue).div_(6), chroma, value
+
+
+def hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in turns in [0, 1), saturation and value in [0, 1] of images in [0, 1]: (n, height, width) each.
+
+    As in Smith 1978, doi:10.1145/965139.807361; grey pixels have hue 0, and black ones saturation 0.
+    """
+    turn, chroma, value = _hue(images)
+    turn = torch.where((chroma > 0) & (turn.remainder(1) < 1), turn.remainder(1), 0)
+    return turn, chroma / value.clamp(min=torch.finfo(images.dtype).tiny), value
+
+
+@alteration("hue", shift=Parameter(Law("uniform", (-0.5, 0.5)), low=-1, high=1, identity=0.0, units="turns"))
+def hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Rotate the hue by `shift` full turns in HSV; value and saturation stay."""
+    turn, chroma, value = _hue(images)
+    turn.add_(shift.view(-1, 1, 1))
     # a channel is at `value` within a sixth of a turn from its own hue, falls over the next sixth, and stays `least`
     channels = torch.empty_like(images)
     for channel, own in zip(channels.unbind(1), (0, 1 / 3, 2 / 3), strict=True):
