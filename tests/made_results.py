@@ -64,7 +64,13 @@ def make_result(
         if shapley:
             nodes[f"shapley/{layer}"] = make_shapley(node)
         table[layer] = analysis.convergence(sums)
-    nodes["convergence/sobol"] = label_convergence({SAMPLES // 2: table, SAMPLES: table}, factors)
+    summary = label_convergence({SAMPLES // 2: table, SAMPLES: table}, factors)
+    if sobol:
+        nodes["convergence/sobol"] = summary
+    if shapley:
+        kept = [name for name in summary if str(name).startswith("first_order")]
+        renamed = {name: str(name).replace("first_order", "shapley_effect") for name in kept}
+        nodes["convergence/shapley"] = summary[kept].rename(renamed)
     if examples:
         nodes["stimuli/examples"] = make_examples(factors, rng)
     tree = xr.DataTree.from_dict(nodes)

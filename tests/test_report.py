@@ -14,6 +14,7 @@ import yaml
 import neuroprobe as npr
 from made_results import make_result
 from neuroprobe.analysis import overview
+from neuroprobe.analysis.shares import mean_shares
 from neuroprobe.errors import StoreError
 from neuroprobe.report import write_report
 from neuroprobe.report.page import Section, Table, Text, render
@@ -27,12 +28,14 @@ SECTIONS = [
     "Provenance",
     "Sample stimuli",
     "Depth profile",
+    "Shares of the variance",
     "Distributions",
     "Strongest units",
     "Interactions",
     "Dead and rarely active units",
     "Convergence",
     "Preferred factors",
+    "Specialisation",
     "How to read the numbers",
 ]
 
@@ -108,7 +111,7 @@ def test_page_refers_to_nothing_outside(text: str, plain: Page) -> None:
 
 
 def test_pictures_have_alternatives_and_captions(plain: Page) -> None:
-    assert len(plain.attrs("figure")) == len(plain.attrs("figcaption")) == len(plain.attrs("img")) == 13
+    assert len(plain.attrs("figure")) == len(plain.attrs("figcaption")) == len(plain.attrs("img")) == 14
     for image in plain.attrs("img"):
         assert len(str(image["alt"])) > 10
         assert int(str(image["width"])) > 50
@@ -147,6 +150,30 @@ def test_tables_hold_the_numbers_of_the_labelled_functions(plain: Page) -> None:
     assert pairs[0][3] == f"{np.nanquantile(second, 0.95):.3f}"
 
 
+def test_specialisation_is_summarised() -> None:
+    made = make_result({"early": (8, 3, 4), "late": (15,)}, ["hue", "blur", "rotation"], dead=0.2)
+    page, found = Page(report_page(made)), npr.specialisation(made, n_permutations=0, max_features=49)
+    row = page.table("layer", "maps of")[1]
+    assert row[:2] == ["early", "ST"]
+    at = found.to_dataset().sel(layer="early", value="total_order")
+    assert row[2] == f"{float(at['mean_correlation']):.3f} ({float(at['mean_correlation_se']):.3f})"
+    accuracy = at.sel(normalisation="unit")
+    assert row[4] == f"{float(accuracy['accuracy']):.3f} ({float(accuracy['accuracy_se']):.3f})"
+    assert row[6] == str(int(at["n_channels"]))
+    assert page.table("layer", "maps of")[2][4] == "–"
+    agreement = at["agreement"].sel(value_2="first_order", factor="hue")
+    assert page.table("layer", "factor", "S1, ST")[0][2].startswith(f"{float(agreement):.3f} (")
+    shares = mean_shares(made, "first_order", by_variance=True)
+    last = page.table("layer", "hue", "blur", "rotation", "interactions")[1][4]
+    assert last.startswith(f"{float(shares['share'].sel(layer='late', part='interactions')):.3f} (")
+
+
+def test_maps_of_too_many_units_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuroprobe.report.specialisation.MAX_VALUES", 10)
+    page = Page(report_page(make_result(factors=["hue", "blur", "rotation"])))
+    assert has(page, "396 indices are too many to be compared here")
+
+
 def has(page: Page, *sentences: str) -> bool:
     text = page.text("p")
     return all(sentence in text for sentence in sentences)
@@ -180,6 +207,14 @@ SPECIAL: dict[str, tuple[dict[str, Any], Callable[[Page], bool]]] = {
     "13 factors": (
         {"factors": [f"alteration_{i}" for i in range(13)]},
         lambda page: len(page.table("factor", "alteration")) == 13,
+    ),
+    "Sobol and Shapley": (
+        {"factors": ["hue", "blur", "rotation"], "shapley": True, "dead": 0.2},
+        lambda page: {"Sh median", "S1, Sh", "Sh, variation"} <= set(page.words["th"]),
+    ),
+    "Shapley alone": (
+        {"factors": ["hue", "blur", "rotation"], "shapley": True, "sobol": False},
+        lambda page: has(page, "the Shapley effect of a factor") and "S1" not in page.text("caption"),
     ),
     "no examples": ({"examples": False}, lambda page: has(page, "holds no examples")),
 }

@@ -81,7 +81,7 @@ def _child(result: xr.DataTree, group: str) -> xr.DataTree:
     return result.children[group]
 
 
-def _over_layers(
+def over_layers(
     result: xr.DataTree, summarise: Callable[[xr.Dataset], xr.Dataset], index: str | None = None
 ) -> xr.Dataset:
     """Summarise the layers of a result one after the other, in the order of recording, along the dimension layer."""
@@ -133,7 +133,7 @@ def index_means(result: xr.DataTree) -> xr.Dataset:
     """Means over the defined units of the indices of single factors, and of their standard errors: (layer, factor)."""
 
     def of(index: str) -> xr.Dataset:
-        return _over_layers(
+        return over_layers(
             result,
             lambda indices: xr.Dataset(
                 {
@@ -166,7 +166,7 @@ def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_b
     """
     require_index(index)
     quantiles, error = (TAIL, 0.5, 1 - TAIL), names.median(names.se(index))
-    profile = _over_layers(
+    profile = over_layers(
         result,
         lambda indices: xr.Dataset(
             {
@@ -177,7 +177,7 @@ def index_distributions(result: xr.DataTree, index: str = names.FIRST_ORDER, n_b
         index,
     )
     edges = _edges(profile[index].values, n_bins)
-    shares = _over_layers(result, lambda indices: _histograms(indices, index, edges), index)
+    shares = over_layers(result, lambda indices: _histograms(indices, index, edges), index)
     return shares.assign(
         {names.median(index): profile[index].sel({names.QUANTILE: 0.5}, drop=True), error: profile[error]}
     )
@@ -233,7 +233,7 @@ def interaction_profile(result: xr.DataTree, index: str = names.SECOND_ORDER) ->
         If the result has no such index.
     """
     require_index(index, PAIRS)
-    return _over_layers(
+    return over_layers(
         result,
         lambda indices: xr.Dataset(
             {
@@ -262,8 +262,11 @@ def convergence_table(result: xr.DataTree, index: str = names.FIRST_ORDER) -> xr
         If the result has no such table, or it has no such index.
     """
     require_index(index)
-    table = _child(result, names.CONVERGENCE).children["sobol"].to_dataset()
-    return table[[name for name in table.data_vars if str(name).startswith(f"{names.se(index)}_")]]
+    for node in _child(result, names.CONVERGENCE).children.values():
+        chosen = [name for name in node.data_vars if str(name).startswith(f"{names.se(index)}_")]
+        if chosen:
+            return node.to_dataset()[chosen]
+    raise ReaderError(f"the table of convergence has no index {index!r}; it is that of the analyses of the run")
 
 
 def stored_examples(result: xr.DataTree) -> xr.Dataset:
@@ -308,7 +311,7 @@ def unit_counts(result: xr.DataTree, thresholds: Sequence[float] = (0.01, 0.05))
             {names.THRESHOLD: list(thresholds)},
         )
 
-    return _over_layers(result, count)
+    return over_layers(result, count)
 
 
 def preferred_factor(indices: xr.Dataset, index: str = names.TOTAL_ORDER, n_errors: float = N_ERRORS) -> xr.DataArray:
@@ -366,7 +369,7 @@ def preferences(result: xr.DataTree, index: str = names.TOTAL_ORDER, n_errors: f
         )
 
     require_index(index)
-    found = _over_layers(result, shares, index)
+    found = over_layers(result, shares, index)
     attrs: dict[str, Any] = {"rule": _rule(n_errors)}
     df = error_attrs(result, index).get("df")
     if df:

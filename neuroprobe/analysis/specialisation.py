@@ -44,8 +44,8 @@ LONG_NAMES: Final = {
     names.LINKAGE: "merges of factors: average linkage of 1 - correlation; numbers from the number of factors on are "
     "earlier merges",
     names.LEAF: "numbers of the factors in an order in which no merges cross",
-    names.CLUSTER_SIZE: "channels in a cluster by Ward's method on their mean indices, the largest cluster first",
-    names.CLUSTER_PROFILE: "mean index of the channels of a cluster",
+    names.CLUSTER_SIZE: "channels in a cluster by Ward's method on the medians of maps, the largest cluster first",
+    names.CLUSTER_PROFILE: "mean over the channels of a cluster of the medians of their maps",
     names.N_PIXELS: "pixels of a map; 1 for a fully connected layer",
     names.N_CHANNELS: "channels with a defined unit, which were classified",
     names.N_FEATURES: "values of a map that were classified, each the mean of a cell of pixels",
@@ -119,8 +119,9 @@ def specialisation(
           ``p_value`` and ``p_adjusted``. Normalisation ``none`` takes maps as they are, so that levels tell factors
           apart; ``unit`` divides each map by its norm, so that shapes alone do (NaN for maps of one pixel);
         - ``linkage(…, merge, part)`` and ``leaf(…, rank)``, the tree of the factors, as scipy has it;
-        - ``cluster_size(…, cluster)``, ``cluster_profile(…, cluster, factor)``, and ``cluster_of(value, channel)`` in
-          ``/channels/<layer>`` (−1: no unit is defined).
+        - of channels, clustered by the medians of their maps (Ward's method): ``cluster_size(…, cluster)``,
+          ``cluster_profile(…, cluster, factor)``, and ``cluster_of(value, channel)`` in ``/channels/<layer>`` (−1: no
+          unit is defined).
 
     Raises
     ------
@@ -328,7 +329,7 @@ def _clusters(maps: Maps, values: Sequence[str], n_clusters: int) -> tuple[dict[
     for i, value in enumerate(values):
         if value not in maps.indices:
             continue
-        channels = kernels.defined_mean(maps.indices[value]).T
+        channels = kernels.defined_median(maps.indices[value]).T
         of[i] = kernels.channel_clusters(channels, n_clusters)
         for cluster in range(int(of[i].max(initial=-1)) + 1):
             inside = channels[of[i] == cluster]

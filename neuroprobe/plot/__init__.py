@@ -4,20 +4,26 @@ from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.interactions import interactions
 from neuroprobe.plot.maps import index_maps
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
+from neuroprobe.plot.specialisation import confusions, correlations, factor_trees, specialisation_profile
 from neuroprobe.plot.stimuli import stimulus_examples
-from neuroprobe.plot.units import activity, preferences, strongest_units
+from neuroprobe.plot.units import activity, preferences, stacked_shares, strongest_units
 
 __all__ = [
     "accuracies",
     "activity",
+    "confusions",
     "convergence",
+    "correlations",
     "depth_profile",
     "effect_sizes",
+    "factor_trees",
     "index_distributions",
     "index_maps",
     "interactions",
     "preferences",
     "significant_units",
+    "specialisation_profile",
+    "stacked_shares",
     "stimulus_examples",
     "strongest_units",
 ]

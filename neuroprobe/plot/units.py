@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis import overview, strongest
+from neuroprobe.analysis.shares import INTERACTIONS, mean_shares
 from neuroprobe.plot.style import PALE, TITLES, chosen_layers, factor_styles, frame, slant, texts, ticks
 
 RARE = 0.05  # share of presentations under which a unit counts as rarely active
@@ -108,6 +109,56 @@ def preferences(result: xr.DataTree, index: str = names.TOTAL_ORDER, layers: Seq
     )
     return bars.opts(
         title=f"largest {TITLES[index]} of each unit", xlabel="share of defined units", backend="matplotlib"
+    )
+
+
+def stacked_shares(
+    result: xr.DataTree,
+    index: str | None = None,
+    layers: Sequence[str] | None = None,
+    by_variance: bool = False,
+) -> hv.Overlay:
+    """Mean parts of the variance of the units of each layer, by factor.
+
+    Parameters
+    ----------
+    index : str, optional
+        ``shapley_effect``, the factors' shares of all variance, or ``first_order``, their shares alone, beside that of
+        interactions; by default the former where there is one.
+    layers : sequence of str, optional
+        Layers that are drawn, all by default.
+    by_variance : bool
+        Whether units count by their variance rather than all alike; rarely active ones, whose first-order indices are
+        uncertain, then say little.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A bar per layer, of length 1. Interactions are the pale part at the end. Lines reach one mean standard error of
+        single units to either side of the end of a part; the error of a mean is at most as large.
+    """
+    found = chosen_layers(mean_shares(result, index, by_variance), layers)
+    parts = [str(part) for part in found[names.PART].values]
+    share, error = found[names.SHARE].values, found[names.se(names.SHARE)].values
+    colours = [style["color"] for style in factor_styles([part for part in parts if part != INTERACTIONS])]
+    ends, rows = share.cumsum(1), len(share) - 1 - np.arange(len(share))
+    # the bar of every other part stands higher, so that neighbours do not meet
+    y = rows[:, None] + np.where(np.arange(len(parts)) % 2, 0.15, -0.15)
+    is_drawn = np.isfinite(ends) & (np.arange(len(parts)) < len(parts) - 1)
+    errors = hv.Segments(
+        ((ends - error)[is_drawn], y[is_drawn], (ends + error)[is_drawn], y[is_drawn]), ["x", "y", "x_2", "y_2"]
+    )
+    bars = _stacked_bars(
+        [str(layer) for layer in found[names.LAYER].values],
+        share,
+        parts,
+        [*colours, PALE][: len(parts)],
+        errors.opts(color="black", linewidth=0.8, backend="matplotlib"),
+    )
+    return bars.opts(
+        title=f"mean {TITLES[found.attrs['index']]} over units{', by their variance' if by_variance else ''}",
+        xlabel="share of variance",
+        backend="matplotlib",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 from neuroprobe.errors import Problem, ProtocolError, unknown_name
 from neuroprobe.protocol.places import Places
@@ -36,7 +37,7 @@ def choose_set(protocol: Protocol, name: str | None) -> Protocol:
     labels = [item.label for item in spec.alterations]
     numbers = [labels.index(label) for label in sets[chosen]]
     alterations = [spec.alterations[number] for number in numbers]
-    update = {"alterations": alterations, "sets": {chosen: sets[chosen]}, "chosen": chosen}
+    update: dict[str, Any] = {"alterations": alterations, "sets": {chosen: sets[chosen]}, "chosen": chosen}
     update["dependence"] = None if spec.dependence is None else spec.dependence.among(alterations)
     treatment = spec.model_copy(update=update)
     return protocol.model_copy(update={"treatment": treatment}).at(_moved(protocol.places, numbers))

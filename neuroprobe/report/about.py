@@ -40,14 +40,16 @@ def summary(one: View) -> Iterator[str]:
         f"{_number_of(one.details['n_images'], 'image')}; {n_units:,} units of {_number_of(len(one.layers), 'layer')}, "
         f"of which {n_units - n_defined:,} have no index."
     )
-    median, errors = one.medians[names.TOTAL_ORDER], one.medians[names.se(names.TOTAL_ORDER)]
     if not n_defined:
         yield "No unit varied, so that no index is defined."
         return
+    index = names.TOTAL_ORDER if names.TOTAL_ORDER in one.values else one.values[0]
+    median, errors = one.medians[index], one.medians[names.se(index)]
     place = median.argmax(...)
     layer, factor = one.layers[int(place[names.LAYER])], one.factors[int(place[names.FACTOR])]
+    said = {names.TOTAL_ORDER: "total-order index", names.SHAPLEY_EFFECT: "Shapley effect"}[index]
     yield (
-        f"The largest median total-order index is that of {factor} in {layer}: "
+        f"The largest median {said} is that of {factor} in {layer}: "
         f"{float(median[place]):.2f} (median standard error {float(errors[place]):.2f})."
     )
 
@@ -126,11 +128,17 @@ def stimuli(one: View) -> Iterator[Part]:
 def reading(one: View) -> Iterator[Part]:
     """Say in words what the numbers mean and how far they can be trusted."""
     attrs, error = one.tree.attrs, overview.error_attrs(one.tree)
-    yield Text(
-        "S1 is the share of a unit's variance that a factor explains alone; ST the share that it takes part in, with "
-        "all interactions; S2 the share of the interaction of a pair. They are stored as estimated: small ones may be "
-        "negative."
-    )
+    if names.FIRST_ORDER in one.values:
+        yield Text(
+            "S1 is the share of a unit's variance that a factor explains alone; ST the share that it takes part in, "
+            "with all interactions; S2 the share of the interaction of a pair."
+        )
+    if names.SHAPLEY_EFFECT in one.values:
+        yield Text(
+            "Sh, the Shapley effect of a factor, is its share of the variance with an equal part of each of its "
+            "interactions; those of all factors sum to 1."
+        )
+    yield Text("Indices are stored as estimated: small ones may be negative.")
     yield Text(IMAGES[attrs["image"]])
     scope = (
         "They tell how far the numbers would move with other draws of the alterations and the same images; with other "

@@ -9,18 +9,19 @@ import numpy as np
 
 from neuroprobe import names, plot
 from neuroprobe.analysis import overview
+from neuroprobe.analysis.shares import known_shares, mean_shares
 from neuroprobe.analysis.strongest import strongest_channels, strongest_units
 from neuroprobe.plot.units import unit_names
 from neuroprobe.report.page import Part, Picture, Table, Text
 from neuroprobe.report.view import View, picture
 
 N_NAMED: Final = 5  # channels, units or pairs that tables name
-SHORT: Final = {names.FIRST_ORDER: "S1", names.TOTAL_ORDER: "ST"}
+SHORT: Final = {names.FIRST_ORDER: "S1", names.TOTAL_ORDER: "ST", names.SHAPLEY_EFFECT: "Sh"}
 
 
 def depth(one: View) -> Iterator[Part]:
-    """Medians, quartiles and means of S1 and ST, layer after layer."""
-    for index in overview.INDICES:
+    """Medians, quartiles and means of indices, layer after layer."""
+    for index in one.values:
         caption = (
             f"{SHORT[index]} of each factor, layer after layer: markers are medians over units, bars go from quartile "
             f"to quartile, dashes are means. {one.units(one.layers)}"
@@ -33,8 +34,8 @@ def depth(one: View) -> Iterator[Part]:
         for number, factor in enumerate(one.factors):
             place = {names.LAYER: one.layers.index(layer), names.FACTOR: number}
             cells = [
-                _number(*(float(table[name].isel(place)) for name in (index, names.se(index))))
-                for index in overview.INDICES
+                with_error(*(float(table[name].isel(place)) for name in (index, names.se(index))))
+                for index in one.values
                 for table in (one.medians, means)
             ]
             rows.append([layer, factor, *cells, f"{n_defined:,}", f"{n_units - n_defined:,}"])
@@ -42,13 +43,37 @@ def depth(one: View) -> Iterator[Part]:
         "Medians and means over the units of a layer; in brackets the median, or the mean, of the standard errors of "
         "single units. The error of a mean is at most the one in its brackets."
     )
-    head = ["layer", "factor", "S1 median", "S1 mean", "ST median", "ST mean", "units", "left out"]
+    columns = [f"{SHORT[index]} {of}" for index in one.values for of in ("median", "mean")]
+    head = ["layer", "factor", *columns, "units", "left out"]
     yield Table(caption, head, rows, (0, 1))
 
 
+def shares(one: View) -> Iterator[Part]:
+    """Mean parts of the variance of the units of each layer."""
+    for index in known_shares(one.tree):
+        # rarely active units make means of first-order indices uncertain
+        by_variance = index == names.FIRST_ORDER
+        what = "units count by their variance" if by_variance else "all units count alike"
+        caption = (
+            f"Mean {SHORT[index]} of each factor over the units of a layer, where {what}"
+            f"{', and what is left to interactions (pale)' if by_variance else ''}; the parts sum to 1. Lines reach "
+            "one mean standard error of single units to either side; the error of a mean is at most as large. "
+            f"{one.units(one.drawn)} {one.left_out()}"
+        )
+        yield picture(plot.stacked_shares(one.tree, index, one.drawn, by_variance), caption)
+        found = mean_shares(one.tree, index, by_variance)
+        share, error = found[names.SHARE].values, found[names.se(names.SHARE)].values
+        rows = [
+            [layer, *(with_error(*cell) for cell in zip(share[i], error[i], strict=True))]
+            for i, layer in enumerate(one.layers)
+        ]
+        head = ["layer", *(str(part) for part in found[names.PART].values)]
+        yield Table(f"Mean {SHORT[index]} (in brackets the mean standard error of single units).", head, rows)
+
+
 def distributions(one: View) -> Iterator[Part]:
-    """Histograms of S1 and ST."""
-    for index in overview.INDICES:
+    """Histograms of indices."""
+    for index in one.values:
         outside = overview.index_distributions(one.tree, index)[names.OUTSIDE]
         caption = (
             f"How {SHORT[index]} is distributed over the units of a layer; each histogram is scaled to its place. The "
@@ -62,8 +87,8 @@ def distributions(one: View) -> Iterator[Part]:
 def strongest(one: View) -> Iterator[Part]:
     """Maps of the strongest channels, or the strongest units, of every layer."""
     yield Text(
-        "Channels and units are chosen by their estimates of S1, the largest first; what is chosen in this way is too "
-        f"large on average. {one.left_out()}"
+        f"Channels and units are chosen by their estimates of {SHORT[one.main]}, the largest first; what is chosen in "
+        f"this way is too large on average. {one.left_out()}"
     )
     for layer in one.layers:
         indices = one.indices(layer)
@@ -80,28 +105,29 @@ def strongest(one: View) -> Iterator[Part]:
 def _maps(one: View, layer: str) -> Picture:
     n = min(8, one.indices(layer).sizes[names.CHANNEL])
     caption = (
-        f"S1 over space: for each factor the {n} channels with the largest means over their maps, under their numbers. "
-        "Every row has its own colour scale, at its end; 1 % of a row may exceed its top. Grey rows: no mean exceeds 2 "
-        "standard errors, or nothing exceeds 1 % of the variance. White: units without an index. Other channels are "
-        f"left out. Chosen from {one.of(layer)}."
+        f"{SHORT[one.main]} over space: for each factor the {n} channels with the largest means over their maps, under "
+        "their numbers. Every row has its own colour scale, at its end; 1 % of a row may exceed its top. Grey rows: no "
+        "mean exceeds 2 standard errors, or nothing exceeds 1 % of the variance. White: units without an "
+        f"index. Other channels are left out. Chosen from {one.of(layer)}."
     )
-    return picture(plot.index_maps(one.tree, layer), caption)
+    return picture(plot.index_maps(one.tree, layer, one.main), caption)
 
 
 def _points(one: View, layer: str) -> Picture:
     n = 8 if len(one.factors) <= 6 else 4
     caption = (
-        f"For each factor the {n} units with the largest S1, and one standard error on either side, under the numbers "
-        "of their channels (in brackets the token or the place). Other units are left out. "
+        f"For each factor the {n} units with the largest {SHORT[one.main]}, and one standard error on either side, "
+        "under the numbers of their channels (in brackets the token or the place). Other units are left out. "
         f"Chosen from {one.of(layer)}."
     )
-    return picture(plot.strongest_units(one.tree, layer, n_units=n), caption)
+    return picture(plot.strongest_units(one.tree, layer, one.main, n), caption)
 
 
 def _channel_table(one: View, layer: str) -> Table:
-    chosen = strongest_channels(one.indices(layer), names.FIRST_ORDER, N_NAMED)
+    chosen = strongest_channels(one.indices(layer), one.main, N_NAMED)
     caption = (
-        f"{layer}: channels with the largest mean of S1 over their map (in brackets its units' mean standard error)."
+        f"{layer}: channels with the largest mean of {SHORT[one.main]} over their map (in brackets its units' mean "
+        "standard error)."
     )
     return _ranks(
         caption,
@@ -113,13 +139,13 @@ def _channel_table(one: View, layer: str) -> Table:
 
 
 def _unit_table(one: View, layer: str) -> Table:
-    chosen = strongest_units(one.indices(layer), names.FIRST_ORDER, N_NAMED)
+    chosen = strongest_units(one.indices(layer), one.main, N_NAMED)
     return _ranks(
-        f"{layer}: units with the largest S1 (in brackets its standard error).",
+        f"{layer}: units with the largest {SHORT[one.main]} (in brackets its standard error).",
         one.factors,
         [unit_names(chosen.isel({names.FACTOR: number})) for number in range(len(one.factors))],
-        chosen[names.FIRST_ORDER].values,
-        chosen[names.se(names.FIRST_ORDER)].values,
+        chosen[one.main].values,
+        chosen[names.se(one.main)].values,
     )
 
 
@@ -131,7 +157,7 @@ def _ranks(
         [
             factor,
             *(
-                "–" if np.isnan(value) else f"{name}: {_number(value, error)}"
+                "–" if np.isnan(value) else f"{name}: {with_error(value, error)}"
                 for name, value, error in zip(who[number], values[number], errors[number], strict=True)
             ),
         ]
@@ -166,7 +192,7 @@ def interactions(one: View) -> Iterator[Part]:
         errors = at[names.se(names.SECOND_ORDER)].values
         for i, j in sorted(upper, key=lambda pair: -np.nan_to_num(median[pair]))[:N_NAMED]:
             pair = f"{one.factors[i]} × {one.factors[j]}"
-            rows.append([layer, pair, _number(median[i, j], errors[i, j]), _value(tail[i, j])])
+            rows.append([layer, pair, with_error(median[i, j], errors[i, j]), decimal(tail[i, j])])
     caption = f"Up to {N_NAMED} pairs with the largest median S2 in each layer (in brackets the median standard error)."
     yield Table(caption, ["layer", "pair", "median", "95th percentile"], rows, (0, 1))
 
@@ -199,7 +225,7 @@ def activity(one: View) -> Iterator[Part]:
 
 def convergence(one: View) -> Iterator[Part]:
     """How the standard errors fell with the base samples."""
-    for index in overview.INDICES:
+    for index in one.values:
         caption = (
             f"Median standard error of {SHORT[index]} over units, in each layer from the fewest base samples to all. "
             "Dashed lines fall with the square root of their number; the dotted line is the tolerance of 0.01. Errors "
@@ -207,27 +233,25 @@ def convergence(one: View) -> Iterator[Part]:
             f"{one.units(one.drawn)} {one.left_out()}"
         )
         yield picture(plot.convergence(one.tree, index, one.drawn), caption)
-    table = overview.convergence_table(one.tree, names.FIRST_ORDER).transpose(names.LAYER, names.FACTOR, names.SAMPLES)
-    median, p95, share = (
-        table[f"{names.se(names.FIRST_ORDER)}_{key}"].values for key in ("median", "p95", "share_converged")
-    )
+    table = overview.convergence_table(one.tree, one.main).transpose(names.LAYER, names.FACTOR, names.SAMPLES)
+    median, p95, share = (table[f"{names.se(one.main)}_{key}"].values for key in ("median", "p95", "share_converged"))
     samples = table[names.SAMPLES].values
     rows = [
-        [layer, factor, *(_value(value, 4) for value in [*median[i, j], p95[i, j, -1]]), _percent(share[i, j, -1])]
+        [layer, factor, *(decimal(value, 4) for value in [*median[i, j], p95[i, j, -1]]), percent(share[i, j, -1])]
         for i, layer in enumerate(table[names.LAYER].values)
         for j, factor in enumerate(one.factors)
     ]
     head = ["layer", "factor", *(f"{n:,}" for n in samples), "95th percentile", "under 0.01"]
     caption = (
-        "Standard errors of S1 over units: medians by the number of base samples, and with all of them the 95th "
-        "percentile and the share of units under 0.01."
+        f"Standard errors of {SHORT[one.main]} over units: medians by the number of base samples, and with all of "
+        "them the 95th percentile and the share of units under 0.01."
     )
     yield Table(caption, head, rows, (0, 1))
 
 
 def preferences(one: View) -> Iterator[Part]:
     """Which factors units prefer."""
-    for index in overview.INDICES:
+    for index in one.values:
         found = overview.preferences(one.tree, index)
         if index == names.TOTAL_ORDER:
             note = "ST is never negative, so that nearly every unit counts."
@@ -240,20 +264,22 @@ def preferences(one: View) -> Iterator[Part]:
         yield picture(plot.preferences(one.tree, index, one.drawn), caption)
         share, unclear = found[names.SHARE].transpose(names.LAYER, names.FACTOR).values, found[names.UNCLEAR].values
         rows = [
-            [layer, f"{one.numbers([layer])[1]:,}", *map(_percent, [*share[i], unclear[i]])]
+            [layer, f"{one.numbers([layer])[1]:,}", *map(percent, [*share[i], unclear[i]])]
             for i, layer in enumerate(one.layers)
         ]
         yield Table(f"The same for {SHORT[index]} in numbers.", ["layer", "units", *one.factors, "none"], rows)
 
 
-def _number(value: float, error: float) -> str:
-    """Write a number with its standard error in brackets."""
-    return "–" if np.isnan(value) else f"{value:.3f} ({error:.3f})"
+def with_error(value: float, error: float) -> str:
+    """Write a number with its standard error in brackets; a dash in the place of what is undefined."""
+    return "–" if np.isnan(value) else f"{value:.3f} ({decimal(error)})"
 
 
-def _value(value: float, n_decimals: int = 3) -> str:
+def decimal(value: float, n_decimals: int = 3) -> str:
+    """Write a number; a dash where there is none."""
     return "–" if np.isnan(value) else f"{value:.{n_decimals}f}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Write a share in percent; a dash where there is none."""
     return "–" if np.isnan(share) else f"{share:.1%}"

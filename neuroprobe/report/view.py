@@ -39,9 +39,22 @@ class View:
         return overview.unit_counts(self.tree)
 
     @cached_property
+    def values(self) -> list[str]:
+        """Indices of single factors that there are."""
+        return overview.single_indices(self.tree)
+
+    @property
+    def main(self) -> str:
+        """Index by which units are chosen."""
+        return self.values[0]
+
+    @cached_property
     def medians(self) -> xr.Dataset:
-        """Medians over units of S1, ST and their errors: (layer, factor)."""
-        return depth_profiles(overview.index_group(self.tree)).sel({names.QUANTILE: 0.5})
+        """Medians over units of the indices of single factors and of their errors: (layer, factor)."""
+        tables = [
+            depth_profiles(overview.index_group(self.tree, value))[[value, names.se(value)]] for value in self.values
+        ]
+        return xr.merge(tables, join="outer", compat="equals").sel({names.QUANTILE: 0.5})
 
     @cached_property
     def layers(self) -> list[str]:

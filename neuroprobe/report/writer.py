@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from neuroprobe.disk import require_file_name, write_text
-from neuroprobe.report import about, findings
+from neuroprobe.report import about, findings, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
@@ -60,12 +60,14 @@ def report_page(result: xr.DataTree) -> str:
             Section("Provenance", list(about.provenance(one))),
             Section("Sample stimuli", list(about.stimuli(one))),
             Section("Depth profile", found(findings.depth)),
+            Section("Shares of the variance", found(findings.shares)),
             Section("Distributions", found(findings.distributions)),
             Section("Strongest units", found(findings.strongest)),
             Section("Interactions", found(findings.interactions)),
             Section("Dead and rarely active units", list(findings.activity(one))),
             Section("Convergence", found(findings.convergence)),
             Section("Preferred factors", found(findings.preferences)),
+            Section("Specialisation", found(specialisation.maps)),
             Section("How to read the numbers", list(about.reading(one))),
         ],
     )

@@ -117,6 +117,16 @@ def defined_mean(values: Floats) -> Floats:
     return np.divide(np.nansum(values, -1), count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
+def defined_median(values: Floats) -> Floats:
+    """Median over the defined values of the last axis; NaN where there is none."""
+    count = (~np.isnan(values)).sum(-1, keepdims=True)
+    # sorting puts NaN last
+    in_order = np.sort(values, -1)
+    places = (np.maximum(count - 1, 0) // 2, count // 2)
+    low, high = (np.take_along_axis(in_order, place, -1) for place in places)
+    return ((low + high) / 2)[..., 0]
+
+
 def pooled(maps: Floats, shape: Sequence[int], max_features: int) -> Floats:
     """Average maps over cells of their space, so that they have at most `max_features` values.
 

@@ -14,6 +14,7 @@ import neuroprobe as npr
 from made_results import make_result, with_contrasts
 from neuroprobe.analysis import effects, overview
 from neuroprobe.analysis.sensitivity import depth_profiles
+from neuroprobe.analysis.shares import mean_shares
 from neuroprobe.analysis.strongest import strongest_channels, strongest_units
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import factor_styles
@@ -21,14 +22,21 @@ from neuroprobe.plot.style import factor_styles
 BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
     "accuracies": lambda result: npr.plot.accuracies(with_contrasts(result)),
     "activity": npr.plot.activity,
+    "confusions": lambda result: npr.plot.confusions(npr.specialisation(result, n_permutations=0)),
     "convergence": npr.plot.convergence,
+    "correlations": lambda result: npr.plot.correlations(npr.specialisation(result, n_permutations=0)),
     "depth_profile": npr.plot.depth_profile,
     "effect_sizes": lambda result: npr.plot.effect_sizes(with_contrasts(result)),
+    "factor_trees": lambda result: npr.plot.factor_trees(npr.specialisation(result, n_permutations=0)),
     "index_distributions": npr.plot.index_distributions,
     "index_maps": lambda result: npr.plot.index_maps(result, "early"),
     "interactions": npr.plot.interactions,
     "preferences": npr.plot.preferences,
     "significant_units": lambda result: npr.plot.significant_units(with_contrasts(result)),
+    "specialisation_profile": lambda result: npr.plot.specialisation_profile(
+        npr.specialisation(result, n_permutations=0)
+    ),
+    "stacked_shares": npr.plot.stacked_shares,
     "stimulus_examples": npr.plot.stimulus_examples,
     "strongest_units": lambda result: npr.plot.strongest_units(result, "late"),
 }
@@ -43,6 +51,12 @@ RESULTS = {
 def result() -> xr.DataTree:
     """Two layers, some of their units dead."""
     return make_result({"early": (5, 3, 4), "late": (9,)}, ["hue", "blur", "rotation"], dead=0.3)
+
+
+@pytest.fixture(scope="module")
+def shapley() -> xr.DataTree:
+    """The same with Shapley effects, and nothing else."""
+    return make_result({"early": (5, 3, 4), "late": (9,)}, ["hue", "blur", "rotation"], shapley=True, sobol=False)
 
 
 def of_kind(picture: hv.Overlay, kind: type) -> list:
@@ -83,6 +97,26 @@ def test_factors_have_colours_of_their_own(n: int) -> None:
     styles = factor_styles(range(n))
     assert len({style["color"] for style in styles}) == n
     assert styles == factor_styles([str(i) for i in range(n)])
+
+
+SINGLE: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
+    "depth_profile": lambda r: npr.plot.depth_profile(r, "shapley_effect"),
+    "index_distributions": lambda r: npr.plot.index_distributions(r, "shapley_effect"),
+    "index_maps": lambda r: npr.plot.index_maps(r, "early", "shapley_effect"),
+    "preferences": lambda r: npr.plot.preferences(r, "shapley_effect"),
+    "stacked_shares": npr.plot.stacked_shares,
+    "strongest_units": lambda r: npr.plot.strongest_units(r, "late", "shapley_effect"),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_pictures_take_shapley_effects(name: str, shapley: xr.DataTree) -> None:
+    both = make_result({"early": (5, 3, 4), "late": (9,)}, ["hue", "blur", "rotation"], shapley=True)
+    for one in (shapley, both):
+        picture = SINGLE[name](one)
+        assert "Shapley" in hv.Store.lookup_options("matplotlib", picture, "plot").kwargs["title"]
+        assert hv.render(picture, backend="matplotlib")
+        plt.close("all")
 
 
 @pytest.mark.parametrize("index", overview.INDICES)
@@ -205,6 +239,80 @@ def test_bars_are_the_shares(result: xr.DataTree) -> None:
         )
 
 
+@pytest.mark.parametrize(("index", "n_parts"), [("shapley_effect", 3), ("first_order", 4)])
+@pytest.mark.parametrize("by_variance", [False, True])
+def test_shares_fill_their_bars(index: str, n_parts: int, by_variance: bool) -> None:
+    made = make_result({"early": (5, 3, 4), "late": (9,)}, ["hue", "blur", "rotation"], dead=0.3, shapley=True)
+    picture = npr.plot.stacked_shares(made, index, by_variance=by_variance)
+    found = mean_shares(made, index, by_variance)
+    boxes = of_kind(picture, hv.Rectangles)
+    assert [box.label for box in boxes] == found["part"].values.tolist()
+    assert len(boxes) == n_parts
+    for box, share in zip(boxes, found["share"].values.T, strict=True):
+        np.testing.assert_allclose(box.dimension_values(2) - box.dimension_values(0), share)
+    np.testing.assert_allclose(boxes[-1].dimension_values(2), 1)
+    (errors,) = of_kind(picture, hv.Segments)
+    lengths = errors.dimension_values(2) - errors.dimension_values(0)
+    np.testing.assert_allclose(lengths / 2, found["share_se"].values[:, :-1].ravel())
+
+
+@pytest.fixture(scope="module")
+def found() -> xr.DataTree:
+    """What specialisation finds, in maps and in a layer without space."""
+    made = make_result({"early": (8, 3, 4), "late": (15,)}, ["hue", "blur", "rotation"], dead=0.2, shapley=True)
+    return npr.specialisation(made, n_permutations=0)
+
+
+def test_correlations_are_those_found(found: xr.DataTree) -> None:
+    picture = npr.plot.correlations(found, "total_order", ["late"])
+    matrix = of_kind(picture, hv.Image)[0].dimension_values(2, flat=False)[::-1]
+    expected = found["correlation"].sel(value="total_order", layer="late").values
+    upper = np.triu_indices(3, 1)
+    np.testing.assert_array_equal(matrix[upper], expected[upper])
+    assert np.isnan(matrix.diagonal()).all()
+    assert str(round(100 * expected[0, 1])) in said(picture)
+
+
+def test_confusions_are_those_found(found: xr.DataTree) -> None:
+    picture = npr.plot.confusions(found, "shapley_effect", "unit")
+    matrices = of_kind(picture, hv.Image)[:-1]
+    # a layer without space has no shapes
+    assert len(matrices) == 1
+    expected = found["confusion"].sel(value="shapley_effect", normalisation="unit", layer="early")
+    np.testing.assert_array_equal(matrices[0].dimension_values(2, flat=False)[::-1], expected)
+    accuracy = found["accuracy"].sel(value="shapley_effect", normalisation="unit", layer="early")
+    assert any(text.startswith(f"early: {float(accuracy):.0%} ± ") for text in said(picture))
+    assert {"late", "not classified"} <= set(said(picture))
+
+
+def test_trees_merge_at_their_distances(found: xr.DataTree) -> None:
+    picture = npr.plot.factor_trees(found, layers=["late"])
+    (branches,) = of_kind(picture, hv.Path)
+    merges = found["linkage"].sel(value="first_order", layer="late").values
+    highest = max(1, merges[:, 2].max())
+    tops = [max(branch["y"]) * highest for branch in branches.split(datatype="columns")]
+    np.testing.assert_allclose(sorted(tops), merges[:, 2])
+    leaves = [text for text in said(picture) if text in {"hue", "blur", "rotation"}]
+    order = found["leaf"].sel(value="first_order", layer="late").values
+    assert leaves == [["hue", "blur", "rotation"][leaf] for leaf in order]
+
+
+@pytest.mark.parametrize("quantity", ["accuracy", "mean_correlation"])
+def test_specialisation_over_depth(found: xr.DataTree, quantity: str) -> None:
+    picture = npr.plot.specialisation_profile(found, quantity)
+    curves, bands = of_kind(picture, hv.Curve), of_kind(picture, hv.Spread)
+    table = found[quantity].stack(kind=[dim for dim in found[quantity].dims if dim != "layer"]).transpose("kind", ...)
+    errors = (
+        found[f"{quantity}_se"].stack(kind=[d for d in found[quantity].dims if d != "layer"]).transpose("kind", ...)
+    )
+    for curve, band, values, error in zip(curves, bands, table.values, errors.values, strict=True):
+        np.testing.assert_array_equal(curve.dimension_values(1), values)
+        np.testing.assert_array_equal(band.dimension_values(2), error[np.isfinite(error)])
+    assert len({curve.label for curve in curves}) == len(curves)
+    (line,) = of_kind(picture, hv.HLine)
+    assert line.data == pytest.approx(1 / 3 if quantity == "accuracy" else 0)
+
+
 def test_convergence(result: xr.DataTree) -> None:
     median = overview.convergence_table(result, "total_order")["total_order_se_median"]
     curves = [curve for curve in of_kind(npr.plot.convergence(result, "total_order"), hv.Curve) if curve.label]
@@ -234,6 +342,20 @@ def test_examples_stand_beside_their_control(result: xr.DataTree) -> None:
         (lambda r: npr.plot.depth_profile(r, "first"), "unknown index 'first'"),
         (lambda r: npr.plot.strongest_units(r, "late", "variance"), "unknown index 'variance'"),
         (lambda r: npr.plot.interactions(make_result(second_order=False)), "has no index 'second_order'"),
+        (lambda r: npr.plot.depth_profile(r, "shapley_effect"), "has no index 'shapley_effect'; it has: first_order"),
+        (lambda r: npr.plot.stacked_shares(r, "total_order"), "unknown index 'total_order'.*; known: shapley_effect"),
+        (
+            lambda r: npr.plot.correlations(npr.specialisation(r, n_permutations=0), "S1"),
+            "unknown value 'S1'; known: first_order, total",
+        ),
+        (
+            lambda r: npr.plot.confusions(npr.specialisation(r, n_permutations=0), None, "max"),
+            "unknown normalisation 'max'; known: none",
+        ),
+        (
+            lambda r: npr.plot.specialisation_profile(npr.specialisation(r, n_permutations=0), "p"),
+            "unknown quantity 'p'; known: mean",
+        ),
         (lambda r: npr.plot.stimulus_examples(make_result(examples=False)), "no group 'stimuli'"),
     ],
 )

@@ -191,6 +191,14 @@ def test_errors_of_means_over_channels() -> None:
     assert np.isnan(kernels.channel_mean(values[:1])[1]).all()
 
 
+@given(st.integers(0, 2**32), st.integers(1, 6))
+def test_medians_of_defined_values(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.where(rng.random((5, n)) < 0.4, np.nan, rng.normal(size=(5, n)))
+    expected = [np.median(row[~np.isnan(row)]) if np.isfinite(row).any() else np.nan for row in values]
+    np.testing.assert_allclose(kernels.defined_median(values), expected)
+
+
 def test_adjusted_p_values_leave_nan_out() -> None:
     p = np.array([0.01, np.nan, 0.04])
     np.testing.assert_allclose(kernels.adjusted(p), [0.03, np.nan, 0.06])
