@@ -16,6 +16,7 @@ from neuroprobe.errors import PlanError
 from neuroprobe.machine import Budget, human_bytes
 from neuroprobe.planner import make_plan
 from neuroprobe.plans import Plan
+from neuroprobe.protocol.analyses import ContrastSpec
 
 if TYPE_CHECKING:
     from neuroprobe.probe.sites import Site
@@ -115,6 +116,7 @@ def alternatives(
         [(f"forward passes of {BATCH}, in a store that is begun anew (--overwrite)", rig)] if begun else [],
         _first_order(rig),
         _unstored(rig),
+        _unranked(rig),
         _reduced(rig),
         _without(rig),
     ]
@@ -139,7 +141,7 @@ def _listed(sites: Sequence[Site]) -> str:
 def _first_order(rig: Rig) -> list[tuple[str, Rig]]:
     """Leave out second order, if it is there."""
     design = rig.protocol.design
-    if not design.second_order:
+    if not design.second_order or rig.session == names.TREATMENT_CONTROL:
         return []
     less = design.model_copy(update={"second_order": False})
     return [("`second_order: false`", rig.varied(protocol=rig.protocol.model_copy(update={"design": less})))]
@@ -151,6 +153,18 @@ def _unstored(rig: Rig) -> list[tuple[str, Rig]]:
         return []
     record = rig.protocol.record.model_copy(update={"store": "none"})
     return [("`store: none`", rig.varied(protocol=rig.protocol.model_copy(update={"record": record})))]
+
+
+def _unranked(rig: Rig) -> list[tuple[str, Rig]]:
+    """Rank no differences, if some are ranked."""
+    analyses = rig.protocol.analyses
+    number = next((i for i, one in enumerate(analyses) if isinstance(one, ContrastSpec) and one.contrast.ranks), None)
+    if number is None or rig.session != names.TREATMENT_CONTROL:
+        return []
+    spec = analyses[number]
+    unranked = spec.model_copy(update={"contrast": spec.options.model_copy(update={"ranks": None})})
+    protocol = rig.protocol.model_copy(update={"analyses": [*analyses[:number], unranked, *analyses[number + 1 :]]})
+    return [("`ranks` left out", rig.varied(protocol=protocol))]
 
 
 def _reduced(rig: Rig) -> list[tuple[str, Rig]]:

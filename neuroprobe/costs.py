@@ -192,6 +192,11 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
         # the responses to a base sample wait for those of its last pass, and are joined
         waiting = sum(site.n_units for site in plan.sites) + _largest(plan.sites).n_units
         yield Part("forward pass", 4 * n_run * waiting, on_device=on_device)
+    for analysis in rig.analyses:
+        for site in sorted(ranked_sites(plan, analysis), key=lambda site: -site.n_units)[:1]:
+            # rows of an image, which of them are finite, and the differences with what they are made of
+            n_bytes = 5 * plan.n_rows + 4 * len(analysis.factors) + 8 * (plan.n_rows // len(analysis.factors) + 2)
+            yield Part("differences", n_bytes * site.n_units, site.name)
     # as altered and as filled up, or as filled up and as the network expects them
     stimuli = 2 * 4 * layout.batch * math.prod(rig.images.shape)
     altering = rig.footprint.per_stimulus * (layout.batch if on_device else min(layout.batch, SLICE))
@@ -252,6 +257,12 @@ def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
     yield from _ranking(plan, rig)
 
 
+def ranked_sites(plan: Plan, analysis: Analysis) -> tuple[Site, ...]:
+    """The sites whose differences are kept, to be ranked."""
+    ranks = analysis.ranks if isinstance(analysis, ContrastAnalysis) else ()
+    return tuple(site for site in plan.sites if site.name in ranks)
+
+
 def _ranking(plan: Plan, rig: Rig) -> Iterator[Part]:
     """P-values of all layers, which are corrected together; pieces of differences, and what their ranks say."""
     from neuroprobe.differences import PIECE_BYTES
@@ -265,10 +276,9 @@ def _ranking(plan: Plan, rig: Rig) -> Iterator[Part]:
         one = p_values if analysis.family == "all" else p_values // len(analysis.factors)
         # p and adjusted p; of one family and test, what sorting takes
         yield Part("p-values", 2 * p_values + 4 * one)
-        for site in plan.sites:
-            if site.name in analysis.ranks:
-                yield Part("ranks", 3 * 8 * len(analysis.factors) * site.n_units, site.name)
-        if analysis.ranks:
+        for site in ranked_sites(plan, analysis):
+            yield Part("ranks", 3 * 8 * len(analysis.factors) * site.n_units, site.name)
+        if ranked_sites(plan, analysis):
             yield Part("ranks", 2 * PIECE_BYTES + 12 * 8 * VALUES_AT_A_TIME)
 
 
@@ -355,10 +365,8 @@ def _result_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
 def _differences_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
     """Differences of every image, of the layers that are ranked."""
     for analysis in rig.analyses:
-        if isinstance(analysis, ContrastAnalysis):
-            for site in plan.sites:
-                if site.name in analysis.ranks:
-                    yield Part("differences", 4 * plan.samples * len(analysis.factors) * site.n_units, site.name)
+        for site in ranked_sites(plan, analysis):
+            yield Part("differences", 4 * plan.samples * len(analysis.factors) * site.n_units, site.name)
 
 
 def _stored_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:

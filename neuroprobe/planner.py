@@ -214,6 +214,8 @@ def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> I
         )
     if rig.protocol.control != "original":
         yield "control: contrast compares with images that are not altered"
+    if rig.protocol.treatment.dependence is not None:
+        yield "dependence: contrast shows each alteration alone, with parameters drawn by their own laws"
 
 
 def _design_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:

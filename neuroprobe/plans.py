@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from neuroprobe import names
 from neuroprobe.design.pick_freeze import ImageGroups
 from neuroprobe.machine import human_bytes
 from neuroprobe.packing import MAX_SAMPLES_PER_BATCH
@@ -151,12 +152,13 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         each = "one sequence" if layout.scramble is None else f"scrambles of {layout.scramble}"
+        sampled, each = ("images", "") if self.session == names.TREATMENT_CONTROL else ("base samples", f" ({each})")
         lines = [
             f"{self.title or 'untitled protocol'}: {self.session}",
             f"  factors     {', '.join(self.factors)}",
-            f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} base samples × {self.n_rows}; "
+            f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} {sampled} × {self.n_rows}; "
             f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
-            f"  blocks      {self.n_blocks} of {layout.block} base samples ({each}); shards of {self.shard}",
+            f"  blocks      {self.n_blocks} of {layout.block} {sampled}{each}; shards of {self.shard}",
             f"  units       {self.n_units:,}",
         ]
         for site in self.sites:

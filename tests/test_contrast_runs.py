@@ -237,3 +237,10 @@ def test_images_without_finite_responses_are_dropped(image_folder: Path, tmp_pat
     given = protocol(image_folder, record={"device": "cpu", "nan": "drop"})
     result = npr.run(given, tmp_path / "out.zarr")
     assert (result["contrast/linear/n_dropped"] == 0).all()
+
+
+def test_a_plan_that_does_not_fit_memory_leaves_ranks_out(image_folder: Path) -> None:
+    given = protocol(image_folder, {"ranks": ["conv6"]})
+    needed = sum(npr.plan(given, measure=False)[TREATMENT_CONTROL].memory.values())
+    with pytest.raises(PlanError, match=r"This would fit: .*`ranks` left out"):
+        npr.plan(given, measure=False, memory=needed - (60 << 20))

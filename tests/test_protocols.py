@@ -204,6 +204,9 @@ def shrink(protocol: dict[str, Any], *, real: bool) -> None:
     """Take small images and passes, and random weights or, unless `real`, a small network."""
     protocol["stimuli"]["images"]["size"] = 64
     protocol["record"] = {"batch": 16, "device": "cpu"}
+    for analysis in protocol["analyses"]:
+        if isinstance(analysis, dict):
+            analysis.get("contrast", {}).update(draws=2, ranks=None)
     if real:
         protocol["subject"]["weights"] = "none"
     else:

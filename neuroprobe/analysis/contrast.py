@@ -121,13 +121,20 @@ class ContrastAnalysis:
         return np.broadcast_to(np.arange(n_rows), (len(presentations.sample), n_rows))
 
     def differences(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the differences (images, alterations, units) of responses (images, rows, units), to be ranked."""
+        """Return the differences (images, alterations, units) of responses (images, rows, units), to be ranked.
+
+        They are those that are summed, rounded; NaN where a response to the image is not finite.
+        """
         from neuroprobe.statistics.contrast import difference
 
-        # as the sums have them, but rounded as they are kept
-        control, *treated = np.moveaxis(rows.astype(np.float64), 1, 0)
-        parts = [treated[start : start + self.draws] for start in range(0, len(treated), self.draws)]
-        return np.stack([difference(control, part) for part in parts], axis=1).astype(np.float32)
+        finite = np.isfinite(rows).all(1)
+        control = np.where(finite, rows[:, 0], np.nan).astype(np.float64)
+        found = np.empty((len(rows), len(self.factors), rows.shape[2]), dtype=np.float32)
+        for number in range(len(self.factors)):
+            drawn = range(1 + number * self.draws, 1 + (number + 1) * self.draws)
+            # one alteration at a time: in float64 all rows would be large
+            found[:, number] = difference(control, [rows[:, row].astype(np.float64) for row in drawn])
+        return found
 
     def finalize(self, sums: PickFreezeSums, ranked: Arrays | None = None) -> dict[str, NDArray[Any]]:
         """Return the contrasts of one layer, without labels.

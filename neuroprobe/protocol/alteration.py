@@ -53,7 +53,8 @@ class AlterationSpec(BaseModel):
         """Describe what a protocol may write: one form per registered alteration."""
         from neuroprobe.stimuli.alterations import ALTERATIONS
 
-        return {"oneOf": [_json_schema(name, ALTERATIONS[name].parameters) for name in ALTERATIONS]}
+        bare = {"enum": list(ALTERATIONS)}
+        return {"oneOf": [bare, *(_json_schema(name, ALTERATIONS[name].parameters) for name in ALTERATIONS)]}
 
     @model_validator(mode="before")
     @classmethod

@@ -133,3 +133,5 @@ def test_responses_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
             node = npr.contrast(recording)["fc"]
             assert node["n_dropped"].values.tolist() == [0, 1, 0, 0]
             assert node["rank_biserial"].notnull().all()
+            recording["responses/fc/response"].values[12, 1] = np.inf
+            xr.testing.assert_equal(npr.contrast(recording)["fc"].to_dataset(), node.to_dataset())
