@@ -163,7 +163,8 @@ class Rig:
         """How Shapley effects are estimated; empty where they are not asked for."""
         if self.protocol.options("shapley") is None:
             return ""
-        if self.protocol.treatment.dependent:
+        # parameters of one alteration that depend on each other are apart where each is a player
+        if self.protocol.treatment.dependent or (self.groups and self.protocol.treatment.copula is not None):
             return "conditional walks"
         few = not self.groups and len(self.factors) <= MAX_ENUMERATED
         return "subsets" if few else "walks"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from neuroprobe.subjects.networks import find_network
 
 FOLDER = Path(__file__).parents[1] / "protocols"
 PROTOCOLS = sorted(FOLDER.rglob("*.yaml"))
-STUDY = [path for path in PROTOCOLS if path.parent.parent.name == "kharyuk2025"]
+STUDY = sorted((FOLDER / "kharyuk2025").rglob("*.yaml"))
+WHOLE = [path for path in STUDY if path.parent.name != "kharyuk2025"]  # of whole networks, one folder each
 OURS = sorted(FOLDER.glob("cifar_resnet20_*.yaml"))  # the study on a network and images of 32 px
 FROM_DATA = [path for path in PROTOCOLS if "${NEUROPROBE_DATA}" in path.read_text()]
 
@@ -96,7 +96,10 @@ SHAPES = {
 }
 N_UNITS = {"alexnet": 205_672, "vgg11": 1_539_560, "resnet18": 553_448}
 # rows of each analysis of the study, by set
-ROWS = {"sobol": {1: 2.36e6, 2: 2.89e6}, "shapley": {1: 3.94e6, 2: 5.25e6}, "moments": {1: 1.18e6, 2: 1.44e6}}
+ROWS = {"sobol": {1: 2.36e6, 2: 2.89e6}, "shapley": {1: 3.94e6, 2: 5.25e6}, "moments": {1: 1.18e6, 2: 1.44e6},
+        "contrast": {0: 9.4e6}}  # fmt: skip
+N_IMAGES = 50_000  # which contrasts show, all of them
+N_SHOWN = 4
 REAL = ("alexnet/sobol_set1", "resnet18/sobol_set1")  # run with the network itself, others with one of a second
 
 
@@ -145,7 +148,7 @@ def test_alterations_are_those_of_the_study(path: Path, request, monkeypatch) ->
     assert str(number) in path.stem.split("_")[-1] if "set" in path.stem else True
 
 
-@pytest.mark.parametrize("path", STUDY, ids=label)
+@pytest.mark.parametrize("path", WHOLE, ids=label)
 def test_networks_and_layers_are_those_of_the_study(path: Path, request, monkeypatch) -> None:
     subject = loaded(path, request, monkeypatch).subject
     assert (subject.network, subject.weights, subject.preprocess) == (path.parent.name, "DEFAULT", None)
@@ -157,11 +160,14 @@ def test_networks_and_layers_are_those_of_the_study(path: Path, request, monkeyp
     assert [site.spec.transform for site in sites] == ["none"] * (len(sites) - 1) + ["softmax"]
 
 
-def test_the_reference_differs_by_that_word_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEUROPROBE_DATA", str(data))
+@pytest.mark.parametrize(("name", "analyses"), [("reference", ["sobol"]), ("reference_shapley", ["shapley"])])
+def test_the_reference_differs_by_that_word_alone(name: str, analyses: list[str]) -> None:
     reference, corrected = (
-        yaml.safe_load((FOLDER / f"cifar_resnet20_{name}.yaml").read_text()) for name in ("reference", "set2")
+        yaml.safe_load((FOLDER / f"cifar_resnet20_{one}.yaml").read_text()) for one in (name, "set2")
     )
+    assert (reference.pop("analyses"), corrected.pop("analyses")) == (analyses, ["sobol", "shapley"])
+    for protocol in (reference, corrected):
+        del protocol["design"]
     assert reference.pop("reference") == "kharyuk2025"
     for options in (corrected["treatment"]["alterations"], reference["treatment"]["alterations"]):
         for item in options:
@@ -170,28 +176,32 @@ def test_the_reference_differs_by_that_word_alone(data: Path, monkeypatch: pytes
     assert {**reference, "title": ""} == {**corrected, "title": ""}
 
 
-@pytest.mark.filterwarnings("ignore:image. redrawn hides:UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:(image. redrawn hides|standard errors rest on 2 blocks|contrast. accuracies are left out):UserWarning"
+)
 @pytest.mark.parametrize("path", PROTOCOLS, ids=label)
 def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatch) -> None:
     protocol = as_given(loaded(path, request, monkeypatch))
     if path in STUDY:
-        shrink(protocol, real=label(path).removeprefix("kharyuk2025/") in REAL)
-    is_contrast = path.stem.endswith("contrast")
-    expected = "accuracies are left out" if is_contrast and path in STUDY else "standard errors rest on 2 blocks"
-    with nullcontext() if is_contrast and path in OURS else pytest.warns(UserWarning, match=expected):
-        result = npr.run(protocol, tmp_path / "out.zarr", limit=8)
-    assert result.attrs["samples"] == 8
-    if path in STUDY and not is_contrast:
-        [analysis] = protocol["analyses"]
-        n_rows = protocol["design"]["samples"] * result.attrs["rows"]
-        assert n_rows <= ROWS[analysis][set_of(load_protocol(path))]
-    for analysis in protocol["analyses"]:
-        nodes = result[analysis if isinstance(analysis, str) else next(iter(analysis))].children.values()
-        assert all(node["defined"].any() for node in nodes)
+        shrink(protocol, real=path not in WHOLE or label(path).removeprefix("kharyuk2025/") in REAL)
+    elif path in FROM_DATA:
+        protocol["stimuli"]["images"]["limit"] = 2 * N_SHOWN
+        protocol["record"] = {"batch": 16, "device": "cpu"}
+        for options in (item["contrast"] for item in protocol["analyses"] if "contrast" in item):
+            options["draws"] = 2
+    result = npr.run(protocol, tmp_path / "out.zarr", limit=N_SHOWN)
+    assert result.attrs["samples"] == N_SHOWN
+    analyses = [next(iter(item)) if isinstance(item, dict) else item for item in protocol["analyses"]]
+    for analysis in analyses:
+        assert all(node["defined"].any() for node in result[analysis].children.values())
+    if path in WHOLE:
+        [analysis] = analyses
+        samples = protocol.get("design", {}).get("samples", N_IMAGES)
+        assert samples * result.attrs["rows"] <= ROWS[analysis][set_of(load_protocol(path))]
 
 
 def shrink(protocol: dict[str, Any], *, real: bool) -> None:
-    """Take random weights, small images and passes, and unless `real` a small network in place of the study's."""
+    """Take small images and passes, and random weights or, unless `real`, a small network."""
     protocol["stimuli"]["images"]["size"] = 64
     protocol["record"] = {"batch": 16, "device": "cpu"}
     for analysis in protocol["analyses"]:

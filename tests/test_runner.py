@@ -881,3 +881,17 @@ def test_components_of_few_factors_sum_to_one(tmp_path: Path) -> None:
         sum(shares).drop_vars(["subset", "factor"], errors="ignore").where(known),
         node["shapley_effect"].sel(factor="hue", drop=True).where(known),
     )
+
+
+@pytest.mark.parametrize(
+    ("players", "way"), [("parameters", "conditional walks"), ("factors", "subsets")], ids=lambda word: str(word)
+)
+def test_parameters_of_one_alteration_that_depend_on_each_other(players: str, way: str) -> None:
+    correlation = [{"between": ["erasing_row", "erasing_column"], "r": 0.5}]
+    treatment = {**protocol()["treatment"], "dependence": {"correlation": correlation}}
+    changes = {"analyses": ["shapley"], "treatment": treatment, "design": {"samples": 512, "players": players}}
+    rig = open_rig(load_protocol(protocol(**changes)))
+    assert rig.shapley == way
+    [analysis] = rig.analyses
+    shown = rig.design(64).presentations(0, 64)
+    assert analysis.rows(shown).shape == (64, analysis.terms.n_rows)

@@ -57,7 +57,11 @@ def _settings(name: str, value: dict[str, Any]) -> dict[tuple[str, ...], Any]:
         [next(iter(one), None) if isinstance(one, dict) else one for one in asked] if isinstance(asked, list) else []
     )
     of_analyses = (settings for analysis, settings in OF_ANALYSES[name].items() if analysis in listed)
-    return reduce(or_, of_analyses, SETTINGS[name])
+    found = reduce(or_, of_analyses, SETTINGS[name])
+    subject = value.get("subject")
+    # a stage of a network is shown a plane of the image as it is
+    is_stage = isinstance(subject, dict) and subject.get("segment") is not None
+    return {path: setting for path, setting in found.items() if not (is_stage and path[1] == "preprocess")}
 
 
 def _with_default(block: Any, path: tuple[str, ...], setting: Any) -> Any:

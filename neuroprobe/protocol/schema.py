@@ -127,9 +127,10 @@ class SubjectSpec(Model):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if self.segment is not None and self.preprocess is not None:
-            message = "preprocess: does not go with segment, which takes a plane of the image in [0, 1]: leave it out"
-            raise problem_at(("preprocess",), message, self.preprocess)
+        given = self.preprocess
+        if self.segment is not None and given is not None and (given.mean is not None or given.std is not None):
+            message = "preprocess: mean and std do not go with segment, which takes a plane of the image in [0, 1]"
+            raise problem_at(("preprocess",), f"{message}: leave them out", given)
         listed = [layer.name for layer in self.layers]
         twice = sorted({name for name in listed if listed.count(name) > 1})
         if twice:

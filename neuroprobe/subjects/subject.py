@@ -43,16 +43,16 @@ class Subject:
 
     def prepare(self, images: Tensor) -> Tensor:
         """Standardise images in [0, 1] as the network expects them, or take the plane of them that a segment does."""
+        if self.preprocessing.minmax:
+            low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+            # a channel of one value is 0
+            images = images.sub(low).div_((high - low).where(high > low, 1.0))
         if self.segment is not None:
             return self.segment.prepare(images)
         mean, std = (
             torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
-        if self.preprocessing.minmax:
-            low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-            # a channel of one value is 0
-            images = images.sub(low).div_((high - low).where(high > low, 1.0))
         return images.sub(mean).div_(std)
 
 

@@ -77,6 +77,13 @@ def test_other_keys_of_the_blocks_stay() -> None:
     assert without.subject.preprocess is None
 
 
+def test_a_stage_of_a_network_is_not_preprocessed() -> None:
+    stage = {**PLAIN["subject"], "segment": {"to": "conv1", "plane": "hue"}}
+    protocol = load_protocol({**REFERENCE, "subject": stage})
+    assert protocol.subject.preprocess is None
+    assert "subject.preprocess.minmax" not in reference_settings(protocol)
+
+
 def test_settings_are_told() -> None:
     assert reference_settings(load_protocol(PLAIN)) == {}
     told = reference_settings(load_protocol(with_values(REFERENCE, {"stimuli.image": "frozen"})))

@@ -249,6 +249,14 @@ def test_the_hash_is_that_of_the_whole_network() -> None:
     assert torch.equal(*(next(iter(twin.network.parameters())) for twin in twins))
 
 
+def test_images_can_be_stretched_before(images: Tensor) -> None:
+    segment = {"from": "layer1", "to": "layer2", "plane": "value", "size": "image"}
+    dim = 0.5 * images
+    planes = subject(segment=segment, preprocess={"minmax": True}).prepare(dim)
+    low, high = dim.amin((2, 3), keepdim=True), dim.amax((2, 3), keepdim=True)
+    torch.testing.assert_close(planes[:, 0], ((dim - low) / (high - low)).amax(1))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -258,7 +266,10 @@ def test_the_hash_is_that_of_the_whole_network() -> None:
         ({"segment": {"to": "layer2", "plane": "hue", "form": "layer1"}}, "unknown key 'form' .did you mean 'from'"),
         ({"segment": {"to": "layer2", "plane": "hue", "size": 32}}, "expected 'native' or 'image'"),
         ({"segment": "layer2"}, "expected a block with the keys: from, to, plane, size"),
-        ({"segment": {"to": "layer2", "plane": "hue"}, "preprocess": {}}, "preprocess: does not go with segment"),
+        (
+            {"segment": {"to": "layer2", "plane": "hue"}, "preprocess": {"mean": [0.5, 0.5, 0.5]}},
+            "do not go with segment",
+        ),
     ],
 )
 def test_segments_that_are_refused(small_protocol: dict[str, Any], options: dict[str, Any], message: str) -> None:
