@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import neuroprobe as npr
-from made_results import make_result
+from made_results import make_result, with_contrasts
 from neuroprobe.analysis import overview
 from neuroprobe.analysis.shares import mean_shares
 from neuroprobe.errors import StoreError
@@ -288,3 +288,24 @@ def test_parts_are_escaped_one_by_one() -> None:
     )
     assert (page.text("h1"), page.text("pre"), page.text("caption")) == ("<", "<pre>", "<u>")
     assert page.tables == [[["<"], ["&"]]]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_contrasts_have_a_section(alone: bool) -> None:
+    made = make_result()
+    found = with_contrasts(made)
+    made["contrast"], made["accuracy"] = found["contrast"], found["accuracy"]
+    if alone:
+        del made["sobol"], made["convergence"]
+    page = Page(report_page(made))
+    table = found["accuracy"].to_dataset().sel(measure="top_1")
+    *_, effects, accuracies = [one for one in page.tables if one[0][0] in {"layer", "alteration"}]
+    assert effects[0] == ["layer", "hue", "rotation"]
+    assert [row[0] for row in effects[1:]] == ["early", "late"]
+    assert accuracies[0] == ["alteration", "top_1", "probability"]
+    assert [row[0] for row in accuracies[1:]] == ["original", "hue", "rotation"]
+    assert accuracies[1][1].startswith(f"{float(table['estimate'].sel(factor='original')):.3f} [")
+    d_z = np.nanmedian(np.abs(found["contrast/late/effect_size"].sel(factor="hue")))
+    assert effects[2][1].startswith(f"{d_z:.2f} (")
+    assert ("Depth profile" in page.words["h2"]) is not alone
+    assert "Contrasts" in page.words["h2"]

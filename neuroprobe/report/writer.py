@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from neuroprobe.disk import require_file_name, write_text
-from neuroprobe.report import about, findings, specialisation
+from neuroprobe.report import about, contrast, findings, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
@@ -51,14 +51,21 @@ def report_page(result: xr.DataTree) -> str:
     def found(parts: Callable[[View], Iterable[Part]]) -> list[Part]:
         return list(parts(one)) if one.numbers(one.layers)[1] else [Text("No unit has an index.")]
 
+    told = [
+        Section("Protocol", list(about.protocol(one))),
+        Section("Provenance", list(about.provenance(one))),
+        Section("Sample stimuli", list(about.stimuli(one))),
+    ]
+    title, warnings = result.attrs["title"] or "neuroprobe", one.details["warnings"]
+    contrasts = [Section("Contrasts", list(contrast.contrasts(one)))] if contrast.is_there(one) else []
+    if contrasts and not {"sobol", "shapley"}.intersection(result.children):
+        return render(title, list(contrast.summary(one)), warnings, [*told, *contrasts])
     return render(
-        title=result.attrs["title"] or "neuroprobe",
+        title=title,
         summary=list(about.summary(one)),
-        warnings=one.details["warnings"],
+        warnings=warnings,
         sections=[
-            Section("Protocol", list(about.protocol(one))),
-            Section("Provenance", list(about.provenance(one))),
-            Section("Sample stimuli", list(about.stimuli(one))),
+            *told,
             Section("Depth profile", found(findings.depth)),
             Section("Shares of the variance", found(findings.shares)),
             Section("Distributions", found(findings.distributions)),
@@ -68,6 +75,7 @@ def report_page(result: xr.DataTree) -> str:
             Section("Convergence", found(findings.convergence)),
             Section("Preferred factors", found(findings.preferences)),
             Section("Specialisation", found(specialisation.maps)),
+            *contrasts,
             Section("How to read the numbers", list(about.reading(one))),
         ],
     )
