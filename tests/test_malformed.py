@@ -130,7 +130,8 @@ def stores(bench: Path) -> None:
 
     (copy("unfinished.zarr") / "zarr.json").unlink()
     (copy("headless.zarr") / ".neuroprobe" / "header.json").unlink()
-    (copy("header.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 2}')
+    (copy("header.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 3}')
+    (copy("older.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 2}')
     (copy("newer.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 99}')
     (copy("journal.zarr") / ".neuroprobe" / "journal.jsonl").write_text("what is this\n")
     (copy("entry.zarr") / ".neuroprobe" / "journal.jsonl").write_text('{"span": 3}\n')
@@ -621,7 +622,9 @@ COMMANDS: dict[str, tuple[int, list[str], list[str]]] = {
     "damaged entry": (1, ["status", "entry.zarr"], ["journal.jsonl':1: not a line of a journal"]),
     "damaged header": (1,
         ["run", "p.yaml", "-o", "header.zarr"], ["'header.zarr': its header cannot be read", "--overwrite"]),
-    "newer store": (1, ["status", "newer.zarr"], ["'newer.zarr': store format 99, expected 2"]),
+    "newer store": (1, ["status", "newer.zarr"], ["'newer.zarr': store format 99, expected 3"]),
+    "older store": (1,
+        ["run", "p.yaml", "-o", "older.zarr"], ["'older.zarr': store format 2, expected 3", "--overwrite"]),
     "store without a header": (1,
         ["run", "p.yaml", "-o", "headless.zarr"], ["'headless.zarr' exists and is not a result"]),
     **{
@@ -702,7 +705,7 @@ def test_a_network_that_fails_later(bench: Path, call: Callable[..., Result]) ->
     assert "error: Net failed when it was shown" in result.stderr
     assert "ValueError: it is tired; mend its forward pass" in result.stderr
     status = json.loads(call("status", "late.zarr", "--json").stdout)
-    assert (status["blocks_done"], status["finished"]) == (0, False)
+    assert (status["sessions"]["pick-freeze"]["blocks_done"], status["finished"]) == (0, False)
     # there is nothing to go on with, and nothing in the way
     assert call("run", "p.yaml", "-o", "late.zarr").exit_code == 0
 
@@ -711,7 +714,7 @@ def test_what_a_network_prints_is_no_result(bench: Path, call: Callable[..., Res
     (bench / "talks.py").write_text(NETWORKS + "\ndef talks():\n    print('hello')\n    return good()\n")
     (bench / "bad.yaml").write_text(PROTOCOL.replace(NETWORK, "network: 'talks:talks'"))
     result = call("run", "bad.yaml", "--dry-run", "--json")
-    assert json.loads(result.stdout)["samples"] == 8
+    assert json.loads(result.stdout)["sessions"]["pick-freeze"]["samples"] == 8
     assert "hello" in result.stderr
     sys.modules.pop("talks")
 
