@@ -115,7 +115,7 @@ def with_contrasts(result: xr.DataTree) -> xr.DataTree:
         changes = effects * rng.uniform(0.5, 1.5, (n_images, *effects.shape))
         rows = np.concatenate([control, control + changes], 1)
         arrays[layer] = analysis.finalize(sums_of_rows(rows, analysis.terms))
-        layouts[layer] = LayerLayout(tuple(map(str, node["defined"].dims)), varies.shape, {})
+        layouts[layer] = LayerLayout(tuple(map(str, node["defined"].dims)), varies.shape, {}, node.attrs["depth"])
     for layer, labelled in analysis.label_layers(layouts, arrays.__getitem__, n_images):
         nodes[f"contrast/{layer}"] = labelled
     correct = (rng.random((n_images, 1 + len(factors), 2)) < 0.7).astype(float)

@@ -113,7 +113,7 @@ def test_more_images_later(image_folder: Path, tmp_path: Path) -> None:
     whole = npr.run(protocol(image_folder), tmp_path / "whole.zarr")
     assert all_images["contrast/linear"].attrs["n_images"] == N
     assert_same(all_images["contrast"], whole["contrast"])
-    with pytest.raises(StoreError, match="holds 24 base samples, more than the 12 asked for"):
+    with pytest.raises(StoreError, match="holds 24 images, more than the 12 asked for"):
         npr.run(protocol(image_folder), tmp_path / "few.zarr", limit=10)
 
 

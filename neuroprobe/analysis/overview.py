@@ -58,7 +58,7 @@ def held_indices(result: xr.DataTree) -> list[str]:
     if not held:
         raise ReaderError(
             f"no indices in this tree (it has: {', '.join(result.children) or 'none'}); "
-            "open the result of a run by `open_result`"
+            "open the result of a run with `analyses: [sobol]` or [shapley] by `open_result`"
         )
     return held
 
