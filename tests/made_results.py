@@ -123,6 +123,18 @@ def with_contrasts(result: xr.DataTree) -> xr.DataTree:
     return xr.DataTree.from_dict({**nodes, "accuracy": table})
 
 
+def with_moments(result: xr.DataTree) -> xr.DataTree:
+    """Moments of the layers of a made-up result."""
+    nodes = {}
+    for layer, node in result["sobol"].children.items():
+        found = node.to_dataset()[["mean", "mean_se", "variance", "variance_se", "activity_rate", "activity_rate_se"]]
+        variation = (found["variance"] ** 0.5 / abs(found["mean"])).where(node["defined"] == 1)
+        nodes[f"moments/{layer}"] = found.assign(
+            coefficient_of_variation=variation, coefficient_of_variation_se=variation / 4, defined=node["defined"]
+        ).assign_attrs(node.attrs)
+    return xr.DataTree.from_dict(nodes)
+
+
 def make_examples(factors: Sequence[str], rng: np.random.Generator) -> xr.Dataset:
     treatments = ["control", *factors, "all"]
     shape = (len(treatments), 2, 6, 8, 3)
