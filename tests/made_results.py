@@ -129,8 +129,9 @@ def with_moments(result: xr.DataTree) -> xr.DataTree:
     for layer, node in result["sobol"].children.items():
         found = node.to_dataset()[["mean", "mean_se", "variance", "variance_se", "activity_rate", "activity_rate_se"]]
         variation = (found["variance"] ** 0.5 / abs(found["mean"])).where(node["defined"] == 1)
+        error = (variation / 4).assign_attrs(found["variance_se"].attrs)
         nodes[f"moments/{layer}"] = found.assign(
-            coefficient_of_variation=variation, coefficient_of_variation_se=variation / 4, defined=node["defined"]
+            coefficient_of_variation=variation, coefficient_of_variation_se=error, defined=node["defined"]
         ).assign_attrs(node.attrs)
     return xr.DataTree.from_dict(nodes)
 
@@ -183,6 +184,7 @@ def make_attrs(layers, factors, analysis: SobolAnalysis, scramble: int | None, n
         "rows": n_rows,
         "block": BLOCK,
         "scramble": scramble or 0,
+        "factors": json.dumps(list(factors)),
         "nan": "drop" if analysis.drop else "error",
         "image": analysis.image,
         "second_order": int(analysis.second_order),

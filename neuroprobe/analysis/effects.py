@@ -104,26 +104,31 @@ def contrast_table(result: xr.DataTree, test: str = "t", level: float = 0.05) ->
         Over (layer, factor): ``effect_size`` and ``effect_size_se``, the medians over the units that an alteration
         changes of the magnitude of Cohen's d_z and of its standard error; ``share`` of all units that is significant;
         ``n_undefined``, the units that the alteration does not change. Over layers: ``n_units``; ``n_silent``, those
-        that were active neither in the control nor under any alteration; ``n_with_dropped``, those for which some
-        images were left out.
+        with a mean response of 0 in the control and under every alteration; ``n_unchanged``, those that no alteration
+        changes; ``n_with_dropped``, those for which some images were left out. The attribute ``by_chance`` is the
+        median magnitude of d_z of units that an alteration does not change on average, which differ by their images
+        alone.
     """
 
     def medians(node: xr.Dataset) -> xr.Dataset:
         names_of = (names.EFFECT_SIZE, names.se(names.EFFECT_SIZE))
         found = {name: quantiles_over_units(abs(node[name]), [0.5]).isel({names.QUANTILE: 0}) for name in names_of}
         defined, dropped = node[names.DEFINED] == 1, node.get(names.N_DROPPED, xr.DataArray(0))
-        # means of rectified responses; others are 0 in every condition where nothing comes in
         active = (node[names.TREATMENT_MEAN] != 0).any(names.FACTOR) | (node[names.CONTROL_MEAN] != 0)
         counts = {
             names.N_UNITS: active.size,
             names.N_UNDEFINED: (~defined).sum([dim for dim in defined.dims if dim != names.FACTOR]),
             names.N_SILENT: (~active).sum(),
+            names.N_UNCHANGED: (~defined).all(names.FACTOR).sum(),
             names.N_WITH_DROPPED: (dropped > 0).sum(),
         }
         return xr.Dataset({**found, **counts}).drop_vars(names.QUANTILE)
 
-    table = _over_layers(result, medians)
-    return table.assign({names.SHARE: significant_shares(result, test, level)})
+    from scipy import stats
+
+    n_images = next(iter(contrast_group(result).children.values())).attrs["n_images"]
+    table = _over_layers(result, medians).assign({names.SHARE: significant_shares(result, test, level)})
+    return table.assign_attrs(by_chance=float(stats.t.ppf(0.75, n_images - 1)) / n_images**0.5)
 
 
 def accuracy_table(result: xr.DataTree) -> xr.Dataset:
