@@ -123,6 +123,19 @@ def with_contrasts(result: xr.DataTree) -> xr.DataTree:
     return xr.DataTree.from_dict({**nodes, "accuracy": table})
 
 
+def with_moments(result: xr.DataTree) -> xr.DataTree:
+    """Moments of the layers of a made-up result."""
+    nodes = {}
+    for layer, node in result["sobol"].children.items():
+        found = node.to_dataset()[["mean", "mean_se", "variance", "variance_se", "activity_rate", "activity_rate_se"]]
+        variation = (found["variance"] ** 0.5 / abs(found["mean"])).where(node["defined"] == 1)
+        error = (variation / 4).assign_attrs(found["variance_se"].attrs)
+        nodes[f"moments/{layer}"] = found.assign(
+            coefficient_of_variation=variation, coefficient_of_variation_se=error, defined=node["defined"]
+        ).assign_attrs(node.attrs)
+    return xr.DataTree.from_dict(nodes)
+
+
 def make_examples(factors: Sequence[str], rng: np.random.Generator) -> xr.Dataset:
     treatments = ["control", *factors, "all"]
     shape = (len(treatments), 2, 6, 8, 3)
@@ -171,6 +184,7 @@ def make_attrs(layers, factors, analysis: SobolAnalysis, scramble: int | None, n
         "rows": n_rows,
         "block": BLOCK,
         "scramble": scramble or 0,
+        "factors": json.dumps(list(factors)),
         "nan": "drop" if analysis.drop else "error",
         "image": analysis.image,
         "second_order": int(analysis.second_order),
