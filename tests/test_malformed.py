@@ -250,13 +250,14 @@ def refused_protocol(
 TREATMENT = PROTOCOL[PROTOCOL.index("reference_side") : PROTOCOL.index("design:")]
 DEPENDENT: dict[str, tuple[str, str, str, list[str]]] = {
     name: (TREATMENT, f"dependence: {{correlation: {given}}}\n  alterations: [brightness, hue, rotation]\n"
-        f"analyses: [{analysis}]\n", place, fragments)
+        + (f"analyses: [{analysis}]\n" if analysis else ""), place, fragments)
     for name, (given, analysis, place, fragments) in {
         "correlations that cannot be": ("{[hue, rotation]: 0.9, [hue, brightness]: 0.9, [rotation, brightness]: -0.9}",
             "shapley", "6:16",
             ["the matrix is not positive definite; the nearest that is: hue_shift, rotation_angle: 0.495"]),
         "Sobol indices of dependent alterations": ("{[hue, rotation]: 0.9}", "sobol", "8:12",
             ["sobol takes independent alterations", "links hue and rotation", "`analyses: [shapley]`"]),
+        "Sobol indices by default": ("{[hue, rotation]: 0.9}", "", "6:3", ["sobol takes independent alterations"]),
         "correlation with a stranger": ("{[hue, rotate]: 0.9}", "shapley", "6:30",
             ["unknown parameter 'rotate' (did you mean 'rotation'?)"]),
         "correlation with itself": ("{[hue, hue_shift]: 0.9}", "shapley", "6:30", ["both are hue_shift: name two"]),
