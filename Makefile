@@ -8,7 +8,7 @@ export TORCHINDUCTOR_CACHE_DIR ?= $(CURDIR)/.cache/inductor
 .PHONY: demo test lint notebooks bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/neuroprobe run protocols/quickstart.yaml -o results/quickstart.zarr
+	$(BIN)/neuroprobe run protocols/quickstart.yaml -o results/quickstart.zarr --overwrite
 	$(BIN)/neuroprobe report results/quickstart.zarr -o results/quickstart.html
 	$(BIN)/neuroprobe status results/quickstart.zarr
 

@@ -161,6 +161,11 @@ def parameter(alteration: str, name: str) -> str:
     return f"{alteration}_{name}"
 
 
+def control(alteration: str) -> str:
+    """Name of an alteration of the control."""
+    return f"{CONTROL}_{alteration}"
+
+
 def pick(level: str) -> str:
     """Name of the coordinate of the number in [0, 1) that picks an image, or its class or partition, by rank."""
     return f"{level}_u"

@@ -28,6 +28,7 @@ from neuroprobe.plans import Layout, Plan
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget
+    from neuroprobe.protocol.alteration import AlterationSpec
     from neuroprobe.rig import Rig
 
 MAX_SHARDS: Final = 64
@@ -212,8 +213,6 @@ def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> I
             "contrast: accuracies are left out, as the classes of the images cannot be told from the outputs of the "
             "network; list the class of each output by `contrast: {classes: [name, …]}`"
         )
-    if rig.protocol.control != "original":
-        yield "control: contrast compares with images that are not altered"
     if rig.protocol.treatment.dependence is not None:
         yield "dependence: contrast shows each alteration alone, with parameters drawn by their own laws"
 
@@ -247,14 +246,22 @@ def _require_inside(rig: Rig) -> None:
     """Refuse lengths that always lie outside the image: the alteration would have no effect."""
     side = min(rig.images.shape[-2:])
     scale = 1.0 if rig.treatment.reference is None else side / rig.treatment.reference
-    for item, one in zip(rig.protocol.treatment.in_order, rig.treatment.applied, strict=True):
+    for item, one in zip(rig.alterations, rig.treatment.applied, strict=True):
         for name, parameter in one.alteration.parameters.items():
             low, high = item.laws[name].support
             if parameter.is_length and (low * scale >= side or high * scale <= -side):
                 raise PlanError(
                     f"{item.label}: {name} lies between {low * scale:g} and {high * scale:g} px, outside of images of "
                     f"{side} px; give it a law for this size, or leave out `treatment.reference_side: image`"
-                ).about("treatment", "alterations", rig.protocol.treatment.alterations.index(item), name)
+                ).about(*_place(rig, item), name)
+
+
+def _place(rig: Rig, item: AlterationSpec) -> tuple[str | int, ...]:
+    """Where in the protocol an alteration stands."""
+    listed = rig.protocol.treatment.alterations
+    if item in listed:
+        return "treatment", "alterations", listed.index(item)
+    return "control", "alterations", rig.alterations.index(item) - len(listed)
 
 
 def _short_lengths(rig: Rig) -> Iterator[str]:
@@ -262,7 +269,7 @@ def _short_lengths(rig: Rig) -> Iterator[str]:
     if rig.treatment.reference is None:
         return
     scale = min(rig.images.shape[-2:]) / rig.treatment.reference
-    for item, one in zip(rig.protocol.treatment.in_order, rig.treatment.applied, strict=True):
+    for item, one in zip(rig.alterations, rig.treatment.applied, strict=True):
         for name, parameter in one.alteration.parameters.items():
             longest = max(map(abs, item.laws[name].support)) * scale
             if parameter.is_length and 0 < longest < 0.5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -91,7 +92,10 @@ class Rig:
     def sessions(self) -> tuple[Rig, ...]:
         """A rig for each session, in turn."""
         return tuple(
-            self if name == self.session else self.varied(session=name) for name in asked_sessions(self.protocol)
+            self
+            if name == self.session
+            else self.varied(session=name, treatment=treatment_of_session(self.protocol, name))
+            for name in asked_sessions(self.protocol)
         )
 
     @property
@@ -106,7 +110,7 @@ class Rig:
         spec = self.protocol.treatment
         if self.session == names.TREATMENT_CONTROL:
             # each is on in its own rows, whatever its switch is under the treatment
-            return tuple(Factor(item.label, alteration_inputs(item)) for item in spec.in_order)
+            return alone(spec.in_order)
         factors = [alteration_factor(item) for item in spec.in_order]
         if spec.order == "factor":
             last = n_orders(len(spec.alterations)) - 1
@@ -117,6 +121,12 @@ class Rig:
         if self.nested is not None and isinstance(self.protocol.stimuli.image, ImageFactors):
             factors += self.nested.factors(self.protocol.stimuli.image.factors)
         return tuple(factors)
+
+    @property
+    def alterations(self) -> tuple[AlterationSpec, ...]:
+        """What the protocol says of the alterations that this session applies."""
+        control = control_alterations(self.protocol) if self.session == names.TREATMENT_CONTROL else ()
+        return (*self.protocol.treatment.in_order, *control)
 
     @cached_property
     def players(self) -> tuple[Factor, ...]:
@@ -142,7 +152,9 @@ class Rig:
         contrast = self.protocol.options("contrast")
         if self.session == names.TREATMENT_CONTROL and isinstance(contrast, ContrastOptions):
             random = tuple(one.name for one in self.treatment.applied if one.alteration.takes_key)
-            return TreatmentControl(self.factors, self.protocol.seed, len(self.images), contrast.draws, random)
+            control = alone(control_alterations(self.protocol))
+            n_images = len(self.images)
+            return TreatmentControl(self.factors, self.protocol.seed, n_images, contrast.draws, random, control)
         return PickFreeze(
             factors=self.players,
             seed=self.protocol.seed,
@@ -230,6 +242,17 @@ def asked_sessions(protocol: Protocol) -> list[str]:
     return [name for name, served in SESSIONS.items() if asked.intersection(served)]
 
 
+def control_alterations(protocol: Protocol) -> tuple[AlterationSpec, ...]:
+    """Alterations of the control, under names of their own."""
+    given = () if protocol.control == "original" else protocol.control.alterations
+    return tuple(item.model_copy(update={"label": names.control(item.label)}) for item in given)
+
+
+def alone(specs: Sequence[AlterationSpec]) -> tuple[Factor, ...]:
+    """Make factors of the parameters of alterations, without their switches."""
+    return tuple(Factor(item.label, alteration_inputs(item)) for item in specs)
+
+
 def alteration_inputs(spec: AlterationSpec) -> tuple[Input, ...]:
     """Parameters of an alteration, under the names that they have in the presentation table."""
     return tuple(Input(names.parameter(spec.label, name), law) for name, law in spec.laws.items())
@@ -244,10 +267,19 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
     return Factor(spec.label, (switch, *inputs), switched=True)
 
 
-def make_treatment(spec: TreatmentSpec) -> Treatment:
-    """Make the treatment of a protocol."""
-    applied = tuple(Applied(item.label, item.name) for item in spec.in_order)
-    return Treatment(applied, None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit)
+def treatment_of_session(protocol: Protocol, session: str) -> Treatment:
+    """Make the treatment of a session: only contrasts show the control."""
+    is_shown = session == names.TREATMENT_CONTROL
+    return make_treatment(protocol.treatment, control_alterations(protocol) if is_shown else ())
+
+
+def make_treatment(spec: TreatmentSpec, control: Sequence[AlterationSpec] = ()) -> Treatment:
+    """Make the treatment of a protocol, with the alterations of the control where a session shows it."""
+    applied = [Applied(item.label, item.name) for item in spec.in_order]
+    applied += [Applied(item.label, item.name, of_control=True) for item in control]
+    return Treatment(
+        tuple(applied), None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit
+    )
 
 
 def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:
@@ -328,7 +360,8 @@ def open_rig(protocol: Protocol) -> Rig:
         outcome = open_outcome(protocol, subject, images, tried)
         with about("stimuli", "image"):
             nested = nest_images(images, protocol.stimuli)
-    treatment, session = make_treatment(protocol.treatment), asked_sessions(protocol)[0]
+    session = asked_sessions(protocol)[0]
+    treatment = treatment_of_session(protocol, session)
     return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, session)
 
 

@@ -71,7 +71,7 @@ def test_stimuli_are_those_of_one_alteration_alone(image_folder: Path) -> None:
     def stimulus(row: int) -> torch.Tensor:
         return rig.treatment.stimuli(rig.images, shown, np.arange(2), np.full(2, row))
 
-    images = rig.images.load([3, 4])
+    images = rig.images.load(shown.image[:, 0])
     torch.testing.assert_close(stimulus(0), images, rtol=0, atol=0)
     for row in (4, 5, 6):
         torch.testing.assert_close(stimulus(row), images.flip(-1), rtol=0, atol=0)
@@ -151,7 +151,7 @@ def test_accuracies_are_those_of_forward_passes(image_folder: Path, tmp_path: Pa
     rig = open_rig(load_protocol(given))
     shown = rig.design(None).presentations(0, N)
     assert rig.images.labels is not None
-    target = torch.tensor([classes.index(str(label)) for label in rig.images.labels])
+    target = torch.tensor([classes.index(str(rig.images.labels[i])) for i in shown.image[:, 0]])
     arms = {"original": [0], "hue": [1, 2, 3], "hflip": [4], "noise": [7, 8, 9]}
     for arm, rows in arms.items():
         correct, probability = [], []
@@ -244,3 +244,21 @@ def test_a_plan_that_does_not_fit_memory_leaves_ranks_out(image_folder: Path) ->
     needed = sum(npr.plan(given, measure=False)[TREATMENT_CONTROL].memory.values())
     with pytest.raises(PlanError, match=r"This would fit: .*`ranks` left out"):
         npr.plan(given, measure=False, memory=needed - (60 << 20))
+
+
+def test_a_control_may_be_altered(image_folder: Path, tmp_path: Path) -> None:
+    """Against mirrored images mirroring changes nothing, and other alterations are what they are."""
+    treatment = {"reference_side": "image", "alterations": ["hflip", "hue"]}
+    changes = {"treatment": treatment, "options": {"ranks": None}}
+    mirrored = npr.run(
+        protocol(image_folder, control={"alterations": ["hflip"]}, **changes), tmp_path / "mirrored.zarr"
+    )
+    original = npr.run(protocol(image_folder, **changes), tmp_path / "original.zarr")
+    one, other = (result["contrast/linear"].to_dataset() for result in (mirrored, original))
+    assert not one["defined"].sel(factor="hflip").any()
+    assert (one["mean_difference"].sel(factor="hflip") == 0).all()
+    np.testing.assert_allclose(one["treatment_mean"], other["treatment_mean"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one["control_mean"], other["treatment_mean"].sel(factor="hflip"), rtol=1e-4, atol=1e-5)
+    stimuli = mirrored["stimuli/examples"].to_dataset()["stimulus"]
+    np.testing.assert_array_equal(stimuli.sel(treatment="control"), stimuli.sel(treatment="hflip"))
+    assert stimuli["treatment"].values.tolist() == ["control", "hflip", "hue", "all"]

@@ -108,9 +108,18 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 
 def test_protocol_of_the_readme_is_valid() -> None:
-    block, sources = readme_blocks("yaml")
+    block, sources, options = readme_blocks("yaml")
     protocol = yaml.safe_load(block)
     assert load_protocol(protocol).neuroprobe == 1
+    protocol["analyses"] = ["shapley"]
+    # a pair of names is no key for plain YAML
+    given = yaml.safe_load(options.replace("{[hue, rotation]: 0.6}", "[{between: [hue, rotation], r: 0.6}]"))
+    for name, block in given.items():
+        for key, value in block.items() if isinstance(block, dict) else [(None, block)]:
+            merged = value if key is None else {**protocol[name], key: value}
+            if key == "segment":
+                del merged["preprocess"]  # of whole networks
+            assert load_protocol({**protocol, name: merged}).neuroprobe == 1
     assert len(sources.splitlines()) == 5
     for line in sources.splitlines():
         images = yaml.safe_load(line)["images"]

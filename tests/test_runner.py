@@ -356,7 +356,7 @@ def test_stored_responses_are_the_network_s(tmp_path: Path) -> None:
             return torch.tensor([float(shown[name])])
 
         if shown.erasing_on:
-            parameters = [value(f"erasing_{name}") for name in ("row", "column", "area", "aspect")]
+            parameters = [value(f"erasing_{name}") for name in ("row", "column", "area", "aspect", "outside")]
             image = ALTERATIONS["erasing"].function(image, *parameters)
         if shown.grayscale_on:
             image = ALTERATIONS["grayscale"].function(image)
@@ -466,6 +466,7 @@ def test_order_as_factor_against_every_state(tmp_path: Path) -> None:
     states = np.array(list(itertools.product(*[[0, 1]] * 3, range(6))))
     values = {f"{label}_on": torch.from_numpy(states[:, i]) for i, label in enumerate(labels)}
     values["order"] = torch.from_numpy(states[:, 3])
+    values["erasing_outside"] = torch.zeros(48)
     for item in alterations:
         for key in set(item) - {"name", "switch"}:
             values[f"{item['name']}_{key}"] = torch.full((48,), float(item[key]))

@@ -1,7 +1,8 @@
 """Treatment-control designs: each image as it is, and under each alteration alone, with parameters drawn anew.
 
 A base sample is an image, the unit of replication; the draws of an alteration are averaged within it. Its rows are
-``control``, and ``<alteration>_<k>`` for each alteration and each of its draws.
+``control``, and ``<alteration>_<k>`` for each alteration and each of its draws. Images come in an order of chance, so
+that the first of them are a sample of all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from neuroprobe import names
 from neuroprobe.design.factors import Array, Factor
 from neuroprobe.design.pick_freeze import Presentations
-from neuroprobe.design.randomness import keys, uniforms
+from neuroprobe.design.randomness import generator, keys, uniforms
 
 MAX_DRAWS: Final = 1 << 10
 BLOCK: Final = 64  # images whose sums are merged one by one
@@ -45,6 +46,8 @@ class TreatmentControl:
         Draws of each alteration for each image, at most `MAX_DRAWS`.
     random : tuple of str
         Alterations that draw at random beside their parameters (noise): no two of their draws are alike.
+    control : tuple of Factor
+        Alterations of the control, all of them together, where it is not the image as it is.
     """
 
     factors: tuple[Factor, ...]
@@ -52,6 +55,7 @@ class TreatmentControl:
     n_images: int
     draws: int = 1
     random: tuple[str, ...] = ()
+    control: tuple[Factor, ...] = ()
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
@@ -64,6 +68,10 @@ class TreatmentControl:
         """Rows of a base sample."""
         return len(self.roles)
 
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return generator(self.seed, "order of a contrast").permutation(self.n_images)
+
     def _rows(self, number: int) -> slice:
         """Rows of the `number`-th alteration."""
         return slice(1 + number * self.draws, 1 + (number + 1) * self.draws)
@@ -73,7 +81,8 @@ class TreatmentControl:
 
         The same image has the same rows in every range that holds it.
         """
-        image = np.arange(start, max(start, min(stop, self.n_images)))
+        sample = np.arange(start, max(start, min(stop, self.n_images)))
+        image = self._order[sample]
         shape = (len(image), self.n_rows)
         draw = image[:, None] * MAX_DRAWS + np.arange(self.draws)
         key = np.empty(shape, dtype=np.int64)
@@ -93,9 +102,16 @@ class TreatmentControl:
                 values[item.name][:, rows] = drawn
             if factor.name not in self.random:
                 source[:, rows] = rows.start + self._same([values[item.name][:, rows] for item in factor.inputs])
+        for factor in self.control:
+            is_on = np.zeros(shape)
+            is_on[:, 0] = 1
+            values[names.switch(factor.name)] = is_on
+            for item in factor.inputs:
+                drawn = item.law.ppf(uniforms(self.seed, f"contrast by {item.name}", image))
+                values[item.name] = drawn[:, None].repeat(self.n_rows, axis=1)
         return Presentations(
             roles=self.roles,
-            sample=image,
+            sample=sample,
             image=image[:, None].repeat(self.n_rows, axis=1),
             key=key,
             values=values,

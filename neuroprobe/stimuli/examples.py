@@ -42,22 +42,28 @@ def example_stimuli(
     values = {name: torch.from_numpy(value[:, 0]).to(device) for name, value in first.values.items()}
     key = torch.from_numpy(first.key[:, 0]).to(device)
     shown = images.load(index).to(device)
-    applied = [one.name for one in treatment.applied]
+    applied = [one.name for one in treatment.applied if not one.of_control]
+    of_control = [one.name for one in treatment.applied if one.of_control]
     labels = [names.CONTROL, *applied, ALL]
-    switched_on = [[], *([name] for name in applied), applied]
+    switched_on = [of_control, *([name] for name in applied), applied]
     stimuli = [
         treatment.apply(
             shown,
-            values | {names.switch(name): torch.full((n,), float(name in chosen), device=device) for name in applied},
+            values
+            | {
+                names.switch(one.name): torch.full((n,), float(one.name in chosen), device=device)
+                for one in treatment.applied
+            },
             key,
         )
         for chosen in switched_on
     ]
     order = treatment.order(values, len(key)).tolist()
+    words = {one.name: _in_words(one, values, treatment.reference) for one in treatment.applied}
     in_words = [
-        [""] * n,
-        *(_in_words(one, values, treatment.reference) for one in treatment.applied),
-        [f"as alone, in the order {', '.join(applied[i] for i in each)}" for each in order],
+        [" ".join(each) for each in zip([""] * n, *(words[name] for name in of_control), strict=True)],
+        *(words[name] for name in applied),
+        [f"as alone, in the order {', '.join(applied[i] for i in each if i < len(applied))}" for each in order],
     ]
     coords = {
         names.TREATMENT: np.array(labels, dtype=object),

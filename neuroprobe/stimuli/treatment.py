@@ -22,10 +22,11 @@ LEVELS = 255  # largest value of 8 bits
 
 @dataclass(frozen=True)
 class Applied:
-    """One alteration of a treatment, under the name that it has there."""
+    """One alteration of a treatment, or of its control, under the name that it has there."""
 
     name: str
     kind: str
+    of_control: bool = False
 
     @property
     def alteration(self) -> Alteration:

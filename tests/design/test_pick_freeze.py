@@ -73,10 +73,8 @@ def assert_same(first, second):
 
 def cut(whole, part):
     values = {name: value[part] for name, value in whole.values.items()}
-    others = {
-        field.name: getattr(whole, field.name) for field in fields(whole) if field.name not in ("roles", "values")
-    }
-    kept = {name: array[part] for name, array in others.items() if array is not None}
+    others = {field.name: getattr(whole, field.name) for field in fields(whole)}
+    kept = {name: array[part] for name, array in others.items() if isinstance(array, np.ndarray)}
     return replace(whole, values=values, **kept)
 
 
