@@ -251,7 +251,7 @@ def test_contrasts_are_reported(alone: bool) -> None:
     result = joined(made, with_contrasts(made), alone=alone)
     page, table = Page(report_page(result)), contrast_table(result)
     before = SECTIONS[:3] if alone else SECTIONS[:-1]
-    assert page.words["h2"] == [*before, "Contrast", "How to read the numbers"]
+    assert page.words["h2"] == [*before, "Contrasts", "How to read the numbers"]
     rows = page.table("layer", "alteration", "|d_z|")
     assert [row[:2] for row in rows] == [[layer, f] for layer in ("early", "late") for f in ("hue", "rotation")]
     at = table.sel(layer="late", factor="rotation")

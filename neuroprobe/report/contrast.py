@@ -23,7 +23,7 @@ def contrasts(one: View) -> Iterator[Part]:
     attrs = one.contrast_attrs
     draws = "one draw" if attrs["draws"] == 1 else f"{attrs['draws']} draws"
     yield Text(
-        f"Each alteration alone, its switch on, against the images as they are: {attrs['n_images']:,} images, {draws} "
+        f"Each alteration alone, its switch on, against the control: {attrs['n_images']:,} images, {draws} "
         "of each alteration that has random parameters. The replicate is the image, as a network without noise has no "
         "trials: draws are averaged within an image before anything is tested, and errors say how far the numbers "
         "would move with new images of the same kind."

@@ -81,6 +81,6 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     _of_indices("Preferred factors", findings.preferences),
     _of_indices("Specialisation", specialisation.maps),
     ("Moments", findings.moments, lambda one: one.has("moments")),
-    ("Contrast", contrast.contrasts, lambda one: one.has("contrast")),
+    ("Contrasts", contrast.contrasts, lambda one: one.has("contrast")),
     ("How to read the numbers", about.reading, lambda one: True),
 )
