@@ -35,11 +35,11 @@ def open_folder(folder: Path) -> Source:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ReaderError(f"image folder {str(folder)!r} {what}; expected a folder of images or of class folders")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = _files(folder)
+    paths = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
     if not paths:
-        n_files = sum(1 for p in folder.rglob("*") if p.is_file())
         raise ReaderError(
-            f"image folder {str(folder)!r} holds no image: {n_files} other files; expected {', '.join(SUFFIXES)}"
+            f"image folder {str(folder)!r} holds no image: {len(files)} other files; expected {', '.join(SUFFIXES)}"
         )
     # a name that is no UTF-8 could not be written anywhere
     names = [os.fsencode(path.relative_to(folder).as_posix()).decode(errors="backslashreplace") for path in paths]
@@ -51,6 +51,17 @@ def open_folder(folder: Path) -> Source:
         read=lambda index: read_image(paths[index]),
         content=lambda index: paths[index].read_bytes(),
     )
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files in a folder and its sub-folders, those behind links too."""
+    found = []
+    for place, below, files in os.walk(folder, followlinks=True):
+        # a link to a folder above would lead round and round
+        here = Path(place).resolve()
+        below[:] = [name for name in below if not here.is_relative_to(Path(place, name).resolve())]
+        found += [path for name in files if (path := Path(place, name)).is_file()]
+    return found
 
 
 def read_image(path: Path) -> Image.Image:

@@ -85,3 +85,12 @@ def test_folders_that_are_refused(tmp_path: Path, files: dict[str, str], message
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(ReaderError, match="holds no image: 0 other files"):
         open_folder(tmp_path)
+
+
+def test_class_folders_may_be_links(tmp_path: Path, image_folder: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("cat", "dog"):
+        (links / name).symlink_to(image_folder / name, target_is_directory=True)
+    (links / "round").symlink_to(links, target_is_directory=True)
+    assert open_folder(links).labels == ["cat"] * 8 + ["dog"] * 8
