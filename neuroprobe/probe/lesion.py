@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuroprobe.design.randomness import generator
-from neuroprobe.errors import SubjectError, UnknownNameError, closest, shown
+from neuroprobe.errors import SubjectError, UnknownNameError, closest, reason, shown
 from neuroprobe.statistics.masks import shuffled_mask
 
 
@@ -172,9 +172,13 @@ INTACT: Final = Lesion({})
 
 def _checked(layer: str, given: Any) -> NDArray[np.float32]:
     try:
-        mask = np.array(given, dtype=np.float32)  # a copy, which nobody else can change
-    except (TypeError, ValueError) as error:
-        raise SubjectError(f"lesion: the mask of layer {layer!r} holds no numbers ({error})") from error
+        array = np.asarray(given)
+    except (TypeError, ValueError) as error:  # lists of several lengths, tensors on a GPU
+        raise SubjectError(f"lesion: the mask of layer {layer!r} is no array ({reason(error)})") from error
+    if array.dtype.kind not in "biuf":
+        raise SubjectError(f"lesion: the mask of layer {layer!r} holds {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):  # what is too large is refused
+        mask = array.astype(np.float32)  # a copy, which nobody else can change
     n_bad = int((~np.isfinite(mask)).sum())
     if n_bad:
         raise SubjectError(

@@ -231,10 +231,10 @@ def _by_units(spec: UnitsLesion, target: Target) -> Lesion:
 
         with about("units"):
             found = select_units(subtree(_chosen_layers(spec, known)), spec.units)
-        chosen = _per_layer(found, target)
-        for layer in chosen:
+        for layer in dict.fromkeys(map(str, found[names.LAYER].values)):
             for path in tree_of[layer]:
                 _fitting_index(nodes[path], layer, target.shape(layer), spec.result)
+        chosen = _per_layer(found, target)
         candidates, counts = {}, {}
         if chosen:
             # true of all units for which the query has an answer
