@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import mul
@@ -134,10 +135,11 @@ def _finished(
 
 
 def _by_map(spec: MapLesion, target: Target) -> Lesion:
-    with about("from"), opened(spec.result) as tree:
-        result_hash = _same_network(tree, spec, target)
+    with _source(spec, target) as (tree, result_hash):
         if spec.analysis not in tree.children:
-            raise ReaderError(f"{spec.result!r}: " + unknown_name("analysis", spec.analysis, tree.children))
+            raise ReaderError(f"{spec.result!r}: " + unknown_name("analysis", spec.analysis, tree.children)).about(
+                "analysis"
+            )
         group = tree.children[spec.analysis]
         layers = _chosen_layers(spec, recorded_order(group))
         masks, candidates, counts = {}, {}, {}
@@ -154,6 +156,17 @@ def _rule(rule: RuleSpec, sensitivity: NDArray[np.float64]) -> NDArray[np.float3
         return soft_mask(sensitivity, remaining=rule.multiply == BY_REST)
     assert rule.quantile is not None
     return top_mask(sensitivity, rule.quantile, rule.multiply)
+
+
+@contextmanager
+def _source(spec: MapLesion | UnitsLesion, target: Target) -> Iterator[tuple[xr.DataTree, str]]:
+    """Open the result of a lesion, with the hash of where it comes from; it has to be of the network."""
+    assert spec.result is not None
+    with ExitStack() as stack:
+        with about("from"):
+            tree = stack.enter_context(opened(spec.result))
+            found = _same_network(tree, spec, target)
+        yield tree, found
 
 
 def _same_network(tree: xr.DataTree, spec: MapLesion | UnitsLesion, target: Target) -> str:
@@ -175,9 +188,8 @@ def _same_network(tree: xr.DataTree, spec: MapLesion | UnitsLesion, target: Targ
 def _chosen_layers(spec: MapLesion | UnitsLesion, known: Sequence[str]) -> list[str]:
     for number, layer in enumerate(spec.layers or ()):
         if layer not in known:
-            error = UnknownNameError(f"{spec.result!r}: " + unknown_name("layer", layer, known))
-            error.loc = ("layers", number)
-            raise error
+            message = f"{spec.result!r}: " + unknown_name("layer", layer, known)
+            raise UnknownNameError(message).about("layers", number)
     return list(known if spec.layers is None else spec.layers)
 
 
@@ -189,10 +201,10 @@ def _native_map(dataset: xr.Dataset, spec: MapLesion, layer: str, shape: Shape) 
         raise SubjectError(
             f"{spec.result!r} holds layer {layer!r} over {', '.join(unit_dims(dataset))}, expected "
             f"{', '.join(dims)}: record it without `reduce`"
-        )
+        ).about("from")
     factors = [str(factor) for factor in dataset[names.FACTOR].values]
     if spec.factor not in factors:
-        raise UnknownNameError(f"{spec.result!r}: " + unknown_name("factor", spec.factor, factors))
+        raise UnknownNameError(f"{spec.result!r}: " + unknown_name("factor", spec.factor, factors)).about("factor")
     value = dataset[spec.value or names.SHAPLEY_EFFECT].isel({names.FACTOR: factors.index(spec.factor)})
     native = np.full(shape, np.nan)
     native[index] = value.transpose(*dims).values
@@ -213,15 +225,14 @@ def _fitting_index(dataset: xr.Dataset, layer: str, shape: Shape, source: str) -
         raise SubjectError(
             f"{source!r} holds layer {layer!r} with the units ({found}), and the network's has {shape}: take a result "
             "of the same layers, for images of the same size"
-        )
+        ).about("from")
     return tuple(listed if dim == names.CHANNEL and listed is not None else slice(None) for dim in sizes)
 
 
 def _by_units(spec: UnitsLesion, target: Target) -> Lesion:
     if spec.result is None:
         return _by_places(spec, target)
-    with about("from"), opened(spec.result) as tree:
-        result_hash = _same_network(tree, spec, target)
+    with _source(spec, target) as (tree, result_hash):
         nodes = {node.path: node.to_dataset() for node in tree.subtree if unit_dims(node.to_dataset())}
         known = list(dict.fromkeys(path.split("/")[-1] for path in nodes))
         tree_of = {layer: [path for path in nodes if path.split("/")[-1] == layer] for layer in known}
