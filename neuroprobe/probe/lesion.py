@@ -263,7 +263,8 @@ class _Masks:
             raise SubjectError(f"lesion: layer {layer!r} gives {given} per image, and its mask is {mask.shape}")
         key = (layer, response.device, response.dtype)
         if key not in self._tensors:
-            self._tensors[key] = torch.tensor(mask, device=response.device, dtype=response.dtype)
+            with torch.inference_mode(False):  # it lives on, and may be met by gradients later
+                self._tensors[key] = torch.tensor(mask, device=response.device, dtype=response.dtype)
         return self._tensors[key]
 
     def end(self, *_: object) -> None:

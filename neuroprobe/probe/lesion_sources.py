@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import mul
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -131,23 +131,24 @@ def _finished(
     }
     source = {} if result_hash is None else {"result_hash": result_hash}
     words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return Lesion(masks, candidates or {}, ({**words, **source, "layers": layers},))
+    return replace(lesion, origin=({**words, **source, "layers": layers},))
 
 
 def _by_map(spec: MapLesion, target: Target) -> Lesion:
     with _source(spec, target) as (tree, result_hash):
         if spec.analysis not in tree.children:
-            raise ReaderError(f"{spec.result!r}: " + unknown_name("analysis", spec.analysis, tree.children)).about(
-                "analysis"
-            )
+            message = f"{spec.result!r}: " + unknown_name("analysis", spec.analysis, tree.children)
+            raise ReaderError(message).about("analysis")
         group = tree.children[spec.analysis]
-        layers = _chosen_layers(spec, recorded_order(group))
         masks, candidates, counts = {}, {}, {}
-        for layer in layers:
-            clipped, n_clipped = clip_map(_native_map(group[layer].to_dataset(), spec, layer, target.shape(layer)))
-            masks[layer], candidates[layer] = _rule(spec.rule, clipped), np.isfinite(clipped)
-            n_undefined = int((~candidates[layer]).sum())
-            counts[layer] = {"n_undefined": n_undefined, "n_clipped": n_clipped}
+        for layer in _chosen_layers(spec, recorded_order(group)):
+            dataset, shape = group[layer].to_dataset(), target.shape(layer)
+            index = _fitting_index(dataset, layer, shape, spec.result)
+            clipped, n_clipped = clip_map(_factor_map(dataset, spec, layer, shape))
+            native = np.full(shape, np.nan)  # channels that were not recorded are no candidates
+            native[index] = clipped
+            masks[layer], candidates[layer] = _rule(spec.rule, native), np.isfinite(native)
+            counts[layer] = {"n_undefined": int(np.isnan(clipped).sum()), "n_clipped": n_clipped}
     return _finished(spec, masks, candidates, counts, result_hash)
 
 
@@ -193,9 +194,8 @@ def _chosen_layers(spec: MapLesion | UnitsLesion, known: Sequence[str]) -> list[
     return list(known if spec.layers is None else spec.layers)
 
 
-def _native_map(dataset: xr.Dataset, spec: MapLesion, layer: str, shape: Shape) -> NDArray[np.float64]:
-    """Map of a factor in the shape of a layer; NaN at channels that were not recorded."""
-    index = _fitting_index(dataset, layer, shape, str(spec.result))
+def _factor_map(dataset: xr.Dataset, spec: MapLesion, layer: str, shape: Shape) -> NDArray[np.float64]:
+    """Map of the factor of a lesion, over all dimensions of a layer."""
     dims = DIMS[len(shape) + 1]
     if unit_dims(dataset) != dims:
         raise SubjectError(
@@ -206,9 +206,7 @@ def _native_map(dataset: xr.Dataset, spec: MapLesion, layer: str, shape: Shape) 
     if spec.factor not in factors:
         raise UnknownNameError(f"{spec.result!r}: " + unknown_name("factor", spec.factor, factors)).about("factor")
     value = dataset[spec.value or names.SHAPLEY_EFFECT].isel({names.FACTOR: factors.index(spec.factor)})
-    native = np.full(shape, np.nan)
-    native[index] = value.transpose(*dims).values
-    return native
+    return np.asarray(value.transpose(*dims).values, dtype=np.float64)
 
 
 def _fitting_index(dataset: xr.Dataset, layer: str, shape: Shape, source: str) -> tuple[Any, ...]:
@@ -233,28 +231,36 @@ def _by_units(spec: UnitsLesion, target: Target) -> Lesion:
     if spec.result is None:
         return _by_places(spec, target)
     with _source(spec, target) as (tree, result_hash):
-        nodes = {node.path: node.to_dataset() for node in tree.subtree if unit_dims(node.to_dataset())}
-        known = list(dict.fromkeys(path.split("/")[-1] for path in nodes))
-        tree_of = {layer: [path for path in nodes if path.split("/")[-1] == layer] for layer in known}
-
-        def subtree(layers: Sequence[str]) -> xr.DataTree:
-            return xr.DataTree.from_dict({path: nodes[path] for layer in layers for path in tree_of[layer]})
-
+        nodes: dict[str, dict[str, xr.Dataset]] = {}
+        for node in tree.subtree:
+            if unit_dims(node.to_dataset()):
+                nodes.setdefault(node.name or "", {})[node.path] = node.to_dataset()
+        of_layers = _subtree(nodes, _chosen_layers(spec, list(nodes)))
         with about("units"):
-            found = select_units(subtree(_chosen_layers(spec, known)), spec.units)
-        for layer in dict.fromkeys(map(str, found[names.LAYER].values)):
-            for path in tree_of[layer]:
-                _fitting_index(nodes[path], layer, target.shape(layer), spec.result)
+            found = select_units(of_layers, spec.units)
+        for layer in pd.unique(_layers(found)):
+            for dataset in nodes[layer].values():
+                _fitting_index(dataset, layer, target.shape(layer), spec.result)
         chosen = _per_layer(found, target)
-        candidates, counts = {}, {}
-        if chosen:
-            # true of all units for which the query has an answer
-            either = select_units(subtree(list(chosen)), f"({spec.units}) or not ({spec.units})")
-            every = select_units(subtree(list(chosen)), columns=[str(name) for name in either.variables])
-            candidates = _per_layer(either, target)
-            n_answered, n_units = (Counter(map(str, units[names.LAYER].values)) for units in (either, every))
-            counts = {layer: {"n_undefined": n_units[layer] - n_answered[layer]} for layer in chosen}
+        if not chosen:
+            return _finished(spec, {})
+        # true of all units for which the query has an answer
+        answered = select_units(_subtree(nodes, chosen), f"({spec.units}) or not ({spec.units})")
+        every = select_units(_subtree(nodes, chosen), columns=[str(name) for name in answered.variables])
+        n_undefined = pd.Series(_layers(every)).value_counts() - pd.Series(_layers(answered)).value_counts()
+        counts = {layer: {"n_undefined": int(n_undefined[layer])} for layer in chosen}
+        candidates = _per_layer(answered, target)
     return _finished(spec, _masks_at(chosen, spec.multiply), candidates, counts, result_hash)
+
+
+def _subtree(nodes: Mapping[str, Mapping[str, xr.Dataset]], layers: Iterable[str]) -> xr.DataTree:
+    """Tree of what the groups of a result hold of some layers."""
+    return xr.DataTree.from_dict({path: node for layer in layers for path, node in nodes[layer].items()})
+
+
+def _layers(units: xr.Dataset) -> NDArray[Any]:
+    """Layer of each unit."""
+    return np.asarray(units[names.LAYER].values, dtype=object)
 
 
 def _by_places(spec: UnitsLesion, target: Target) -> Lesion:
@@ -276,8 +282,8 @@ def _by_places(spec: UnitsLesion, target: Target) -> Lesion:
 def _per_layer(units: xr.Dataset, target: Target) -> dict[str, NDArray[np.bool_]]:
     """Where in their layers units are; all places of a channel where it has none."""
     found = {}
-    of_layer = units[names.LAYER].values.astype(str)
-    for layer in dict.fromkeys(of_layer.tolist()):
+    of_layer = _layers(units)
+    for layer in pd.unique(of_layer):
         shape, rows = target.shape(layer), of_layer == layer
         dims = DIMS[len(shape) + 1]
         numbers = [units[dim].values[rows].astype(float) if dim in units.coords else np.full(1, np.nan) for dim in dims]

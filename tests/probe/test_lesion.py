@@ -130,6 +130,20 @@ def test_lesions_within_each_other_are_multiplied(reused: nn.Module) -> None:
     assert (one * INTACT).digest == one.digest == (INTACT * one).digest
 
 
+def test_gradients_go_through_masks(reused: nn.Module) -> None:
+    images, mask = IMAGES.clone().requires_grad_(), np.zeros((4, 14, 14))
+    mask[:, 3, 3] = 1
+    with lesioned(reused, Lesion({"conv1": mask})):
+        with torch.inference_mode():
+            reused(IMAGES)
+        reused(images).sum().backward()
+    assert images.grad is not None
+    seen = images.grad.abs().sum((0, 1)) > 0
+    assert seen[3:6, 3:6].any()
+    assert not seen[6:].any()
+    assert not seen[:3].any()
+
+
 def test_masks_follow_the_type_of_the_responses(reused: nn.Module) -> None:
     lesion = Lesion({"conv1": channel_mask((4, 14, 14), 1)})
     with lesioned(reused, lesion):

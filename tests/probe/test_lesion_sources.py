@@ -120,6 +120,7 @@ def test_channels_that_were_not_recorded_are_left_as_they_are(
     lesion = Lesion.from_spec(spec, network, IMAGE)
     recorded = np.isin(np.arange(10), [2, 4, 7])
     assert (lesion.masks["conv"][~recorded] == 1).all()
+    assert lesion.origin[0]["layers"]["conv"]["n_undefined"] == np.isnan(maps["conv"][0, recorded]).sum()
     assert np.array_equal(lesion.candidates["conv"], recorded[:, None, None] & ~np.isnan(maps["conv"][0]))
     assert lesion.n_masked["conv"] == round(0.2 * lesion.candidates["conv"].sum())
     by_query = {"units": "layer == 'conv' and total_order_hue > 0.4 and channel == 7", "from": str(result)}
