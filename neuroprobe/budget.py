@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 N_NAMED: Final = 3  # layers that an alternative names
 BATCH: Final = "(rows of a pass)"  # where an alternative says its batch
+# parts of the disk that a protocol can do without
+DISK_REMEDIES: Final = {"stored responses": "store fewer responses", "differences": "rank fewer layers"}
 
 
 @dataclass(frozen=True)
@@ -218,10 +220,12 @@ def require_disk(plans: Mapping[str, Plan], rigs: Mapping[str, Rig], path: Path,
         return
     largest = max(sizes, key=lambda name: sizes[name])
     moment, parts = fullest(disk_moments(plans[largest], rigs[largest]))
+    purposes = {part.purpose for part in parts}
+    remedies = [remedy for purpose, remedy in DISK_REMEDIES.items() if purpose in purposes]
     raise PlanError(
         f"{str(path)!r} needs up to {human_bytes(needed)} while {moment}, of which {human_bytes(there)} are there, and "
         f"{human_bytes(free)} of the disk are free: {human_bytes(needed - there - free)} are missing; most goes to "
-        f"{_worst(parts)}; choose a path on another disk, store fewer responses, or record fewer layers"
+        f"{_worst(parts)}; choose a path on another disk, {', '.join([*remedies, 'or record fewer layers'])}"
     )
 
 

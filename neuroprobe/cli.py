@@ -133,7 +133,7 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable
 def status(store: Path, as_json: bool) -> None:
-    """Say what a STORE holds: how far the run is, stored responses, and the indices of each layer."""
+    """Say what a STORE holds: how far the run is, stored responses, and what was found in each layer."""
     from neuroprobe import summary
 
     click.echo(json.dumps(summary.status(store).as_dict()) if as_json else str(summary.status(store)))

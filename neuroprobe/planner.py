@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from neuroprobe.protocol.alteration import AlterationSpec
     from neuroprobe.rig import Rig
 
+MIN_SAMPLES: Final = 4
 MAX_SHARDS: Final = 64
 MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
@@ -63,9 +64,8 @@ def make_plan(
     with rig.protocol.places.told():
         _require_inside(rig)
     wanted = rig.n_samples if limit is None else min(limit, rig.n_samples)
-    if wanted < 4:
-        what = "images" if rig.session == names.TREATMENT_CONTROL else "base samples"
-        raise PlanError(f"{wanted} {what} asked for, expected at least 4: standard errors need two blocks of two")
+    with rig.protocol.places.told():
+        _require_two_blocks(rig, wanted)
     if recorded is None:
         with rig.protocol.places.told():
             layout = _first_layout(rig, wanted, is_limited=limit is not None, compiles=compiles)
@@ -80,6 +80,17 @@ def make_plan(
     n_run = design.presentations(0, layout.piece).is_run.sum(1)
     of_a_piece = n_passes(n_run, plan.layout.batch)
     return _with_costs(replace(plan, n_passes=of_a_piece * -(-plan.samples // layout.piece)), rig, program)
+
+
+def _require_two_blocks(rig: Rig, wanted: int) -> None:
+    if wanted >= MIN_SAMPLES:
+        return
+    why = f"expected at least {MIN_SAMPLES}: standard errors need two blocks of two"
+    if rig.n_samples < MIN_SAMPLES:  # a protocol has as many base samples, but not always as many images
+        images = "image" if wanted == 1 else "images"
+        raise PlanError(f"contrast of {wanted} {images}, {why}; show more of them").about("stimuli", "images")
+    what = "images" if rig.session == names.TREATMENT_CONTROL else "base samples"
+    raise PlanError(f"limit: {wanted} {what} asked for, {why}")
 
 
 def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:

@@ -203,10 +203,13 @@ def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | st
     held = min(
         found.samples, max([finished_samples(path).get(made.session, 0), *(b * found.layout.block for _, b in spans)])
     )
+    what, more = "base samples", "raise `samples`"
+    if made.session == names.TREATMENT_CONTROL:
+        what, more = "images", "raise the limit"
     if held > made.samples:
         raise StoreError(
-            f"{str(path)!r} holds {held:,} base samples, more than the {made.samples:,} asked for: "
-            "raise `samples`, choose another path, or delete it by --overwrite"
+            f"{str(path)!r} holds {held:,} {what}, more than the {made.samples:,} asked for: "
+            f"{more}, choose another path, or delete it by --overwrite"
         )
     if made.session == names.TREATMENT_CONTROL:
         return  # its errors are over images, whatever the blocks are
@@ -355,7 +358,9 @@ def _contrasts(
     analysis: ContrastAnalysis, plan: Plan, session: SessionStore, kept: Mapping[str, DifferenceFile]
 ) -> Iterator[tuple[str, xr.Dataset]]:
     """Contrasts of the layers, of those whose differences are kept with signed ranks."""
-    layouts = {site.name: LayerLayout(site.dims, site.shape, site_coords(site)) for site in plan.sites}
+    layouts = {
+        site.name: LayerLayout(site.dims, site.shape, site_coords(site), depth) for depth, site in enumerate(plan.sites)
+    }
     ranked = {layer: file.ranked(plan.samples) for layer, file in kept.items()}
 
     def arrays(layer: str) -> dict[str, Any]:

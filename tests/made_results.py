@@ -115,12 +115,25 @@ def with_contrasts(result: xr.DataTree) -> xr.DataTree:
         changes = effects * rng.uniform(0.5, 1.5, (n_images, *effects.shape))
         rows = np.concatenate([control, control + changes], 1)
         arrays[layer] = analysis.finalize(sums_of_rows(rows, analysis.terms))
-        layouts[layer] = LayerLayout(tuple(map(str, node["defined"].dims)), varies.shape, {})
+        layouts[layer] = LayerLayout(tuple(map(str, node["defined"].dims)), varies.shape, {}, node.attrs["depth"])
     for layer, labelled in analysis.label_layers(layouts, arrays.__getitem__, n_images):
         nodes[f"contrast/{layer}"] = labelled
     correct = (rng.random((n_images, 1 + len(factors), 2)) < 0.7).astype(float)
     table = analysis.label_accuracy(sums_of_rows(correct, analysis.terms), ["top_1", "probability"])
     return xr.DataTree.from_dict({**nodes, "accuracy": table})
+
+
+def with_moments(result: xr.DataTree) -> xr.DataTree:
+    """Moments of the layers of a made-up result."""
+    nodes = {}
+    for layer, node in result["sobol"].children.items():
+        found = node.to_dataset()[["mean", "mean_se", "variance", "variance_se", "activity_rate", "activity_rate_se"]]
+        variation = (found["variance"] ** 0.5 / abs(found["mean"])).where(node["defined"] == 1)
+        error = (variation / 4).assign_attrs(found["variance_se"].attrs)
+        nodes[f"moments/{layer}"] = found.assign(
+            coefficient_of_variation=variation, coefficient_of_variation_se=error, defined=node["defined"]
+        ).assign_attrs(node.attrs)
+    return xr.DataTree.from_dict(nodes)
 
 
 def make_examples(factors: Sequence[str], rng: np.random.Generator) -> xr.Dataset:
@@ -171,6 +184,7 @@ def make_attrs(layers, factors, analysis: SobolAnalysis, scramble: int | None, n
         "rows": n_rows,
         "block": BLOCK,
         "scramble": scramble or 0,
+        "factors": json.dumps(list(factors)),
         "nan": "drop" if analysis.drop else "error",
         "image": analysis.image,
         "second_order": int(analysis.second_order),

@@ -17,6 +17,7 @@ from torch import nn
 import neuroprobe as npr
 from neuroprobe import names
 from neuroprobe.errors import NeuroprobeError, StoreError, SubjectError, UnknownNameError
+from neuroprobe.export import export_netcdf
 from neuroprobe.progress import BatchDone
 from neuroprobe.protocol.digest import as_given, guard_hash
 from neuroprobe.report import write_report
@@ -108,6 +109,20 @@ def test_silenced_units_do_not_vary(plain: Path, tmp_path: Path) -> None:
 def network_and_image() -> tuple[nn.Module, torch.Tensor]:
     rig = open_rig(npr.load_protocol(protocol()))
     return rig.subject.network, rig.subject.prepare(rig.images.load([0]))
+
+
+def test_a_store_with_responses_and_its_export_give_the_same_lesion(tmp_path: Path) -> None:
+    record = {"batch": 64, "device": "cpu", "store": "responses"}
+    npr.run(protocol(record=record), tmp_path / "maps.zarr")
+    export_netcdf(tmp_path / "maps.zarr", tmp_path / "maps.nc")
+    network, image = network_and_image()
+    for spec in ({"units": "total_order_hue > 0.3 and layer != 'linear'"}, by_map(Path())):
+        options = {"analysis": "sobol", "value": "first_order"} if "rule" in spec else {}
+        paths = [str(tmp_path / name) for name in ("maps.zarr", "maps.nc")]
+        one, other = (npr.Lesion.from_spec({**spec, **options, "from": path}, network, image) for path in paths)
+        assert one.digest == other.digest
+        assert list(one.masks) == ["conv5"]
+        assert one.origin[0]["result_hash"] == other.origin[0]["result_hash"]
 
 
 class Stop(Exception):  # noqa: N818

@@ -130,7 +130,8 @@ def stores(bench: Path) -> None:
 
     (copy("unfinished.zarr") / "zarr.json").unlink()
     (copy("headless.zarr") / ".neuroprobe" / "header.json").unlink()
-    (copy("header.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 2}')
+    (copy("header.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 3}')
+    (copy("older.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 2}')
     (copy("newer.zarr") / ".neuroprobe" / "header.json").write_text('{"format": 99}')
     (copy("journal.zarr") / ".neuroprobe" / "journal.jsonl").write_text("what is this\n")
     (copy("entry.zarr") / ".neuroprobe" / "journal.jsonl").write_text('{"span": 3}\n')
@@ -247,6 +248,28 @@ def refused_protocol(
     assert said.startswith(f"bad.yaml:{place}: " if place else "error: ")
 
 
+# parameters that depend on each other: name → correlations, analysis, line:column, and what has to be said
+TREATMENT = PROTOCOL[PROTOCOL.index("reference_side") : PROTOCOL.index("design:")]
+DEPENDENT: dict[str, tuple[str, str, str, list[str]]] = {
+    name: (TREATMENT, f"dependence: {{correlation: {given}}}\n  alterations: [brightness, hue, rotation]\n"
+        + (f"analyses: [{analysis}]\n" if analysis else ""), place, fragments)
+    for name, (given, analysis, place, fragments) in {
+        "correlations that cannot be": ("{[hue, rotation]: 0.9, [hue, brightness]: 0.9, [rotation, brightness]: -0.9}",
+            "shapley", "6:16",
+            ["the matrix is not positive definite; the nearest that is: hue_shift, rotation_angle: 0.495"]),
+        "Sobol indices of dependent alterations": ("{[hue, rotation]: 0.9}", "sobol", "8:12",
+            ["sobol takes independent alterations", "links hue and rotation", "`analyses: [shapley]`"]),
+        "Sobol indices by default": ("{[hue, rotation]: 0.9}", "", "6:3", ["sobol takes independent alterations"]),
+        "correlation with a stranger": ("{[hue, rotate]: 0.9}", "shapley", "6:30",
+            ["unknown parameter 'rotate' (did you mean 'rotation'?)"]),
+        "correlation with itself": ("{[hue, hue_shift]: 0.9}", "shapley", "6:30", ["both are hue_shift: name two"]),
+        "correlation with the image": ("{[hue, image]: 0.9}", "shapley", "6:30", ["the image has no scale"]),
+        "correlation of one": ("{[hue, rotation]: 1}", "shapley", "6:30",
+            ["given the correlation 1, expected a number between -1 and 1, both excluded"]),
+        "no correlation": ("{}", "shapley", "6:16", ["given {}, expected the correlations of pairs"]),
+    }.items()
+}  # fmt: skip
+
 # name → piece of the protocol, what stands there instead, line:column, and what has to be said
 
 TEXTS: dict[str, tuple[str, str, str, list[str]]] = {
@@ -346,6 +369,37 @@ TEXTS: dict[str, tuple[str, str, str, list[str]]] = {
     "too long a scramble": (SAMPLES, "{samples: 64, scramble: 64}", "10:10", ["raise samples to 128"]),
     "salib with frozen images": (RECORD, "{batch: 64}\nanalyses: [{sobol: {estimator: salib}}]", "12:21",
         ["do not go with frozen images", "take estimator: differences"]),
+    "constant alteration of Shapley effects": (HUE, "{name: hue, switch: always, shift: 0.1}\n"
+        "analyses: [shapley]\n", "9:7", ["'hue' is constant under `switch: always`", "a law to one of its parameters"]),
+    "word for the analyses": (RECORD, "{batch: 64}\nanalyses: shapley", "12:1",
+        ["analyses: given 'shapley', expected a valid list"]),
+    "unknown analysis": (RECORD, "{batch: 64}\nanalyses: [shaply]", "12:12",
+        ["unknown analysis 'shaply' (did you mean 'shapley'?)"]),
+    "analysis that is listed twice": (RECORD, "{batch: 64}\nanalyses: [shapley, {shapley: {}}]", "12:21",
+        ["shapley is listed twice; list it once"]),
+    "option of an analysis without": (RECORD, "{batch: 64}\nanalyses: [{shapley: {walks: 3}}]", "12:23",
+        ["unknown key 'walks'; expected: no keys"]),
+    "no draws": (RECORD, "{batch: 64}\nanalyses: [{contrast: {draws: 0}}]", "12:24",
+        ["contrast.draws: given 0, expected a number greater than or equal to 1"]),
+    "too many draws": (RECORD, "{batch: 64}\nanalyses: [{contrast: {draws: 1000000}}]", "12:24",
+        ["contrast.draws: given 1000000, expected a number less than or equal to 1024"]),
+    "correction": (RECORD, "{batch: 64}\nanalyses: [{contrast: {correction: fdr}}]", "12:24",
+        ["contrast.correction: given 'fdr', expected 'fdr_by', 'fdr_bh'", "(did you mean 'fdr_by'?)"]),
+    "family of tests": (RECORD, "{batch: 64}\nanalyses: [{contrast: {family: both}}]", "12:24",
+        ["contrast.family: given 'both', expected 'alteration' or 'all'"]),
+    "ranks of another layer": (RECORD, "{batch: 64}\nanalyses: [{contrast: {ranks: [linear, conv5]}}]", "12:40",
+        ["ranks: unknown layer 'conv5' (did you mean 'conv6'?); known: conv6, linear"]),
+    "responses to two designs": (RECORD, "{store: responses}\nanalyses: [sobol, contrast]", "11:10",
+        ["no place in one store", "give contrast a protocol of its own"]),
+    "parameters as players of Sobol indices": (SAMPLES, "{samples: 8, players: parameters}", "10:22",
+        ["players: parameters concerns Shapley effects only", "add shapley"]),
+    "parameters as players of both": (SAMPLES, "{samples: 8, players: parameters}\nanalyses: [sobol, shapley]", "10:22",
+        ["Sobol indices of factors have another design", "take `players: factors`"]),
+    "order of one alteration": ("  reference_side: image\n  alterations:\n    - {name: grayscale, switch: 0.5}\n",
+        "  order: factor\n  alterations:\n", "6:3", ["order: factor takes 2 to 12 alterations, received 1"]),
+    **DEPENDENT,
+    "plane that is not there": (NETWORK, "network: embedded, segment: {to: conv6, plane: red}", "3:51",
+        ["given 'red', expected 'hue', 'saturation' or 'value'"]),
     "responses of nothing": (RECORD, "{store: {responses: []}}", "11:18",
         ["given [], expected a list of at least 1 item"]),
     "responses of another layer": (RECORD, "{store: {responses: [conv5]}}", "11:18",
@@ -537,6 +591,14 @@ NAMED: dict[str, tuple[str, str, str, list[str]]] = {
         ["CIFAR10 is not in", "`download: true`"]),
     "data set in no folder": (IMAGES, "{dataset: CIFAR10, root: nowhere}", "4:11", ["there is no such folder"]),
     # what does not go with them
+    "one image for a level": (IMAGES + "}", "{folder: ok, limit: 1}, image: {factors: [image]}}", "4:51",
+        ["factors: image takes two images of some class, received one of each"]),
+    "too few images to contrast": (IMAGES + "}", "{folder: ok}}\nanalyses: [contrast]", "4:11",
+        ["contrast of 3 images, expected at least 4", "show more of them"]),
+    "accuracy without labels": (IMAGES + "}", "{folder: ok}}\nanalyses: [{contrast: {accuracy: true}}]", "5:24",
+        ["accuracy: images have no class", "one folder per class", "`contrast: {accuracy: false}`"]),
+    "classes that are not those of the outputs": (IMAGES + "}", IMAGES + "}\nanalyses: [{contrast: {classes: [a, b]}}]",
+        "5:13", ["classes: 2 different ones given, expected one for each of 10 outputs"]),
     "classes of images without": (IMAGES + "}", "{folder: ok}, image: {factors: [class]}}", "4:41",
         ["factors: class takes images with classes, received 3 of 3 without", "or leave class out"]),
     "segment of no maps": (SUBJECT,
@@ -636,6 +698,8 @@ COMMANDS: dict[str, tuple[int, list[str], list[str]]] = {
         ["run", "p.yaml", "-o", "out.zarr", "--device", "tpu"], ["given 'tpu', expected auto, cpu"]),
     "negative size": (2,
         ["list", "layers", "--network", "embedded", "--size", "-3"], ["-3 is not in the range 1<=x<=4096"]),
+    "unknown set": (2,
+        ["run", "p.yaml", "-o", "out.zarr", "--set", "a"], ["p.yaml:5:1: unknown set 'a'; known: none; sets are"]),
     "layers of nothing": (2, ["list", "layers", "--network", "embeded"], ["did you mean 'embedded'?"]),
     "output is a file": (1,
         ["run", "p.yaml", "-o", "a_file"], ["output 'a_file' exists and is not a result (file); choose"]),
@@ -656,7 +720,9 @@ COMMANDS: dict[str, tuple[int, list[str], list[str]]] = {
     "damaged entry": (1, ["status", "entry.zarr"], ["journal.jsonl':1: not a line of a journal"]),
     "damaged header": (1,
         ["run", "p.yaml", "-o", "header.zarr"], ["'header.zarr': its header cannot be read", "--overwrite"]),
-    "newer store": (1, ["status", "newer.zarr"], ["'newer.zarr': store format 99, expected 2"]),
+    "newer store": (1, ["status", "newer.zarr"], ["'newer.zarr': store format 99, expected 3"]),
+    "older store": (1,
+        ["run", "p.yaml", "-o", "older.zarr"], ["'older.zarr': store format 2, expected 3", "--overwrite"]),
     "store without a header": (1,
         ["run", "p.yaml", "-o", "headless.zarr"], ["'headless.zarr' exists and is not a result"]),
     **{
@@ -737,7 +803,7 @@ def test_a_network_that_fails_later(bench: Path, call: Callable[..., Result]) ->
     assert "error: Net failed when it was shown" in result.stderr
     assert "ValueError: it is tired; mend its forward pass" in result.stderr
     status = json.loads(call("status", "late.zarr", "--json").stdout)
-    assert (status["blocks_done"], status["finished"]) == (0, False)
+    assert (status["sessions"]["pick-freeze"]["blocks_done"], status["finished"]) == (0, False)
     # there is nothing to go on with, and nothing in the way
     assert call("run", "p.yaml", "-o", "late.zarr").exit_code == 0
 
@@ -746,7 +812,7 @@ def test_what_a_network_prints_is_no_result(bench: Path, call: Callable[..., Res
     (bench / "talks.py").write_text(NETWORKS + "\ndef talks():\n    print('hello')\n    return good()\n")
     (bench / "bad.yaml").write_text(PROTOCOL.replace(NETWORK, "network: 'talks:talks'"))
     result = call("run", "bad.yaml", "--dry-run", "--json")
-    assert json.loads(result.stdout)["samples"] == 8
+    assert json.loads(result.stdout)["sessions"]["pick-freeze"]["samples"] == 8
     assert "hello" in result.stderr
     sys.modules.pop("talks")
 

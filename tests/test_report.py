@@ -9,11 +9,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
+from scipy import stats
 
 import neuroprobe as npr
-from made_results import make_result, with_contrasts
+from made_results import make_result, with_contrasts, with_moments
 from neuroprobe.analysis import overview
+from neuroprobe.analysis.effects import contrast_table, significant_shares
+from neuroprobe.analysis.moments import moments_table
 from neuroprobe.analysis.shares import mean_shares
 from neuroprobe.errors import StoreError
 from neuroprobe.report import write_report
@@ -230,6 +234,72 @@ def test_special_cases(case: str) -> None:
     assert not plt.get_fignums()
 
 
+def joined(made: xr.DataTree, *others: xr.DataTree, alone: bool = False) -> xr.DataTree:
+    """Groups of several results in one, under the attributes of the first; of that, where alone, the stimuli only."""
+    kept = {"stimuli"} if alone else set(made.children)
+    nodes = {name: made.children[name] for name in kept} | {
+        name: child for other in others for name, child in other.children.items()
+    }
+    tree = xr.DataTree(children={name: child.copy() for name, child in nodes.items()})
+    tree.attrs = made.attrs
+    return tree
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_contrasts_are_reported(alone: bool) -> None:
+    made = make_result(dead=0.3)
+    result = joined(made, with_contrasts(made), alone=alone)
+    page, table = Page(report_page(result)), contrast_table(result)
+    before = SECTIONS[:3] if alone else SECTIONS[:-1]
+    assert page.words["h2"] == [*before, "Contrasts", "How to read the numbers"]
+    rows = page.table("layer", "alteration", "|d_z|")
+    assert [row[:2] for row in rows] == [[layer, f] for layer in ("early", "late") for f in ("hue", "rotation")]
+    at = table.sel(layer="late", factor="rotation")
+    assert rows[3][2] == f"{float(at['effect_size']):.3f} ({float(at['effect_size_se']):.3f})"
+    for column, test in ((3, "t"), (4, "sign")):
+        share = significant_shares(result, test).sel(layer="late", factor="rotation")
+        assert rows[3][column] == f"{float(share):.1%}"
+    assert rows[1][5] == str(int(table["n_undefined"].sel(layer="early", factor="rotation")))
+    counts = page.table("layer", "units", "never active", "unchanged by any")
+    assert counts[0] == ["early", *(str(int(table[k][0])) for k in ("n_units", "n_silent", "n_unchanged"))]
+    one = result["accuracy"].to_dataset().sel(measure="top_1", factor="hue")
+    accuracies = page.table("measure", "alteration", "estimate")
+    assert [row[1] for row in accuracies] == 2 * ["original", "hue", "rotation"]
+    value, low, high = (float(one[name]) for name in ("estimate", "lower", "upper"))
+    assert accuracies[1][2] == f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    assert accuracies[0][3:] == ["–", "–"]
+    assert has(page, "The replicate is the image", "30 images, one draw", "largest median effect size")
+    captions = page.text("figcaption")
+    assert "corrected by fdr_by. The family of tests is one per test and alteration" in captions
+    assert f"the median would be {stats.t.ppf(0.75, 29) / 30**0.5:.3f}" in captions
+    assert "nan" not in " ".join(page.words["td"])
+
+
+def test_contrasts_without_accuracies_or_effects() -> None:
+    made = make_result(dead=1.0)
+    contrasts = with_contrasts(made)
+    del contrasts["accuracy"]
+    page = Page(report_page(joined(made, contrasts, alone=True)))
+    assert has(page, "holds no accuracies", "No alteration, alone, changes any unit.")
+    assert page.table("layer", "alteration", "|d_z|")[0][2:] == ["–", "0.0%", "0.0%", "60"]
+
+
+def test_moments_are_reported_alone() -> None:
+    made = make_result(dead=0.3)
+    result = joined(made, with_moments(made), alone=True)
+    page, table = Page(report_page(result)), moments_table(result).sel(layer="early")
+    titles = ["Protocol", "Provenance", "Sample stimuli", "Dead and rarely active units", "Moments"]
+    assert page.words["h2"] == [*titles, "How to read the numbers"]
+    row = page.table("layer", "mean", "variance")[0]
+    names = ("mean", "variance", "coefficient_of_variation", "activity_rate")
+    assert row[1:5] == [f"{float(table[name]):.3f} ({float(table[f'{name}_se']):.3f})" for name in names]
+    n_units, n_defined = int(table["n_units"]), int(table["n_defined"])
+    assert row[5:] == [str(n_defined), str(n_units - n_defined)]
+    assert page.table("layer", "units", "with variance")[0][1:3] == [str(n_units), str(n_defined)]
+    assert has(page, "do not vary", "± 2.36 standard errors")
+    assert "index" not in page.text("th")
+
+
 def test_of_many_layers_some_are_drawn_and_all_are_in_tables() -> None:
     layers = {f"layer{i}": (2, 2, 2) for i in range(MAX_LAYERS + 4)}
     page = Page(report_page(make_result(layers)))
@@ -288,24 +358,3 @@ def test_parts_are_escaped_one_by_one() -> None:
     )
     assert (page.text("h1"), page.text("pre"), page.text("caption")) == ("<", "<pre>", "<u>")
     assert page.tables == [[["<"], ["&"]]]
-
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_contrasts_have_a_section(alone: bool) -> None:
-    made = make_result()
-    found = with_contrasts(made)
-    made["contrast"], made["accuracy"] = found["contrast"], found["accuracy"]
-    if alone:
-        del made["sobol"], made["convergence"]
-    page = Page(report_page(made))
-    table = found["accuracy"].to_dataset().sel(measure="top_1")
-    *_, effects, accuracies = [one for one in page.tables if one[0][0] in {"layer", "alteration"}]
-    assert effects[0] == ["layer", "hue", "rotation"]
-    assert [row[0] for row in effects[1:]] == ["early", "late"]
-    assert accuracies[0] == ["alteration", "top_1", "probability"]
-    assert [row[0] for row in accuracies[1:]] == ["original", "hue", "rotation"]
-    assert accuracies[1][1].startswith(f"{float(table['estimate'].sel(factor='original')):.3f} [")
-    d_z = np.nanmedian(np.abs(found["contrast/late/effect_size"].sel(factor="hue")))
-    assert effects[2][1].startswith(f"{d_z:.2f} (")
-    assert ("Depth profile" in page.words["h2"]) is not alone
-    assert "Contrasts" in page.words["h2"]

@@ -57,7 +57,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class LayerLayout:
-    """The native shape of a layer's units.
+    """The native shape of a layer's units, and its place.
 
     Attributes
     ----------
@@ -65,11 +65,14 @@ class LayerLayout:
         Names and lengths of its axes.
     coords : dict
         Coordinates, where channels or units have some.
+    depth : int
+        Place in the protocol.
     """
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     coords: Mapping[Any, Any]
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,9 @@ class ContrastAnalysis:
         n_images : int
         """
         adjusted = self.adjust({layer: arrays(layer)[names.P_VALUE] for layer in layers})
-        for depth, (layer, layout) in enumerate(layers.items()):
+        for layer, layout in layers.items():
             found = {**arrays(layer), names.P_ADJUSTED: adjusted.pop(layer)}
-            yield layer, self.label(found, layout, {"n_images": n_images, "depth": depth})
+            yield layer, self.label(found, layout, {"n_images": n_images, "depth": layout.depth})
 
     def label(self, arrays: Arrays, layout: LayerLayout, attrs: Mapping[str, Any]) -> xr.Dataset:
         """Label the contrasts (…, units) of one layer over its native shape."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,8 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.sensitivity import quantiles_over_units, recorded_order
 from neuroprobe.errors import ReaderError, unknown_name
+
+Summary = TypeVar("Summary", xr.DataArray, xr.Dataset)
 
 
 def contrast_group(result: xr.DataTree) -> xr.DataTree:
@@ -32,7 +35,7 @@ def _child(result: xr.DataTree, group: str) -> xr.DataTree:
     return result.children[group]
 
 
-def _over_layers(result: xr.DataTree, summarise: Callable[[xr.Dataset], xr.DataArray]) -> xr.DataArray:
+def _over_layers(result: xr.DataTree, summarise: Callable[[xr.Dataset], Summary]) -> Summary:
     """Summarise the layers one after the other, in the order of recording, along the dimension layer."""
     group = contrast_group(result)
     layers = recorded_order(group)
@@ -85,6 +88,47 @@ def significant_shares(result: xr.DataTree, test: str = "t", level: float = 0.05
         return (p < level).mean(units)
 
     return _over_layers(result, share).rename(names.SHARE)
+
+
+def contrast_table(result: xr.DataTree, test: str = "t", level: float = 0.05) -> xr.Dataset:
+    """Contrasts of each layer in numbers.
+
+    Parameters
+    ----------
+    test, level
+        See `significant_shares`.
+
+    Returns
+    -------
+    Dataset
+        Over (layer, factor): ``effect_size`` and ``effect_size_se``, the medians over the units that an alteration
+        changes of the magnitude of Cohen's d_z and of its standard error; ``share`` of all units that is significant;
+        ``n_undefined``, the units that the alteration does not change. Over layers: ``n_units``; ``n_silent``, those
+        with a mean response of 0 in the control and under every alteration; ``n_unchanged``, those that no alteration
+        changes; ``n_with_dropped``, those for which some images were left out. The attribute ``by_chance`` is the
+        median magnitude of d_z of units that an alteration does not change on average, which differ by their images
+        alone.
+    """
+
+    def medians(node: xr.Dataset) -> xr.Dataset:
+        names_of = (names.EFFECT_SIZE, names.se(names.EFFECT_SIZE))
+        found = {name: quantiles_over_units(abs(node[name]), [0.5]).isel({names.QUANTILE: 0}) for name in names_of}
+        defined, dropped = node[names.DEFINED] == 1, node.get(names.N_DROPPED, xr.DataArray(0))
+        active = (node[names.TREATMENT_MEAN] != 0).any(names.FACTOR) | (node[names.CONTROL_MEAN] != 0)
+        counts = {
+            names.N_UNITS: active.size,
+            names.N_UNDEFINED: (~defined).sum([dim for dim in defined.dims if dim != names.FACTOR]),
+            names.N_SILENT: (~active).sum(),
+            names.N_UNCHANGED: (~defined).all(names.FACTOR).sum(),
+            names.N_WITH_DROPPED: (dropped > 0).sum(),
+        }
+        return xr.Dataset({**found, **counts}).drop_vars(names.QUANTILE)
+
+    from scipy import stats
+
+    n_images = next(iter(contrast_group(result).children.values())).attrs["n_images"]
+    table = _over_layers(result, medians).assign({names.SHARE: significant_shares(result, test, level)})
+    return table.assign_attrs(by_chance=float(stats.t.ppf(0.75, n_images - 1)) / n_images**0.5)
 
 
 def accuracy_table(result: xr.DataTree) -> xr.Dataset:

@@ -30,19 +30,19 @@ def index_group(result: xr.DataTree, index: str | None = None) -> xr.DataTree:
     Parameters
     ----------
     index : str, optional
-        Such as ``first_order``, which is in ``sobol``, or ``shapley_effect``; by default any of a single factor.
+        Such as ``first_order``, which is in ``sobol``, or ``shapley_effect``; by default any of a single factor, or
+        else the coefficient of variation, which is in ``moments``.
 
     Raises
     ------
     ReaderError
         If no layer of any group holds it.
     """
-    held = held_indices(result)
-    index = held[0] if index is None else index
+    index = next(iter(_held(result)), names.COEFFICIENT_OF_VARIATION) if index is None else index
     for group in _groups(result):
         if any(index in layer.data_vars for layer in group.children.values()):
             return group
-    raise ReaderError(f"this result has no index {index!r}; it has: {', '.join(held)}")
+    raise ReaderError(f"this result has no index {index!r}; it has: {', '.join(held_indices(result))}")
 
 
 def held_indices(result: xr.DataTree) -> list[str]:
@@ -53,12 +53,11 @@ def held_indices(result: xr.DataTree) -> list[str]:
     ReaderError
         If there are none.
     """
-    layers = [layer for group in _groups(result) for layer in group.children.values()]
-    held = [index for index in (*FACTOR_INDICES, *PAIRS) if any(index in layer.data_vars for layer in layers)]
+    held = _held(result)
     if not held:
         raise ReaderError(
             f"no indices in this tree (it has: {', '.join(result.children) or 'none'}); "
-            "open the result of a run by `open_result`"
+            "open the result of a run with `analyses: [sobol]` or [shapley] by `open_result`"
         )
     return held
 
@@ -66,6 +65,11 @@ def held_indices(result: xr.DataTree) -> list[str]:
 def single_indices(result: xr.DataTree) -> list[str]:
     """Return the indices of single factors that a result holds."""
     return [index for index in held_indices(result) if index in FACTOR_INDICES]
+
+
+def _held(result: xr.DataTree) -> list[str]:
+    layers = [layer for group in _groups(result) for layer in group.children.values()]
+    return [index for index in (*FACTOR_INDICES, *PAIRS) if any(index in layer.data_vars for layer in layers)]
 
 
 def _groups(result: xr.DataTree) -> list[xr.DataTree]:

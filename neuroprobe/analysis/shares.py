@@ -29,8 +29,8 @@ def mean_shares(result: xr.DataTree, index: str | None = None, by_variance: bool
     -------
     Dataset
         ``share(layer, part)``, the parts being the factors, and ``interactions`` beside those of first order.
-        ``share_se`` is the mean of the standard errors of single units, or for interactions the sum of those of the
-        factors: errors of the means are at most as large.
+        ``share_se`` is the mean of the standard errors of the units that have one, or for interactions the sum of those
+        of the factors: errors of the means are hardly larger.
     """
     index = known_shares(result)[0] if index is None else index
     require_index(index, SPLITS)

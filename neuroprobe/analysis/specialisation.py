@@ -75,8 +75,8 @@ class Classification:
 def specialisation(
     result: xr.DataTree,
     *,
-    layers: Sequence[str] | None = None,
-    values: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
+    values: str | Sequence[str] | None = None,
     n_folds: int | None = None,
     n_permutations: int = 100,
     max_features: int = 196,
@@ -89,7 +89,7 @@ def specialisation(
     ----------
     result : xarray.DataTree
         With the groups ``sobol`` or ``shapley`` or both, as `neuroprobe.open_result` opens it.
-    layers, values : sequence of str, optional
+    layers, values : str or sequence of str, optional
         Layers, and kinds of maps (``first_order``, ``total_order``, ``shapley_effect``); by default all that there are.
     n_folds : int, optional
         Of the cross-validation: by default 5, or as many as there are channels in a layer of fewer.
@@ -138,6 +138,7 @@ def specialisation(
     maps that are classified, values without a defined unit are 0, for all factors alike; ``n_imputed`` counts them.
     Clusters are chosen to differ: the errors of their profiles describe their spread, and test nothing.
     """
+    layers, values = ([one] if isinstance(one, str) else one for one in (layers, values))
     sources = map_sources(result, values)
     chosen = map_layers(sources, layers)
     _require(n_folds is None or n_folds >= 2, "n_folds", n_folds, "2 or more")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
 PIECE_BYTES: Final = 128 << 20  # of stored responses that are in memory at a time
+N_ROLES: Final = 6  # of a base sample that a message names
 N_RESAMPLES: Final = 100  # of SALib's bootstrap; its default
 
 
@@ -80,8 +81,8 @@ def sobol(
     recorded = _recorded_design(recording)
     if not (recorded.design.single or recorded.design.subsets):
         raise ReaderError(
-            f"Sobol indices need rows with single factors swapped, and this recording has {recorded.design.roles}: "
-            "record with `analyses: [sobol]`, or take npr.shapley"
+            f"Sobol indices need rows with single factors swapped, and this recording has the rows {recorded.begins}: "
+            "record with `analyses: [sobol]`" + (", or take npr.shapley" if recorded.estimator else "")
         )
     analysis = SobolAnalysis(
         **recorded.shared,
@@ -131,7 +132,8 @@ def shapley(recording: xr.DataTree, *, units: str | None = None) -> xr.DataTree:
     if not recorded.estimator:
         raise ReaderError(
             f"Shapley effects need walks or all subsets of the factors, and this recording has the rows "
-            f"{', '.join(recorded.design.roles[:6])}…: record with `analyses: [shapley]`, or take npr.sobol"
+            f"{recorded.begins}: record with `analyses: [shapley]`"
+            + (", or take npr.sobol" if recorded.design.single else "")
         )
     analysis = ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator, groups=recorded.groups)
     return _analysed(recording, analysis, recorded, units)
@@ -167,11 +169,12 @@ def _require_salib(analysis: SobolAnalysis) -> None:
 def stored_responses(recording: xr.DataTree, query: str | None) -> Iterator[tuple[int, str, xr.DataArray]]:
     """Depth, name and response (presentation, …) of each layer, or of its chosen units where it has some."""
     layers = recording.children[names.RESPONSES].children
-    in_order = sorted(layers, key=_recorded_place(recording.attrs))
+    depth = _recorded_place(recording.attrs, list(layers))
+    in_order = sorted(layers, key=depth)
     responses = {layer: _without_table(layers[layer].to_dataset()[names.RESPONSE]) for layer in in_order}
     if query is None:
-        for depth, layer in enumerate(in_order):
-            yield depth, layer, responses[layer].transpose(names.PRESENTATION, ...)
+        for layer in in_order:
+            yield depth(layer), layer, responses[layer].transpose(names.PRESENTATION, ...)
         return
     condition = parse_query(query)
     flat = {layer: to_units(response.to_dataset(), layer) for layer, response in responses.items()}
@@ -180,13 +183,13 @@ def stored_responses(recording: xr.DataTree, query: str | None) -> Iterator[tupl
         {name: kind for columns in places.values() for name, array in columns.items() if (kind := kind_of(array.dtype))}
     )
     n_chosen = 0
-    for depth, layer in enumerate(in_order):
+    for layer in in_order:
         shape = flat[layer].sizes[names.UNIT]
         chosen = np.flatnonzero(np.broadcast_to(condition.evaluate(places[layer]).true, shape))
         n_chosen += len(chosen)
         if len(chosen):
             units = flat[layer][names.RESPONSE].isel({names.UNIT: chosen})
-            yield depth, layer, units.transpose(names.PRESENTATION, names.UNIT)
+            yield depth(layer), layer, units.transpose(names.PRESENTATION, names.UNIT)
     if not n_chosen:
         n_units = sum(units.sizes[names.UNIT] for units in flat.values())
         raise ReaderError(f"units: none of the {n_units:,} recorded units is chosen by {query!r}; loosen the condition")
@@ -197,10 +200,10 @@ def _without_table(response: xr.DataArray) -> xr.DataArray:
     return response.drop_vars([name for name, array in response.coords.items() if names.PRESENTATION in array.dims])
 
 
-def _recorded_place(attrs: Mapping[Any, Any]) -> Callable[[str], int]:
-    """Place of a layer in the protocol that a recording was made by; all alike where there is none."""
+def _recorded_place(attrs: Mapping[Any, Any], layers: list[str]) -> Callable[[str], int]:
+    """Place of a layer in the protocol that a recording was made by; in the recording where there is none."""
     if names.PROVENANCE not in attrs:
-        return lambda layer: 0
+        return layers.index
     order = [layer["name"] for layer in json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]["layers"]]
     return order.index
 
@@ -240,6 +243,12 @@ class _RecordedDesign:
     attrs: Mapping[Any, Any]
 
     @property
+    def begins(self) -> str:
+        """The first rows of a base sample, in words."""
+        roles = self.design.roles
+        return ", ".join(roles[:N_ROLES]) + ("…" if len(roles) > N_ROLES else "")
+
+    @property
     def groups(self) -> tuple[int, ...]:
         """Number of the factor that each player belongs to; empty where the players are the factors."""
         return tuple(json.loads(self.attrs.get(names.GROUPS, "[]")))
@@ -267,6 +276,11 @@ def _recorded_design(recording: xr.DataTree) -> _RecordedDesign:
         raise ReaderError(
             f"the presentation table has no {names.ROLE!r} and {names.SAMPLE!r}: "
             "shares of the variance need a pick-freeze design"
+        )
+    if names.DESIGN in table.variables and (table[names.DESIGN].values == names.TREATMENT_CONTROL).any():
+        raise ReaderError(
+            f"the presentations have the design {names.TREATMENT_CONTROL!r}, where alterations are shown alone: take "
+            "npr.contrast, or record shares of the variance in a protocol of their own"
         )
     role, sample = table[names.ROLE].values.astype(object), table[names.SAMPLE].values
     n_rows = int((sample == sample[0]).sum())

@@ -27,7 +27,7 @@ def contrast(
     recording: xr.DataTree,
     *,
     units: str | None = None,
-    ranks: bool | Sequence[str] = True,
+    ranks: bool | str | Sequence[str] = True,
     correction: str = "fdr_by",
     family: str = "alteration",
 ) -> xr.DataTree:
@@ -41,7 +41,7 @@ def contrast(
     units : str, optional
         Which units, in the language of `neuroprobe.select_units` over their places (``layer``, ``channel``, ``y``,
         ``x``, ``token``): ``"layer == 'layer3' and channel in [3, 17]"``. All by default.
-    ranks : bool or sequence of str
+    ranks : bool, str or sequence of str
         Whether there are signed-rank tests, or for which layers; their differences pass through a temporary file of 4
         bytes per image, alteration and unit.
     correction : str
@@ -81,18 +81,19 @@ def contrast(
         drop=recording.attrs.get("nan") == "drop",
     )
     layouts, found = {}, {}
-    for _, layer, response in stored_responses(recording, units):
+    for depth, layer, response in stored_responses(recording, units):
         coords = {str(name): array.variable for name, array in response.coords.items()}
-        layouts[layer] = LayerLayout(tuple(map(str, response.dims[1:])), response.shape[1:], coords)
+        layouts[layer] = LayerLayout(tuple(map(str, response.dims[1:])), response.shape[1:], coords, depth)
         found[layer] = _summed(response[table], analysis, recorded, layer)
     nodes = analysis.label_layers(layouts, lambda layer: analysis.finalize(*found[layer]), recorded.n_samples)
     return xr.DataTree.from_dict(dict(nodes), name=analysis.name)
 
 
-def _ranked_layers(recording: xr.DataTree, ranks: bool | Sequence[str]) -> tuple[str, ...]:
+def _ranked_layers(recording: xr.DataTree, ranks: bool | str | Sequence[str]) -> tuple[str, ...]:
     layers = list(recording.children[names.RESPONSES].children)
     if isinstance(ranks, bool):
         return tuple(layers) if ranks else ()
+    ranks = [ranks] if isinstance(ranks, str) else ranks
     for layer in ranks:
         if layer not in layers:
             raise ReaderError("ranks: " + unknown_name("layer", layer, layers))

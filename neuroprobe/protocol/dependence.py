@@ -39,10 +39,10 @@ class Correlation(Model):
 
 def _correlations(value: Any) -> Any:
     """Turn the short form into the long one, whose keys are words."""
-    if isinstance(value, Mapping):
-        value = [{"between": pair, "r": r} for pair, r in value.items()]
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list | Mapping) or not value:
         raise problem(f"given {shown(value)}, expected the correlations of pairs of parameters: {FORM}")
+    if isinstance(value, Mapping):
+        return [{"between": pair, "r": r} for pair, r in value.items()]
     return value
 
 

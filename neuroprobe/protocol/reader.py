@@ -278,7 +278,7 @@ def _sentence(details: ErrorDetails, path: Path_) -> str | None:
     match details["type"]:
         case "extra_forbidden":
             known = _known_keys(loc[:-1])
-            return f"unknown key {shown(loc[-1])}{closest(loc[-1], known)}; expected: {', '.join(known)}"
+            return f"unknown key {shown(loc[-1])}{closest(loc[-1], known)}; expected: {', '.join(known) or 'no keys'}"
         case "missing":
             within = ".".join(map(str, path or loc[:-1]))
             return f"missing key {str(loc[-1])!r}" + (f" in {within}" if within else "")

@@ -320,7 +320,9 @@ class Protocol(Model):
                 "analyses: sobol takes independent alterations, as what one of several dependent ones explains by "
                 f"itself is not defined; treatment.dependence links {groups}: ask for `analyses: [shapley]`"
             )
-            raise problem_at(("analyses", listed.index("sobol")), message, self.analyses)
+            written = "analyses" in self.model_fields_set  # where it is not, it is Sobol indices
+            place = ("analyses", listed.index("sobol")) if written else ("treatment", "dependence")
+            raise problem_at(place, message, self.analyses)
         if self.design.replicate == "image" and self.stimuli.image != "frozen":
             message = (
                 f"replicate: image takes frozen images, received image: {self.stimuli.image_law}, where every base "

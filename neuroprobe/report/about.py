@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+import xarray as xr
 import yaml
 
 from neuroprobe import names, plot
@@ -30,27 +31,62 @@ IMAGES: Final = {
 
 def summary(one: View) -> Iterator[str]:
     """Say in a few sentences what was recorded and what stands out."""
-    attrs, subject = one.tree.attrs, one.details["protocol"]["subject"]
-    samples, rows = attrs["samples"], attrs["rows"]
+    subject = one.details["protocol"]["subject"]
     weights = "random weights (the random twin)" if subject["random_twin"] else f"weights {subject['weights']}"
-    n_units, n_defined = one.numbers(one.layers)
     yield (
         f"The network {subject['network']} with {weights}, recorded under {_number_of(len(one.factors), 'factor')}: "
-        f"{', '.join(one.factors)}. {samples:,} base samples × {rows} rows = {samples * rows:,} presentations of "
-        f"{_number_of(one.details['n_images'], 'image')}; {n_units:,} units of {_number_of(len(one.layers), 'layer')}, "
-        f"of which {n_units - n_defined:,} have no index."
+        f"{', '.join(one.factors)}. {_presented(one)}"
     )
-    if not n_defined:
-        yield "No unit varied, so that no index is defined."
-        return
+    if one.values:
+        yield _largest_index(one)
+    if one.has("contrast"):
+        yield _largest_effect(one)
+
+
+def _presented(one: View) -> str:
+    """Say how much was shown, and of how many units."""
+    attrs, n_images = one.tree.attrs, _number_of(one.details["n_images"], "image")
+    n_layers = _number_of(len(one.layers), "layer")
+    if not one.is_pick_freeze:
+        n_units = int(one.contrasts[names.N_UNITS].sum())
+        shown = _number_of(attrs["samples"], "image")
+        return (
+            f"{shown}, each as it is and under one of these at a time, {attrs['rows']} rows each; {n_units:,} units of "
+            f"{n_layers}, of which {int(one.contrasts[names.N_UNCHANGED].sum()):,} are changed by none."
+        )
+    n_units, n_defined = one.numbers(one.layers)
+    undefined = "have no index" if one.values else "do not vary"
+    samples, rows = attrs["samples"], attrs["rows"]
+    return (
+        f"{samples:,} base samples × {rows} rows = {samples * rows:,} presentations of {n_images}; "
+        f"{n_units:,} units of {n_layers}, of which {n_units - n_defined:,} {undefined}."
+    )
+
+
+def _largest_index(one: View) -> str:
+    if not one.numbers(one.layers)[1]:
+        return "No unit varied, so that no index is defined."
     index = names.TOTAL_ORDER if names.TOTAL_ORDER in one.values else one.values[0]
-    median, errors = one.medians[index], one.medians[names.se(index)]
-    place = median.argmax(...)
-    layer, factor = one.layers[int(place[names.LAYER])], one.factors[int(place[names.FACTOR])]
     said = {names.TOTAL_ORDER: "total-order index", names.SHAPLEY_EFFECT: "Shapley effect"}[index]
-    yield (
-        f"The largest median {said} is that of {factor} in {layer}: "
-        f"{float(median[place]):.2f} (median standard error {float(errors[place]):.2f})."
+    return f"The largest median {said} is that of {_largest(one.medians, index)}."
+
+
+def _largest_effect(one: View) -> str:
+    if not one.contrasts[names.EFFECT_SIZE].notnull().any():
+        return "No alteration, alone, changes any unit."
+    return (
+        "Of alterations alone, the largest median effect size |d_z| is that of "
+        f"{_largest(one.contrasts, names.EFFECT_SIZE)}."
+    )
+
+
+def _largest(table: xr.Dataset, name: str) -> str:
+    """Name the place of the largest of several medians (layer, factor), with its size."""
+    place = table[name].argmax(...)
+    at = table.isel(place)
+    return (
+        f"{at[names.FACTOR].item()} in {at[names.LAYER].item()}: {float(at[name]):.2f} (median standard error "
+        f"{float(at[names.se(name)]):.2f})"
     )
 
 
@@ -95,7 +131,9 @@ def provenance(one: View) -> Iterator[Part]:
         **({"lesion": "; ".join(map(_lesion, lesion["lesions"]))} if lesion else {}),
         "seed": attrs["seed"],
         "base samples × rows": f"{attrs['samples']:,} × {attrs['rows']}",
-        "scrambles": f"{scramble}; blocks of {attrs['block']}",
+        **({"scrambles": scramble} if one.is_pick_freeze else {}),
+        "blocks": f"of {attrs['block']}",
+        **({"contrast": _contrast(one)} if one.has("contrast") else {}),
         "images": f"{details['n_images']:,}, {' × '.join(map(str, details['image_shape']))} (colours, height, width)",
         "device, precision": f"{details['device']}, {details['dtype']}",
         "batch": ", ".join(
@@ -124,6 +162,11 @@ def _lesion(origin: dict[str, Any]) -> str:
     return f"{', '.join(words)} ({'; '.join(counts)})"
 
 
+def _contrast(one: View) -> str:
+    attrs = one.contrast_attrs
+    return f"{_number_of(attrs['n_images'], 'image')}, {_number_of(attrs['draws'], 'draw')}"
+
+
 def stimuli(one: View) -> Iterator[Part]:
     """Examples of the stimuli."""
     if names.STIMULI not in one.tree.children:
@@ -133,15 +176,32 @@ def stimuli(one: View) -> Iterator[Part]:
     caption = (
         f"{_number_of(n, 'image')} of {one.details['n_images']:,}, spread over the set: as they are (control), under "
         "each alteration alone, and under all of them. Below the control stands the image, below the others the values "
-        "of the parameters: those of row A of the first base samples, with every switch turned on. In the run, each "
-        "row turns its switches on with the probabilities of the protocol."
+        "of the parameters: those of row A of the first base samples, with every switch turned on."
     )
+    if one.is_pick_freeze:
+        caption += " In the run, each row turns its switches on with the probabilities of the protocol."
     yield picture(plot.stimulus_examples(one.tree), caption)
 
 
 def reading(one: View) -> Iterator[Part]:
     """Say in words what the numbers mean and how far they can be trusted."""
-    attrs, error = one.tree.attrs, overview.error_attrs(one.tree)
+    if one.is_pick_freeze:
+        yield from _reading_of_variance(one)
+    if one.has("contrast"):
+        yield Text(
+            "d_z is Cohen's effect size for pairs: the mean over images of the difference between treated and control, "
+            "in standard deviations of these differences. It does not grow with the number of images; p-values fall "
+            "with it. An alteration that raises a unit's response to some images and lowers it to others has a small "
+            "d_z, and can still explain much of its variance."
+        )
+    if one.tree.attrs["nan"] == "drop":
+        yield Text("Base samples with a response that is not finite were left out, unit by unit (nan: drop).")
+
+
+def _reading_of_variance(one: View) -> Iterator[Part]:
+    """Say what indices and moments mean."""
+    index = one.values[0] if one.values else names.COEFFICIENT_OF_VARIATION
+    attrs, error = one.tree.attrs, overview.error_attrs(one.tree, index)
     if names.FIRST_ORDER in one.values:
         yield Text(
             "S1 is the share of a unit's variance that a factor explains alone; ST the share that it takes part in, "
@@ -152,8 +212,9 @@ def reading(one: View) -> Iterator[Part]:
             "Sh, the Shapley effect of a factor, is its share of the variance with an equal part of each of its "
             "interactions; those of all factors sum to 1."
         )
-    yield Text("Indices are stored as estimated: small ones may be negative.")
-    yield Text(IMAGES[attrs["image"]])
+    if one.values:
+        yield Text("Indices are stored as estimated: small ones may be negative.")
+        yield Text(IMAGES[attrs["image"]])
     scope = (
         "They tell how far the numbers would move with other draws of the alterations and the same images; with other "
         "images they would move further."
@@ -173,8 +234,7 @@ def reading(one: View) -> Iterator[Part]:
         f"{error['interval']:.2f} standard errors."
     )
     yield Text(
-        "Units whose variance is under the noise floor have no index: they are undefined, not 0, and in no median, "
-        "mean or picture of indices. Units that are rarely active look like pure interactions."
+        "Units whose variance is under the noise floor have no index and no coefficient of variation: they are "
+        "undefined, not 0, and in no median, mean or picture of these. Units that are rarely active look like pure "
+        "interactions."
     )
-    if attrs["nan"] == "drop":
-        yield Text("Base samples with a response that is not finite were left out, unit by unit (nan: drop).")

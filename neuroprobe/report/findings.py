@@ -17,6 +17,12 @@ from neuroprobe.report.view import View, picture
 
 N_NAMED: Final = 5  # channels, units or pairs that tables name
 SHORT: Final = {names.FIRST_ORDER: "S1", names.TOTAL_ORDER: "ST", names.SHAPLEY_EFFECT: "Sh"}
+MOMENTS: Final = {
+    names.MEAN: "mean",
+    names.VARIANCE: "variance",
+    names.COEFFICIENT_OF_VARIATION: "coefficient of variation",
+    names.ACTIVITY_RATE: "activity rate",
+}
 
 
 def depth(one: View) -> Iterator[Part]:
@@ -199,8 +205,9 @@ def interactions(one: View) -> Iterator[Part]:
 
 def activity(one: View) -> Iterator[Part]:
     """Units without an index, and rarely active ones."""
+    index = "an index" if one.values else "variance"
     caption = (
-        "Units without an index, because their variance is under the noise floor, and units with one that were active "
+        f"Units without {index}, because their variance is under the noise floor, and units with one that were active "
         "(above 0) in less than 5 % of the presentations; numbers: the former + the latter of all units. Rarely active "
         "units look like pure interactions, as several factors have to fit before they answer; where responses may be "
         f"negative, a low activity means less. No unit is left out. {one.left_out()}"
@@ -209,7 +216,7 @@ def activity(one: View) -> Iterator[Part]:
     counts = one.counts
     columns = {
         "units": counts[names.N_UNITS],
-        "with an index": counts[names.N_DEFINED],
+        f"with {index}": counts[names.N_DEFINED],
         "never active": counts[names.N_SILENT],
         "constant": counts[names.N_CONSTANT],
         "no finite response": counts[names.N_LOST],
@@ -219,7 +226,7 @@ def activity(one: View) -> Iterator[Part]:
     if one.tree.attrs["nan"] == "drop":
         columns["with dropped samples"] = counts[names.N_WITH_DROPPED]
     rows = [[layer, *(f"{int(column[i]):,}" for column in columns.values())] for i, layer in enumerate(one.layers)]
-    caption = "Numbers of units. Those without an index were never active, constant, or without a finite response."
+    caption = f"Numbers of units. Those without {index} were never active, constant, or without a finite response."
     yield Table(caption, ["layer", *columns], rows)
 
 
@@ -268,6 +275,23 @@ def preferences(one: View) -> Iterator[Part]:
             for i, layer in enumerate(one.layers)
         ]
         yield Table(f"The same for {SHORT[index]} in numbers.", ["layer", "units", *one.factors, "none"], rows)
+
+
+def moments(one: View) -> Iterator[Part]:
+    """Medians of moments over units."""
+    rows = []
+    for number, layer in enumerate(one.layers):
+        at = one.moments.isel({names.LAYER: number})
+        n_units, n_defined = int(at[names.N_UNITS]), int(at[names.N_DEFINED])
+        cells = [with_error(float(at[name]), float(at[names.se(name)])) for name in MOMENTS]
+        rows.append([layer, *cells, f"{n_defined:,}", f"{n_units - n_defined:,}"])
+    caption = (
+        "Medians over the units of a layer that vary, under all alterations together (in brackets the median of the "
+        "standard errors of single units). The coefficient of variation is the standard deviation over the absolute "
+        "mean: it grows without bound where the mean is near 0."
+    )
+    head = ["layer", *MOMENTS.values(), "units", "left out"]
+    yield Table(caption, head, rows)
 
 
 def with_error(value: float, error: float) -> str:

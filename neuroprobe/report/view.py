@@ -14,6 +14,8 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis import overview
+from neuroprobe.analysis.effects import contrast_table
+from neuroprobe.analysis.moments import moments_table
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.plot.style import png
 from neuroprobe.report.page import Picture
@@ -40,8 +42,32 @@ class View:
 
     @cached_property
     def values(self) -> list[str]:
-        """Indices of single factors that there are."""
-        return overview.single_indices(self.tree)
+        """Indices of single factors that there are, or none beside moments and contrasts."""
+        return overview.single_indices(self.tree) if self.has("sobol") or self.has("shapley") else []
+
+    def has(self, group: str) -> bool:
+        """Whether there is a group of the result."""
+        return group in self.tree.children
+
+    @cached_property
+    def contrasts(self) -> xr.Dataset:
+        """Contrasts of the layers in numbers."""
+        return contrast_table(self.tree)
+
+    @property
+    def contrast_attrs(self) -> dict[str, Any]:
+        """What the contrasts of any layer say of all."""
+        return next(iter(self.tree.children["contrast"].children.values())).to_dataset().attrs
+
+    @cached_property
+    def moments(self) -> xr.Dataset:
+        """Median moments of the layers."""
+        return moments_table(self.tree)
+
+    @property
+    def is_pick_freeze(self) -> bool:
+        """Whether the alterations were shown together, not each alone only."""
+        return bool(self.values) or self.has("moments")
 
     @property
     def main(self) -> str:
@@ -59,12 +85,12 @@ class View:
     @cached_property
     def layers(self) -> list[str]:
         """All layers, in the order of recording."""
-        return [str(layer) for layer in self.counts[names.LAYER].values]
+        return [str(layer) for layer in (self.counts if self.is_pick_freeze else self.contrasts)[names.LAYER].values]
 
     @cached_property
     def factors(self) -> list[str]:
         """Factors of the design."""
-        return [str(factor) for factor in self.indices(self.layers[0])[names.FACTOR].values]
+        return [str(factor) for factor in json.loads(self.tree.attrs[names.FACTORS])]
 
     @cached_property
     def drawn(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 import xarray as xr
 
@@ -13,6 +14,8 @@ from neuroprobe.report import about, contrast, findings, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
+
+Parts = Callable[[View], Iterable[Part]]  # of a section
 
 
 def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
@@ -47,35 +50,37 @@ def report_page(result: xr.DataTree) -> str:
         As `neuroprobe.open_result` opens it.
     """
     one = View(result)
-
-    def found(parts: Callable[[View], Iterable[Part]]) -> list[Part]:
-        return list(parts(one)) if one.numbers(one.layers)[1] else [Text("No unit has an index.")]
-
-    told = [
-        Section("Protocol", list(about.protocol(one))),
-        Section("Provenance", list(about.provenance(one))),
-        Section("Sample stimuli", list(about.stimuli(one))),
-    ]
-    title, warnings = result.attrs["title"] or "neuroprobe", one.details["warnings"]
-    contrasts = [Section("Contrasts", list(contrast.contrasts(one)))] if contrast.is_there(one) else []
-    if contrasts and not {"sobol", "shapley"}.intersection(result.children):
-        return render(title, list(contrast.summary(one)), warnings, [*told, *contrasts])
     return render(
-        title=title,
+        title=result.attrs["title"] or "neuroprobe",
         summary=list(about.summary(one)),
-        warnings=warnings,
-        sections=[
-            *told,
-            Section("Depth profile", found(findings.depth)),
-            Section("Shares of the variance", found(findings.shares)),
-            Section("Distributions", found(findings.distributions)),
-            Section("Strongest units", found(findings.strongest)),
-            Section("Interactions", found(findings.interactions)),
-            Section("Dead and rarely active units", list(findings.activity(one))),
-            Section("Convergence", found(findings.convergence)),
-            Section("Preferred factors", found(findings.preferences)),
-            Section("Specialisation", found(specialisation.maps)),
-            *contrasts,
-            Section("How to read the numbers", list(about.reading(one))),
-        ],
+        warnings=one.details["warnings"],
+        sections=[Section(title, list(parts(one))) for title, parts, is_there in SECTIONS if is_there(one)],
     )
+
+
+def _of_indices(title: str, parts: Parts) -> tuple[str, Parts, Callable[[View], bool]]:
+    """Section of a result with indices; where no unit has one, it says so."""
+
+    def found(one: View) -> Iterable[Part]:
+        return parts(one) if one.numbers(one.layers)[1] else [Text("No unit has an index.")]
+
+    return title, found, lambda one: bool(one.values)
+
+
+SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
+    ("Protocol", about.protocol, lambda one: True),
+    ("Provenance", about.provenance, lambda one: True),
+    ("Sample stimuli", about.stimuli, lambda one: True),
+    _of_indices("Depth profile", findings.depth),
+    _of_indices("Shares of the variance", findings.shares),
+    _of_indices("Distributions", findings.distributions),
+    _of_indices("Strongest units", findings.strongest),
+    _of_indices("Interactions", findings.interactions),
+    ("Dead and rarely active units", findings.activity, lambda one: one.is_pick_freeze),
+    _of_indices("Convergence", findings.convergence),
+    _of_indices("Preferred factors", findings.preferences),
+    _of_indices("Specialisation", specialisation.maps),
+    ("Moments", findings.moments, lambda one: one.has("moments")),
+    ("Contrasts", contrast.contrasts, lambda one: one.has("contrast")),
+    ("How to read the numbers", about.reading, lambda one: True),
+)

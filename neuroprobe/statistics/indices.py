@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UNITS_AT_A_TIME: Final = 1 << 13  # the many temporaries of a large layer would take more than its result
 PAIRED: Final = frozenset({names.SECOND_ORDER, names.TOTAL_INTERACTION})
 MEANS: Final = frozenset({names.VARIANCE, names.MEAN, names.ACTIVITY_RATE})
+ONE_BLOCK: Final = 1 - 1e-12  # share of a squared sum that is one block's, but for rounding
 NOISE_STEPS: Final = 8  # a variance under (8 rounding steps of the largest response)² is noise
 
 
@@ -38,7 +39,7 @@ def finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None = 
         ``mean``, ``activity_rate``, ``coefficient_of_variation`` (units,). Those that the terms estimate, each with
         ``<name>_se``; ``defined`` (units,) int8, and ``n_dropped`` where base samples may be dropped. Shares and
         coefficients of variation of units whose variance is 0 or under the noise floor are NaN, and so are
-        coefficients of variation of units whose mean is 0.
+        coefficients of variation of units whose mean is 0, and errors of shares of units that vary in one block alone.
     """
     n_units = sums.total.shape[1]
     result: dict[str, NDArray[np.float64]] = {}
@@ -85,6 +86,8 @@ def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) 
         variance = overall[names.VARIANCE][0] / n_valid
         defined = variance > noise_floor(sums.peak.cpu().numpy())
         divisor = np.where(defined, total[0], np.nan)
+        # where all variance is one block's, every block agrees with the ratio, which says nothing about its error
+        error_divisor = np.where(square[0] < ONE_BLOCK * total[0] ** 2, divisor, np.nan)
         overall_divisor = np.where(defined, overall[names.VARIANCE][0], np.nan)
         result: dict[str, NDArray[np.float64]] = {}
         wanted = {*parts, *terms.derived} if only is None else set(only)
@@ -104,7 +107,7 @@ def _finalize(sums: PickFreezeSums, terms: Terms, only: Collection[str] | None) 
             else:
                 ratio = total[part] / divisor
                 deviation = square[part] - 2 * ratio * cross[part] * scale[0] + ratio**2 * square[0]
-                error = np.sqrt(spread * np.maximum(deviation, 0)) / divisor
+                error = np.sqrt(spread * np.maximum(deviation, 0)) / error_divisor
                 result[name] = overall[name] / overall_divisor if name in overall else ratio
                 result[names.se(name)] = error
         if wanted & set(terms.derived):

@@ -14,8 +14,8 @@ from oracles import sums_of_rows
 
 FACTORS, N = ("hue", "rotation"), 40
 LAYOUTS = {
-    "layer1": LayerLayout(("channel", "y", "x"), (3, 2, 4), {}),
-    "fc": LayerLayout(("channel",), (5,), {"channel": [1, 2, 4, 8, 16]}),
+    "layer1": LayerLayout(("channel", "y", "x"), (3, 2, 4), {}, 0),
+    "fc": LayerLayout(("channel",), (5,), {"channel": [1, 2, 4, 8, 16]}, 1),
 }
 ANALYSIS = ContrastAnalysis(FACTORS, draws=2, ranks=("fc",))
 

@@ -213,6 +213,8 @@ def test_values_and_layers_are_chosen(found: xr.DataTree) -> None:
         ({"layers": []}, "layers: received none, expected some of early, late"),
         ({"values": ["second_order"]}, "unknown value 'second_order'.*known: first_order, total_order, shapley_effect"),
         ({"values": ["shapley_effect"]}, "has no index 'shapley_effect'; it has: first_order"),
+        ({"layers": "lat"}, r"unknown layer 'lat' \(did you mean 'late'\?\)"),
+        ({"values": "first"}, "unknown value 'first'"),
         ({"n_folds": 1}, "n_folds: received 1, expected 2 or more"),
         ({"n_folds": 4}, "layer 'early' has 3 channels.*too few for n_folds=4.*give n_folds=3"),
         ({"n_folds": 2}, "layer 'early' has 3 channels.*too few for n_folds=2.*give n_folds=3"),
@@ -231,7 +233,7 @@ def test_what_is_wrong_is_named(options: dict[str, Any], message: str) -> None:
     ("result", "message"),
     [
         (make_result(factors=["hue"]), r"of one factor \(hue\)"),
-        (make_result()["stimuli"], "no indices in this tree"),
+        (make_result()["stimuli"], r"no indices in this tree.*`analyses: \[sobol\]`"),
         (planted({"wide": np.zeros((3, 10_001))}), "'wide' has 10,001 channels.*n_clusters=0"),
         (
             xr.DataTree.from_dict(

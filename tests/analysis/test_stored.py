@@ -1,5 +1,6 @@
 """Sobol indices of stored responses: of all units and of chosen ones, by our estimators and by SALib."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from SALib.analyze import sobol as salib
 import neuroprobe as npr
 from neuroprobe.errors import NeuroprobeError, QueryError, ReaderError
 
-pytestmark = pytest.mark.filterwarnings("ignore:standard errors rest:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:standard errors rest:UserWarning", "ignore:contrast. accuracies are left out:UserWarning"
+)
 FACTORS = ("erasing", "hue", "image")
 
 
@@ -141,5 +144,21 @@ def test_shapley_effects_need_their_rows(tmp_path: Path) -> None:
     recording = npr.open_recording(tmp_path / "out.zarr")
     with pytest.raises(ReaderError, match=r"Shapley effects need walks .* record with `analyses: \[shapley\]`"):
         npr.shapley(recording)
-    with pytest.raises(ReaderError, match=r"Sobol indices need rows with single factors swapped"):
+    with pytest.raises(ReaderError, match=r"has the rows A, B: record with `analyses: \[sobol\]`$"):
         npr.sobol(recording)
+
+
+@pytest.mark.parametrize("ask", [npr.sobol, npr.shapley])
+def test_shares_of_a_contrast_are_refused(ask: Callable[[xr.DataTree], xr.DataTree], tmp_path: Path) -> None:
+    npr.run(protocol(analyses=[{"contrast": {"accuracy": False}}]), tmp_path / "out.zarr")
+    with pytest.raises(ReaderError, match=r"have the design 'treatment-control'.*take npr\.contrast"):
+        ask(npr.open_recording(tmp_path / "out.zarr"))
+
+
+def test_layers_know_their_place_in_the_protocol(tmp_path: Path) -> None:
+    for analysis, ask in (("sobol", npr.sobol), ("contrast", npr.contrast)):
+        record = {"batch": 64, "store": {"responses": ["linear"]}}
+        given = protocol(analyses=[analysis], record=record)
+        result = npr.run(given, tmp_path / f"{analysis}.zarr")
+        found = ask(npr.open_recording(tmp_path / f"{analysis}.zarr"))
+        assert found["linear"].attrs["depth"] == result[f"{analysis}/linear"].attrs["depth"] == 1

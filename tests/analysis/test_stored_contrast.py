@@ -92,6 +92,7 @@ def test_presentations_of_another_design_are_left_out() -> None:
         ({"units": "layer == 'conv9'"}, ReaderError, "none of the 22 recorded units"),
         ({"units": "effect_size_hue > 1"}, QueryError, "unknown column"),
         ({"ranks": ["fcc"]}, ReaderError, r"ranks: unknown layer 'fcc' \(did you mean 'fc'\?\)"),
+        ({"ranks": "fcc"}, ReaderError, r"ranks: unknown layer 'fcc' \(did you mean 'fc'\?\)"),
         ({"correction": "fdr"}, ReaderError, "unknown correction 'fdr'"),
         ({"family": "both"}, ReaderError, "unknown family 'both'; known: alteration, all"),
     ],

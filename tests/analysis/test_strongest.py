@@ -45,4 +45,4 @@ def test_units_are_found_where_they_lie(shape: tuple[int, ...]) -> None:
         for rank in range(len(expected)):
             place = {dim: int(chosen[dim][i, rank]) for dim in dims}
             for name in ("total_order", "total_order_se"):
-                assert node[name].isel(factor=i, **place) == chosen[name][i, rank]
+                np.testing.assert_equal(float(node[name].isel(factor=i, **place)), float(chosen[name][i, rank]))

@@ -13,7 +13,7 @@ from neuroprobe.statistics.estimators import DifferenceTerms, MomentsTerms, Salt
 from neuroprobe.statistics.indices import finalize, result_bytes
 from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums, compiles
 from neuroprobe.statistics.shapley import GodaTerms, SubsetTerms, WalkTerms
-from oracles import sums_of
+from oracles import sums_of, sums_of_rows
 
 TERMS: list[Terms] = [
     DifferenceTerms(3, total_interaction=True),
@@ -51,6 +51,22 @@ def test_compiled_update_equals_the_eager_one(terms: Terms) -> None:
     scale = eager.total.abs().amax(1, keepdim=True).clamp(min=1)
     assert float(((compiled.total - eager.total) / scale).abs().max()) < 1e-5
     assert torch.equal(compiled.peak, eager.peak)
+
+
+@each
+def test_shares_of_what_varies_in_one_block_have_no_error(terms: Terms) -> None:
+    """Every block agrees with the ratio of such a unit: 0 would be a false certainty."""
+    if isinstance(terms, MomentsTerms):
+        pytest.skip("no shares")
+    y = torch.randn(256, terms.n_rows, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    y[64:, :, 1] = 0
+    found = finalize(sums_of_rows(y.numpy(), terms), terms)
+    assert found[names.DEFINED].tolist() == [1, 1]
+    for name in set(found) & {names.FIRST_ORDER, names.TOTAL_ORDER, names.SHAPLEY_EFFECT, names.COMPONENT}:
+        assert np.isfinite(found[name]).all()
+        assert np.isfinite(found[names.se(name)][..., 0]).all()
+        assert np.isnan(found[names.se(name)][..., 1]).all()
+    assert np.isfinite(found[names.se(names.VARIANCE)]).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
