@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.analysis.stored_contrast import contrast
     from neuroprobe.errors import NeuroprobeError
+    from neuroprobe.probe.lesion import Lesion, lesioned
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.schema import Protocol
     from neuroprobe.runner import plan, run
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from neuroprobe.store import open_recording, open_result
 
 _HOMES = {
+    "Lesion": "neuroprobe.probe.lesion",
     "NeuroprobeError": "neuroprobe.errors",
     "Parameter": "neuroprobe.stimuli.alterations",
     "Protocol": "neuroprobe.protocol.schema",
     "alteration": "neuroprobe.stimuli.alterations",
     "check_alteration": "neuroprobe.stimuli.alterations",
     "contrast": "neuroprobe.analysis.stored_contrast",
+    "lesioned": "neuroprobe.probe.lesion",
     "load_protocol": "neuroprobe.protocol.reader",
     "open_recording": "neuroprobe.store",
     "open_result": "neuroprobe.store",
@@ -41,12 +44,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Lesion",
     "NeuroprobeError",
     "Parameter",
     "Protocol",
     "alteration",
     "check_alteration",
     "contrast",
+    "lesioned",
     "load_protocol",
     "open_recording",
     "open_result",

@@ -28,6 +28,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "protocol_as_given": as_given(rig.protocol),
         "protocol_hash": protocol_hash(rig.protocol),
         "weights_hash": rig.subject.digest,
+        "lesion": rig.subject.lesion.provenance() if rig.protocol.subject.lesion else None,
         "stimulus_hash": rig.images.digest,
         "n_images": len(rig.images),
         "n_skipped": rig.images.n_skipped,

@@ -88,7 +88,7 @@ class Recorder:
         presentations = self.design.presentations(0, min(self.plan.layout.piece, self.plan.samples))
         rows = self._rows(presentations)
         seconds = []
-        with Probe(self.rig.subject.network, self.rig.probed) as probe:
+        with self.rig.probe() as probe:
             for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
                 started = time.perf_counter()
                 self._present(probe, presentations, pack, rows)

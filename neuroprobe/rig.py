@@ -22,8 +22,9 @@ from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreez
 from neuroprobe.design.treatment_control import TreatmentControl
 from neuroprobe.errors import PlanError, SubjectError, about
 from neuroprobe.packing import Design
-from neuroprobe.probe.capture import check_network, find_sites
+from neuroprobe.probe.capture import Probe, check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
+from neuroprobe.probe.lesion_sources import Target, make_lesion, require_effect
 from neuroprobe.probe.outcome import Outcome, find_outcome
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.alteration import AlterationSpec
@@ -103,6 +104,10 @@ class Rig:
         """The sites that are recorded, and the network's output where accuracies are wanted."""
         with_outcome = self.outcome is not None and self.session == names.TREATMENT_CONTROL
         return (*self.sites, self.outcome.site) if self.outcome is not None and with_outcome else self.sites
+
+    def probe(self) -> Probe:
+        """Return a probe at these sites, with the subject's lesion."""
+        return Probe(self.subject.network, self.probed, self.subject.lesion)
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
@@ -186,7 +191,7 @@ class Rig:
         """What forward passes and the making of stimuli keep in memory."""
         image = self.subject.prepare(self.images.load([0]).to(self.device))
         probed = self.sites if self.outcome is None else (*self.sites, self.outcome.site)
-        return forward_footprint(self.subject.network, probed, image, self._bytes_per_stimulus())
+        return forward_footprint(self.subject.network, probed, image, self._bytes_per_stimulus(), self.subject.lesion)
 
     def _bytes_per_stimulus(self) -> int:
         """Bytes that altering an image takes, by those rows of the first base samples that are altered most."""
@@ -353,16 +358,34 @@ def open_rig(protocol: Protocol) -> Rig:
         with about("subject"):
             tried = subject.prepare(shown)
             sites = find_sites(subject.network, protocol.subject.layers, tried[:1])
+        target = Target(subject.network, tried[:1], subject.name, subject.digest)
+        with about("subject", "lesion"):
+            subject = replace(subject, lesion=make_lesion(protocol.subject.lesion, target))
+            _require_own_calls(subject)
         with about("subject", "network"):
-            check_network(subject.network, sites, tried, subject.name, allow_nan=protocol.record.nan == "drop")
+            drop = protocol.record.nan == "drop"
+            check_network(subject.network, sites, tried, subject.name, allow_nan=drop, lesion=subject.lesion)
         if protocol.stimuli.image == "factor" and len(images) < 2:
             raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
         outcome = open_outcome(protocol, subject, images, tried)
+        if outcome is None and subject.lesion.masks:
+            with about("subject", "lesion"):
+                require_effect(subject.lesion, target, [site.name for site in sites])
         with about("stimuli", "image"):
             nested = nest_images(images, protocol.stimuli)
     session = asked_sessions(protocol)[0]
     treatment = treatment_of_session(protocol, session)
     return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, session)
+
+
+def _require_own_calls(subject: Subject) -> None:
+    """Refuse numbers of calls in a segment: they may be other ones than in the whole network."""
+    numbered = [layer for layer in subject.lesion.masks if "#" in layer]
+    if subject.segment is not None and numbered:
+        raise SubjectError(
+            f"a lesion of {numbered[0]!r} does not go with segment, where calls may have other numbers than in the "
+            "whole network: mask a layer that is called once"
+        )
 
 
 def open_outcome(protocol: Protocol, subject: Subject, images: ImageSet, tried: Tensor) -> Outcome | None:

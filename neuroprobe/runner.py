@@ -22,7 +22,6 @@ from neuroprobe.journal import Begun, Header, live_spans, read_header, require_n
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
-from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
 from neuroprobe.protocol.digest import guard_hash
@@ -145,7 +144,8 @@ def run(
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
         opened = open_rig(checked)
-    guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest)
+    lesion = {"lesion": opened.subject.lesion.digest} if checked.subject.lesion else {}
+    guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest, **lesion)
     if found is not None:
         _require_same(path, found, guard)
     budget = find_budget(given, opened.device)
@@ -192,8 +192,8 @@ def _is_done(plan: Plan, session: SessionStore) -> bool:
 def _require_same(path: Path, found: Header, guard: str) -> None:
     if found.guard != guard:
         raise StoreError(
-            f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}), other weights or other "
-            "images, or stores other responses: choose another path, or delete it by --overwrite"
+            f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}), other weights, images "
+            "or lesions, or stores other responses: choose another path, or delete it by --overwrite"
         )
 
 
@@ -262,7 +262,7 @@ def _record(recorder: Recorder, store: SessionStore, budget: Budget, listener: L
     plan = recorder.plan
     blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
     listener(RunStarted(plan, plan.n_blocks - len(blocks)))
-    with Probe(recorder.rig.subject.network, recorder.rig.probed) as probe:
+    with recorder.rig.probe() as probe:
 
         def record(span: Span) -> None:
             with explained_shortage(lambda: recorder.place):

@@ -15,12 +15,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "neuroprobe"
 
 PUBLIC = {
+    "Lesion",
     "NeuroprobeError",
     "Parameter",
     "Protocol",
     "alteration",
     "check_alteration",
     "contrast",
+    "lesioned",
     "load_protocol",
     "open_recording",
     "open_result",

@@ -173,6 +173,8 @@ def _make_arrays(root: Path) -> None:
     np.savez(root / "keys.npz", first=pixels, second=pixels)
     np.savez(root / "labels.npz", images=pixels, labels=np.arange(2))
     (root / "text.npz").write_text("no archive")
+    np.savez(root / "shape.npz", linear=np.ones(3))
+    np.savez(root / "not_a_number.npz", linear=np.full(10, np.nan))
 
 
 def _make_weights(root: Path) -> None:
@@ -413,6 +415,15 @@ TEXTS: dict[str, tuple[str, str, str, list[str]]] = {
         ["given 'a.csv', expected a path that ends in .npy, .npz"]),
     "suffix of weights": (NETWORK, "network: embedded, weights: w.bin", "3:30",
         ["given 'w.bin', expected DEFAULT, none, or a path"]),
+    "lesion by nothing known": (NETWORK, "network: embedded, lesion: {quantile: 0.9}", "3:30",
+        ["lesion: given 'quantile', expected a block with one of the keys: units, array, random, from"]),
+    "quantile of one": (NETWORK,
+        "network: embedded, lesion: {from: good.zarr, analysis: shapley, factor: hue, rule: {quantile: 1}}", "3:95",
+        ["given 1, expected a number less than 1"]),
+    "query of a lesion": (NETWORK, "network: embedded, lesion: {units: 'channel = 3'}", "3:39",
+        ["units: query:1:9: '=' is not part of a query: write =="]),
+    "lesion that does nothing": (NETWORK, "network: embedded, lesion: {units: 'channel == 3', multiply: 1}", "3:62",
+        ["given 1, which leaves responses as they are"]),
 }  # fmt: skip
 
 
@@ -440,6 +451,13 @@ UNKNOWN: dict[str, tuple[str, str, str, list[str]]] = {
         ["layer 'linear' lies outside of the segment"]),
     "no set chosen": ("reference_side: image", "sets: {a: [hue], b: [grayscale]}", "6:3",
         ["choose one by --set", "a (hue); b (grayscale)"]),
+    "unknown layer of a lesion": (NETWORK, "network: embedded, lesion: {random: {share: 0.1}, layers: [conv7]}",
+        "3:70", ["unknown layer 'conv7'; nearest: conv6"]),
+    "unknown column of a lesion": (NETWORK, "network: embedded, lesion: [{units: 'chanel == 3'}]", "3:40",
+        ["query:1:1: unknown column 'chanel' (did you mean 'channel'?)"]),
+    "unknown factor of a lesion": (NETWORK,
+        "network: embedded, lesion: {from: good.zarr, analysis: sobol, value: first_order, factor: hu, "
+        "rule: {quantile: 0.5}}", "3:93", ["good.zarr': unknown factor 'hu' (did you mean 'hue'?)"]),
     "unknown channel": ("[conv6, linear]", "[{name: linear, channels: [3, 10]}]", "3:39",
         ["layer 'linear' has channels 0 to 9, received 10"]),
 }  # fmt: skip
@@ -589,6 +607,23 @@ NAMED: dict[str, tuple[str, str, str, list[str]]] = {
     "segment upside down": (SUBJECT,
         "network: embedded, layers: [conv2], segment: {from: conv3, to: conv2, plane: hue}", "3:70",
         ["layer 'conv2' is not made of the output of 'conv3'", "let `from` lie before `to`"]),
+    # lesions
+    "lesion behind the last layer": (SUBJECT,
+        "network: embedded, layers: [conv6], lesion: {units: \"layer == 'pool'\"}", "3:47",
+        ["lesion of layer 'pool' has no effect on what is recorded: 'conv6' is the last layer"]),
+    "lesion of nothing": (NETWORK, "network: embedded, lesion: {units: \"layer == 'conv1' and channel == 99\"}",
+        "3:30", ["the lesion masks no unit of any layer"]),
+    "lesion by a map of other weights": (NETWORK,
+        "network: embedded, weights: none, lesion: {units: 'total_order_hue > 0.3', from: good.zarr}", "3:86",
+        ["good.zarr' is a result of network 'embedded' with the weights", "or write `any_network: true`"]),
+    "lesion by no result": (NETWORK, "network: embedded, lesion: {units: 'channel == 1', from: nowhere.zarr}", "3:62",
+        ["nowhere.zarr' is missing: no such result"]),
+    "lesion by masks of another shape": (NETWORK, "network: embedded, lesion: {array: shape.npz}", "3:39",
+        ["the array of layer 'linear' is (3,), expected (10,)"]),
+    "lesion by masks with NaN": (NETWORK, "network: embedded, lesion: {array: not_a_number.npz}", "3:39",
+        ["the mask of layer 'linear' holds NaN or infinity at 10 of 10 units"]),
+    "lesion by no masks": (NETWORK, "network: embedded, lesion: {array: text.npz}", "3:39",
+        ["text.npz' cannot be read", "as numpy.savez writes it"]),
     "fewer images than blocks": (SAMPLES, "{samples: 1024, scramble: 64, replicate: image}", "10:39",
         ["16 blocks of 64 base samples need as many groups of images, and there are 12 images", "show more of them"]),
     "patch outside of the image": (HUE, "{name: erasing, switch: 0.5, row: 99, column: {uniform: [1, 2]}}", "9:36",

@@ -105,7 +105,7 @@ def select_units(
     columns = [columns] if isinstance(columns, str) else columns
     if columns is not None and not columns:
         raise QueryError("columns: received none, expected names of columns")
-    with _opened(result) as tree:
+    with opened(result) as tree:
         table = UnitTable(tree)
         _check(table, condition, {"columns": columns or (), "sort_by": sorters})
         named = [*condition.columns, *sorters]
@@ -137,7 +137,7 @@ def list_columns(result: Source) -> list[dict[str, str]]:
     list of dict
         With the keys ``name``, ``kind`` (``"number"``, ``"text"`` or ``"condition"``) and ``summary``.
     """
-    with _opened(result) as tree:
+    with opened(result) as tree:
         table = UnitTable(tree)
         return [
             {"name": name, "kind": table.kinds[name], "summary": str(table.attrs(name).get("long_name", ""))}
@@ -146,7 +146,8 @@ def list_columns(result: Source) -> list[dict[str, str]]:
 
 
 @contextmanager
-def _opened(result: Source) -> Iterator[xr.DataTree]:
+def opened(result: Source) -> Iterator[xr.DataTree]:
+    """Open a result, or take it as it is; a netCDF export is closed at the end."""
     if isinstance(result, xr.DataTree):
         yield result
     elif isinstance(result, xr.Dataset):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroprobe.errors import ResponseError, SubjectError, UnknownNameError, about, reason, shown
+from neuroprobe.probe.lesion import INTACT, Lesion, lesioned
 from neuroprobe.probe.sites import Site, keep, make_site
 from neuroprobe.protocol.schema import LayerSpec
 
@@ -102,7 +103,7 @@ def find_sites(network: nn.Module, specs: Sequence[LayerSpec], image: Tensor) ->
 
 def _find_site(spec: LayerSpec, layers: dict[str, Layer], network: nn.Module) -> Site:
     if spec.name not in layers:
-        raise UnknownNameError(_no_such_layer(spec.name, layers, network))
+        raise UnknownNameError(no_such_layer(spec.name, layers, network))
     if "/" in spec.name or spec.name == "zarr.json" or len(spec.name.encode()) > MAX_NAME:
         raise SubjectError(
             f"layer {shown(spec.name)} cannot be stored under its name, expected one without '/' of at most {MAX_NAME} "
@@ -119,7 +120,8 @@ def _find_site(spec: LayerSpec, layers: dict[str, Layer], network: nn.Module) ->
     return make_site(spec, shape)
 
 
-def _no_such_layer(name: str, layers: dict[str, Layer], network: nn.Module) -> str:
+def no_such_layer(name: str, layers: dict[str, Layer], network: nn.Module) -> str:
+    """Sentence about an address that a network does not have, with what is near."""
     calls = [address for address in layers if address.startswith(f"{name}#")]
     if calls:
         return f"layer {name!r} is called {len(calls)} times per image: say which, as {' or '.join(calls)}"
@@ -137,6 +139,8 @@ class Probe:
     ----------
     network : torch.nn.Module
     sites : sequence of Site
+    lesion : Lesion, optional
+        It is in the network while the probe is.
 
     Examples
     --------
@@ -149,25 +153,24 @@ class Probe:
     0 (1, 4, 6, 6)
     """
 
-    def __init__(self, network: nn.Module, sites: Sequence[Site]) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, sites: Sequence[Site], lesion: Lesion = INTACT) -> None:
+        self.network, self.lesion = network, lesion
         self.sites = {site.name: site for site in sites}
         self._consume: Consumer | None = None
         self._consuming = False
         self._calls: Counter[str] = Counter()
         self._left = 0
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Probe:
+        self._hooks.enter_context(lesioned(self.network, self.lesion))
         modules = dict(self.network.named_modules())
         for name in dict.fromkeys(address.split("#")[0] for address in self.sites):
-            self._handles.append(modules[name].register_forward_hook(partial(self._on_call, name)))
+            self._hooks.callback(modules[name].register_forward_hook(partial(self._on_call, name)).remove)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.close()
 
     def _on_call(self, name: str, module: nn.Module, args: object, output: Tensor) -> None:
         if self._consume is None:
@@ -214,7 +217,13 @@ class Probe:
 
 
 def check_network(
-    network: nn.Module, sites: Sequence[Site], images: Tensor, name: str, *, allow_nan: bool = True
+    network: nn.Module,
+    sites: Sequence[Site],
+    images: Tensor,
+    name: str,
+    *,
+    allow_nan: bool = True,
+    lesion: Lesion = INTACT,
 ) -> None:
     """Show a few images and turn each way in which a network cannot be recorded into a sentence.
 
@@ -229,7 +238,7 @@ def check_network(
 
     def responses(batch: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        with Probe(network, sites) as probe:
+        with Probe(network, sites, lesion) as probe:
             probe.record(batch, lambda site, response: found.update({site.name: response.clone()}))
         return found
 

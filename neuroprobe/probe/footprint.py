@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from neuroprobe.probe.capture import Probe
+from neuroprobe.probe.lesion import INTACT, Lesion
 from neuroprobe.probe.sites import Site
 
 FIRST_CHANNELS: Final = 3  # of the images of a first layer, which oneDNN takes as they are
@@ -111,7 +112,9 @@ class Footprint:
         return min((layer for layer, at in self.sites.items() if at >= moment), key=self.sites.__getitem__)
 
 
-def forward_footprint(network: nn.Module, sites: Sequence[Site], image: Tensor, per_stimulus: int) -> Footprint:
+def forward_footprint(
+    network: nn.Module, sites: Sequence[Site], image: Tensor, per_stimulus: int, lesion: Lesion = INTACT
+) -> Footprint:
     """Count what lives in forward passes of a network.
 
     Parameters
@@ -119,7 +122,7 @@ def forward_footprint(network: nn.Module, sites: Sequence[Site], image: Tensor, 
     image : tensor (1, 3, height, width)
         As the network expects it, on its device.
     """
-    (few, _), (more, moments) = (_count(network, sites, image, n) for n in COUNTED)
+    (few, _), (more, moments) = (_count(network, sites, image, n, lesion) for n in COUNTED)
     sizes, starts = np.concatenate(more), np.cumsum([0, *map(len, more[:-1])])
     if list(map(len, few)) == list(map(len, more)):
         per_image = (sizes - np.concatenate(few)) // (COUNTED[1] - COUNTED[0])
@@ -129,7 +132,9 @@ def forward_footprint(network: nn.Module, sites: Sequence[Site], image: Tensor, 
     return Footprint(sizes - COUNTED[1] * per_image, per_image, starts, moments, per_stimulus)
 
 
-def _count(network: nn.Module, sites: Sequence[Site], image: Tensor, n: int) -> tuple[list[list[int]], dict[str, int]]:
+def _count(
+    network: nn.Module, sites: Sequence[Site], image: Tensor, n: int, lesion: Lesion
+) -> tuple[list[list[int]], dict[str, int]]:
     """Bytes of what is alive at each moment of a pass of `n` images, and the moments of the sites."""
     live, moments = LiveTensors(), {}
 
@@ -139,6 +144,6 @@ def _count(network: nn.Module, sites: Sequence[Site], image: Tensor, n: int) -> 
         moments[site.name] = len(live.during) - 1
         del taken
 
-    with live, Probe(network, sites) as probe:
+    with live, Probe(network, sites, lesion) as probe:
         probe.record(image.repeat(n, 1, 1, 1), consume)
     return live.during, moments

@@ -26,6 +26,8 @@ def as_given(protocol: Protocol) -> dict[str, Any]:
         if isinstance(block, dict):
             block["alterations"] = [_alteration_as_given(item) for item in block["alterations"]]
     value["subject"]["layers"] = [_short(layer, "name") for layer in value["subject"]["layers"]]
+    if len(value["subject"].get("lesion", ())) == 1:
+        (value["subject"]["lesion"],) = value["subject"]["lesion"]
     if "analyses" in value:
         value["analyses"] = [next(iter(item)) if not any(item.values()) else item for item in value["analyses"]]
     if value.get("record", {}).get("store") == {"responses": None}:
@@ -59,10 +61,10 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
     Parameters
     ----------
     **content : str
-        Hashes of what the paths stand for (weights, images).
+        Hashes of what the paths stand for (weights, images), and of the masks of a lesion.
     """
     value = canonical(protocol)
-    del value["title"], value["design"]["samples"], value["subject"]["weights"]
+    del value["title"], value["design"]["samples"], value["subject"]["weights"], value["subject"]["lesion"]
     del value["record"]["device"], value["reference"]  # what a reference sets stands at its own keys
     images = value["stimuli"]["images"]
     for source in images if isinstance(images, list) else [images]:

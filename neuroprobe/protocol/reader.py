@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from neuroprobe.errors import Problem, ProtocolError, closest, shown
 from neuroprobe.protocol.analyses import ANALYSES
 from neuroprobe.protocol.dependence import PAIRS
 from neuroprobe.protocol.images import IMAGE_SOURCES
+from neuroprobe.protocol.lesion import LESIONS, AnyLesions, LesionSpec
 from neuroprobe.protocol.places import Path_, Places
 from neuroprobe.protocol.schema import Protocol
 from neuroprobe.protocol.sets import choose_set
@@ -118,6 +119,23 @@ _Loader.add_constructor(
 _Loader.add_constructor(
     "tag:neuroprobe,float", lambda _, node: float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
 )
+
+
+def read_lesions(source: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[LesionSpec]:
+    """Read one lesion or several, written as in ``subject: {lesion: …}``; paths are relative to the working directory.
+
+    Raises
+    ------
+    ProtocolError
+        With every problem.
+    """
+    try:
+        return TypeAdapter(AnyLesions).validate_python(source, context={"base": Path.cwd()})
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        for details in found:
+            details["loc"] = ("subject", "lesion", *details["loc"])
+        raise ProtocolError(list(_problems(found, Places(""))), "<lesion>") from None
 
 
 class _Marks:
@@ -290,6 +308,8 @@ def _known_keys(loc: Path_) -> list[str]:
             block = _model_in(block.model_fields[part].annotation) or block
         elif part in IMAGE_SOURCES:
             block = IMAGE_SOURCES[str(part)]
+        elif part in LESIONS:
+            block = LESIONS[str(part)]
         elif part in ANALYSES:
             block = ANALYSES[str(part)]
     return [field.alias or name for name, field in block.model_fields.items()]

@@ -24,6 +24,7 @@ from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.analyses import AnyAnalysis, ContrastOptions, ContrastSpec, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
+from neuroprobe.protocol.lesion import AnyLesions
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
@@ -124,6 +125,7 @@ class SubjectSpec(Model):
     preprocess: Preprocess | None = None
     random_twin: bool = False
     segment: SegmentSpec | None = None
+    lesion: AnyLesions = Field(default=[])
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -124,10 +124,11 @@ def provenance(one: View) -> Iterator[Part]:
     """Where the result comes from."""
     attrs, details = one.tree.attrs, one.details
     scramble = f"of {attrs['scramble']} base samples" if attrs["scramble"] else "one for the whole sequence"
-    segment = details["protocol"]["subject"].get("segment")
+    segment, lesion = details["protocol"]["subject"].get("segment"), details.get("lesion")
     rows = {
         "history": attrs["history"],
         **({"segment": ", ".join(f"{key} {value}" for key, value in segment.items())} if segment else {}),
+        **({"lesion": "; ".join(map(_lesion, lesion["lesions"]))} if lesion else {}),
         "seed": attrs["seed"],
         "base samples × rows": f"{attrs['samples']:,} × {attrs['rows']}",
         **({"scrambles": scramble} if one.is_pick_freeze else {}),
@@ -142,10 +143,23 @@ def provenance(one: View) -> Iterator[Part]:
         "hash of the protocol": details["protocol_hash"],
         "hash of the weights": details["weights_hash"],
         "hash of the images": details["stimulus_hash"],
+        **({"hash of the masks": lesion["hash"]} if lesion else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
         "python, platform": f"{details['python']}, {details['platform']}",
     }
     yield Table("Where the result comes from.", ["what", "value"], [[k, str(v)] for k, v in rows.items()], (0, 1))
+
+
+def _lesion(origin: dict[str, Any]) -> str:
+    """Say where masks come from, and how many units of each layer they concern."""
+    words = [f"{key} {_law(value)}" for key, value in origin.items() if key not in ("layers", "result_hash")]
+    counts = (
+        f"{layer}: {n['n_masked']:,} of {n['n_units']:,} units"
+        + (f", {n['n_undefined']:,} undefined" if n.get("n_undefined") else "")
+        + (f", {n['n_clipped']:,} clipped to [0, 1]" if n.get("n_clipped") else "")
+        for layer, n in origin["layers"].items()
+    )
+    return f"{', '.join(words)} ({'; '.join(counts)})"
 
 
 def _contrast(one: View) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neuroprobe.design.randomness import keys
 from neuroprobe.errors import SubjectError, about
+from neuroprobe.probe.lesion import INTACT, Lesion
 from neuroprobe.protocol.schema import SubjectSpec
 from neuroprobe.subjects.networks import NetworkSource, Preprocessing, find_network
 from neuroprobe.subjects.segment import Segment, detach
@@ -32,6 +33,8 @@ class Subject:
         Class of each output, as the network's usual weights declare them.
     segment : Segment, optional
         Where `network` is one, how images are made its input.
+    lesion : Lesion
+        What is in the network while it is recorded.
     """
 
     network: nn.Module
@@ -40,6 +43,7 @@ class Subject:
     digest: str
     classes: tuple[str, ...] = ()
     segment: Segment | None = None
+    lesion: Lesion = INTACT
 
     def prepare(self, images: Tensor) -> Tensor:
         """Standardise images in [0, 1] as the network expects them, or take the plane of them that a segment does."""
