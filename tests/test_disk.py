@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,9 +49,15 @@ def assert_same(one: Path, other: Path) -> None:
 
 def assert_nothing_torn(path: Path) -> None:
     """No temporary file, and no line of the journal without its end."""
-    # zarr's threads may still write to the staging copy when the failure is told; the next run deletes it
-    outside = [file for file in path.rglob("*") if "staging.zarr" not in file.parts]
-    assert not [file for file in outside if file.suffix in {".tmp", ".partial"}]
+    # zarr's threads may still write when the failure is told: what they hold is gone when they are done
+    for _ in range(100):
+        # the next run deletes the staging copy
+        outside = [file for file in path.rglob("*") if "staging.zarr" not in file.parts]
+        unfinished = [file for file in outside if file.suffix in {".tmp", ".partial"}]
+        if not unfinished:
+            break
+        time.sleep(0.05)
+    assert not unfinished
     journal = path / RUN_FOLDER / "journal.jsonl"
     if journal.exists():
         assert not journal.read_bytes() or journal.read_bytes().endswith(b"\n")

@@ -108,7 +108,7 @@ def test_a_store_takes_no_other_images(make: Any, image_folder: Path, tmp_path: 
         images, labels = columns["images"], columns["labels"]
     images[3, 0, 0, 0] ^= 1
     np.savez(moved, images=images, labels=labels)
-    with pytest.raises(StoreError, match="other images"):
+    with pytest.raises(StoreError, match="other weights, images"):
         npr.run(make({"array": str(moved)}), out, limit=2 * SAMPLES)
 
 
