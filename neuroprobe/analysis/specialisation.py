@@ -25,6 +25,7 @@ from neuroprobe.analysis.factor_maps import (
 )
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics import specialisation as kernels
+from neuroprobe.statistics.paired import adjust
 
 NORMALISATIONS: Final = ("none", "unit")
 DEFAULT_FOLDS: Final = 5
@@ -172,8 +173,9 @@ def specialisation(
     found = xr.concat(tables, names.LAYER).assign_coords(coords)
     if n_permutations:
         found[names.P_ADJUSTED] = xr.apply_ufunc(
-            kernels.adjusted,
+            adjust,
             found[names.P_VALUE],
+            kwargs={"method": "fdr_by"},
             input_core_dims=[[names.LAYER]],
             output_core_dims=[[names.LAYER]],
             vectorize=True,

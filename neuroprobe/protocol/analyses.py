@@ -9,8 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler
 from neuroprobe.design.treatment_control import MAX_DRAWS
 from neuroprobe.errors import unknown_name
 from neuroprobe.protocol.model import Model, problem, short_form
-
-CORRECTIONS = ("fdr_by", "fdr_bh", "bonferroni", "holm", "sidak", "holm-sidak", "none")
+from neuroprobe.statistics.paired import CORRECTIONS
 
 
 class SobolOptions(Model):

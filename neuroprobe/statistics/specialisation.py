@@ -228,16 +228,6 @@ def confusion(predicted: Integers) -> tuple[Floats, Floats]:
     return channel_mean(taken_for.astype(float))
 
 
-def adjusted(p_values: Floats) -> Floats:
-    """Adjust p-values for their number (Benjamini & Yekutieli 2001); those that are NaN are not in the family."""
-    from statsmodels.stats.multitest import multipletests
-
-    result, there = np.full(p_values.shape, np.nan), np.isfinite(p_values)
-    if there.any():
-        result[there] = multipletests(p_values[there], method="fdr_by")[1]
-    return result
-
-
 def factor_tree(correlation: Floats) -> tuple[Floats, Integers]:
     """Cluster series by average linkage of 1 − correlation.
 

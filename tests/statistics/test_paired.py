@@ -113,3 +113,9 @@ def test_corrections_of_nothing() -> None:
 def test_fdr_by_by_hand() -> None:
     # p (n / rank) Σ 1/k, from the largest down
     np.testing.assert_allclose(adjust(np.array([0.01, 0.04, 0.02]), "fdr_by"), np.array([0.03, 0.04, 0.03]) * 11 / 6)
+
+
+def test_adjusted_p_values_leave_nan_out() -> None:
+    p = np.array([0.01, np.nan, 0.04])
+    np.testing.assert_allclose(adjust(p, "fdr_by"), [0.03, np.nan, 0.06])
+    assert np.isnan(adjust(np.full(2, np.nan), "fdr_by")).all()

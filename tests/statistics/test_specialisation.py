@@ -199,12 +199,6 @@ def test_medians_of_defined_values(seed: int, n: int) -> None:
     np.testing.assert_allclose(kernels.defined_median(values), expected)
 
 
-def test_adjusted_p_values_leave_nan_out() -> None:
-    p = np.array([0.01, np.nan, 0.04])
-    np.testing.assert_allclose(kernels.adjusted(p), [0.03, np.nan, 0.06])
-    assert np.isnan(kernels.adjusted(np.full(2, np.nan))).all()
-
-
 def test_tree_of_factors() -> None:
     correlation = np.array([[1, 0.2, 0.9], [0.2, 1, 0.4], [0.9, 0.4, 1]])
     merges, order = kernels.factor_tree(correlation)
