@@ -30,6 +30,10 @@ NORMALISATION: Final = "normalisation"
 MERGE: Final = "merge"
 PART: Final = "part"
 CLUSTER: Final = "cluster"
+INPUT: Final = "input"
+RULE: Final = "rule"
+MASK: Final = "mask"
+PLACE: Final = "place"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -50,6 +54,7 @@ UNIT_ID: Final = "unit_id"
 # designs, which are the sessions of a run too
 PICK_FREEZE: Final = "pick-freeze"
 TREATMENT_CONTROL: Final = "treatment-control"
+MASKING: Final = "masking"  # the group of its results too
 
 # factors that are not alterations
 IMAGE: Final = "image"
@@ -64,6 +69,7 @@ STIMULI: Final = "stimuli"
 EXAMPLES: Final = "examples"
 ACCURACY: Final = "accuracy"
 CHANNELS: Final = "channels"
+SINGLE_CLASS: Final = "single_class"
 
 # variables
 RESPONSE: Final = "response"
@@ -123,6 +129,36 @@ N_CHANNELS: Final = "n_channels"
 N_FOLDS: Final = "n_folds"
 N_FEATURES: Final = "n_features"
 N_IMPUTED: Final = "n_imputed"
+ESTIMATE: Final = "estimate"
+DIFFERENCE: Final = "difference"
+UNLESIONED: Final = "unlesioned"
+RANDOM_DIFFERENCE: Final = "random_difference"
+RANDOM_MEAN: Final = "random_mean"
+N_RANDOM: Final = "n_random"
+EXCESS: Final = "excess"
+AGAINST_OTHERS: Final = "against_others"
+P_LESS: Final = "p_less"
+P_LESS_ADJUSTED: Final = "p_less_adjusted"
+P_OTHERS: Final = "p_others"
+DIAGONAL: Final = "diagonal"
+P_DIAGONAL: Final = "p_diagonal"
+CROSS: Final = "cross"
+MULTIPLY: Final = "multiply"
+MASKED_SHARE: Final = "masked_share"
+N_MASKED: Final = "n_masked"
+N_CANDIDATES: Final = "n_candidates"
+N_CLIPPED: Final = "n_clipped"
+JACCARD: Final = "jaccard"
+FENCE: Final = "fence"
+P_UNLESIONED: Final = "p_unlesioned"
+P_SHIFT: Final = "p_shift"
+P_SHIFT_ADJUSTED: Final = "p_shift_adjusted"
+SENSITIVE_CLASS: Final = "sensitive_class"
+SENSITIVITY: Final = "sensitivity"
+CLASS_SHARE: Final = "class_share"
+CLASS_SHARE_SHIFT: Final = "class_share_shift"
+RECALL: Final = "recall"
+RECALL_SHIFT: Final = "recall_shift"
 
 # measures of the output of a network
 TOP_1: Final = "top_1"
@@ -144,6 +180,16 @@ def se(name: str) -> str:
 def column(variable: str, *labels: str) -> str:
     """Name of a column of a table of units: ``variance``, ``first_order_hue``, ``shapley_hue`` of `shapley_effect`."""
     return "_".join([variable.replace(SHAPLEY_EFFECT, "shapley") if labels else variable, *labels])
+
+
+def lower(name: str) -> str:
+    """Name of the lower end of the interval of a variable."""
+    return f"{name}_lower"
+
+
+def upper(name: str) -> str:
+    """Name of the upper end of the interval of a variable."""
+    return f"{name}_upper"
 
 
 def median(name: str) -> str:
