@@ -10,8 +10,11 @@ from neuroprobe.errors import SubjectError
 from neuroprobe.protocol.alteration import spelled
 from neuroprobe.protocol.analyses import ANALYSES
 from neuroprobe.protocol.images import IMAGE_SOURCES
+from neuroprobe.protocol.model import Model
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from neuroprobe.stimuli.alterations import Parameter
 
 
@@ -46,9 +49,17 @@ def analyses() -> list[dict[str, str]]:
     """Analyses with their options."""
     rows = []
     for name, model in ANALYSES.items():
-        options = ", ".join(f"{key}: {field.default}" for key, field in model.model_fields.items())
+        options = ", ".join(_option(key, field) for key, field in model.model_fields.items())
         rows.append({"name": name, "summary": inspect.getdoc(model) or "", "options": options})
     return rows
+
+
+def _option(key: str, field: FieldInfo) -> str:
+    """Option with its default, which one that has to be given lacks."""
+    if field.is_required():
+        return key
+    default = field.default.model_dump() if isinstance(field.default, Model) else field.default
+    return f"{key}: {default}"
 
 
 def images() -> list[dict[str, str]]:

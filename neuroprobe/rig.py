@@ -24,7 +24,8 @@ from neuroprobe.errors import PlanError, SubjectError, about
 from neuroprobe.packing import Design
 from neuroprobe.probe.capture import Probe, check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
-from neuroprobe.probe.lesion_sources import Target, make_lesion, require_effect
+from neuroprobe.probe.lesion_sources import make_lesion, require_effect
+from neuroprobe.probe.map_sources import Target
 from neuroprobe.probe.outcome import Outcome, find_outcome
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.alteration import AlterationSpec

@@ -113,7 +113,8 @@ class Lesion:
         >>> Lesion.from_spec({"random": {"share": 0.4, "seed": 3}, "layers": ["3"]}, network, image)
         Lesion(3: 2 of 5 units masked)
         """
-        from neuroprobe.probe.lesion_sources import Target, make_lesion
+        from neuroprobe.probe.lesion_sources import make_lesion
+        from neuroprobe.probe.map_sources import Target
         from neuroprobe.protocol.reader import read_lesions
         from neuroprobe.subjects.weights import weights_hash
 

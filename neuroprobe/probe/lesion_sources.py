@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from operator import mul
 from typing import Any
 
@@ -15,71 +12,26 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from neuroprobe import names
-from neuroprobe.analysis.select import opened, select_units
-from neuroprobe.analysis.sensitivity import recorded_order
+from neuroprobe.analysis.select import select_units
 from neuroprobe.analysis.units import unit_dims
 from neuroprobe.design.randomness import generator
-from neuroprobe.errors import ReaderError, SubjectError, UnknownNameError, about, reason, shown, unknown_name
-from neuroprobe.probe.capture import Layer, list_layers, no_such_layer
+from neuroprobe.errors import ReaderError, SubjectError, about, reason, shown
 from neuroprobe.probe.lesion import INTACT, Lesion
+from neuroprobe.probe.map_sources import (
+    Target,
+    chosen_layers,
+    factor_map,
+    fitting_index,
+    holds_units,
+    map_layers,
+    maps_group,
+    open_source,
+)
 from neuroprobe.probe.sites import DIMS
 from neuroprobe.protocol.lesion import BY_REST, ArrayLesion, LesionSpec, MapLesion, RandomLesion, RuleSpec, UnitsLesion
-from neuroprobe.statistics.masks import clip_map, count_share, shuffled_mask, soft_mask, top_mask
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A network that lesions are made for.
-
-    Attributes
-    ----------
-    network : torch.nn.Module
-    image : tensor (1, 3, height, width)
-        As the network expects it, on its device; it decides on the shapes of layers.
-    name : str
-        As protocols name it; empty where any name will do.
-    digest : str
-        Hash of its weights.
-    """
-
-    network: nn.Module
-    image: Tensor
-    name: str
-    digest: str
-
-    @cached_property
-    def layers(self) -> dict[str, Layer]:
-        """Layers by address, in the order of the forward pass."""
-        return {layer.address: layer for layer in list_layers(self.network, self.image)}
-
-    def shape(self, layer: str) -> Shape:
-        """Shape of the response of a layer to one image.
-
-        Raises
-        ------
-        UnknownNameError, SubjectError
-            If there is no such layer, or its response is not one of units.
-        """
-        if layer not in self.layers:
-            raise UnknownNameError(no_such_layer(layer, self.layers, self.network))
-        shape = self.layers[layer].shape
-        if not _holds_units(shape):
-            given = "no tensor" if shape is None else f"{shape} per image"
-            raise SubjectError(
-                f"layer {layer!r} gives {given}, expected (channels,), (tokens, channels) or (channels, height, "
-                "width); take a layer inside or beside it"
-            )
-        assert shape is not None
-        return shape
-
-
-def _holds_units(shape: Shape | None) -> bool:
-    return shape is not None and len(shape) + 1 in DIMS
+from neuroprobe.statistics.masks import count_share, shuffled_mask, soft_mask, top_mask
 
 
 def make_lesion(specs: Sequence[LesionSpec], target: Target) -> Lesion:
@@ -135,20 +87,13 @@ def _finished(
 
 
 def _by_map(spec: MapLesion, target: Target) -> Lesion:
-    with _source(spec, target) as (tree, result_hash):
-        if spec.analysis not in tree.children:
-            message = f"{spec.result!r}: " + unknown_name("analysis", spec.analysis, tree.children)
-            raise ReaderError(message).about("analysis")
-        group = tree.children[spec.analysis]
+    with open_source(spec, target) as (tree, result_hash):
+        group = maps_group(tree, spec)
         masks, candidates, counts = {}, {}, {}
-        for layer in _chosen_layers(spec, recorded_order(group)):
-            dataset, shape = group[layer].to_dataset(), target.shape(layer)
-            index = _fitting_index(dataset, layer, shape, spec.result)
-            clipped, n_clipped = clip_map(_factor_map(dataset, spec, layer, shape))
-            native = np.full(shape, np.nan)  # channels that were not recorded are no candidates
-            native[index] = clipped
-            masks[layer], candidates[layer] = _rule(spec.rule, native), np.isfinite(native)
-            counts[layer] = {"n_undefined": int(np.isnan(clipped).sum()), "n_clipped": n_clipped}
+        for layer in map_layers(group, spec, spec.layers):
+            found = factor_map(group[layer].to_dataset(), spec, layer, spec.factor, target)
+            masks[layer], candidates[layer] = _rule(spec.rule, found.sensitivity), np.isfinite(found.sensitivity)
+            counts[layer] = {"n_undefined": found.n_undefined, "n_clipped": found.n_clipped}
     return _finished(spec, masks, candidates, counts, result_hash)
 
 
@@ -159,88 +104,20 @@ def _rule(rule: RuleSpec, sensitivity: NDArray[np.float64]) -> NDArray[np.float3
     return top_mask(sensitivity, rule.quantile, rule.multiply)
 
 
-@contextmanager
-def _source(spec: MapLesion | UnitsLesion, target: Target) -> Iterator[tuple[xr.DataTree, str]]:
-    """Open the result of a lesion, with the hash of where it comes from; it has to be of the network."""
-    assert spec.result is not None
-    with ExitStack() as stack:
-        with about("from"):
-            tree = stack.enter_context(opened(spec.result))
-            found = _same_network(tree, spec, target)
-        yield tree, found
-
-
-def _same_network(tree: xr.DataTree, spec: MapLesion | UnitsLesion, target: Target) -> str:
-    """Refuse a result of another network or of other weights; return the hash of where it comes from."""
-    text = str(tree.attrs.get(names.PROVENANCE, "{}"))
-    details = json.loads(text)
-    network = details.get("protocol", {}).get("subject", {}).get("network", "")
-    digest = details.get("weights_hash", "")
-    same = digest == target.digest and target.name in {"", network}
-    if not same and not spec.any_network:
-        raise SubjectError(
-            f"{spec.result!r} is a result of network {network!r} with the weights {digest[:8]}…, expected "
-            f"{target.name or type(target.network).__name__!r} with the weights {target.digest[:8]}…: take a result of "
-            "this network, or write `any_network: true`"
-        )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _chosen_layers(spec: MapLesion | UnitsLesion, known: Sequence[str]) -> list[str]:
-    for number, layer in enumerate(spec.layers or ()):
-        if layer not in known:
-            message = f"{spec.result!r}: " + unknown_name("layer", layer, known)
-            raise UnknownNameError(message).about("layers", number)
-    return list(known if spec.layers is None else spec.layers)
-
-
-def _factor_map(dataset: xr.Dataset, spec: MapLesion, layer: str, shape: Shape) -> NDArray[np.float64]:
-    """Map of the factor of a lesion, over all dimensions of a layer."""
-    dims = DIMS[len(shape) + 1]
-    if unit_dims(dataset) != dims:
-        raise SubjectError(
-            f"{spec.result!r} holds layer {layer!r} over {', '.join(unit_dims(dataset))}, expected "
-            f"{', '.join(dims)}: record it without `reduce`"
-        ).about("from")
-    factors = [str(factor) for factor in dataset[names.FACTOR].values]
-    if spec.factor not in factors:
-        raise UnknownNameError(f"{spec.result!r}: " + unknown_name("factor", spec.factor, factors)).about("factor")
-    value = dataset[spec.value or names.SHAPLEY_EFFECT].isel({names.FACTOR: factors.index(spec.factor)})
-    return np.asarray(value.transpose(*dims).values, dtype=np.float64)
-
-
-def _fitting_index(dataset: xr.Dataset, layer: str, shape: Shape, source: str) -> tuple[Any, ...]:
-    """Index of the units of a result within a layer of the network; its shape has to be that of the layer."""
-    sizes = dict(zip(DIMS[len(shape) + 1], shape, strict=True))
-    own = unit_dims(dataset)
-    listed = dataset[names.CHANNEL].values if names.CHANNEL in dataset.coords else None
-    fits = set(own) <= set(sizes) and all(dataset.sizes[dim] == sizes[dim] for dim in own if dim != names.CHANNEL)
-    if fits:
-        n_channels = sizes[names.CHANNEL]
-        fits = dataset.sizes[names.CHANNEL] == n_channels if listed is None else int(listed.max()) < n_channels
-    if not fits:
-        found = ", ".join(f"{dim}: {dataset.sizes[dim]}" for dim in own)
-        raise SubjectError(
-            f"{source!r} holds layer {layer!r} with the units ({found}), and the network's has {shape}: take a result "
-            "of the same layers, for images of the same size"
-        ).about("from")
-    return tuple(listed if dim == names.CHANNEL and listed is not None else slice(None) for dim in sizes)
-
-
 def _by_units(spec: UnitsLesion, target: Target) -> Lesion:
     if spec.result is None:
         return _by_places(spec, target)
-    with _source(spec, target) as (tree, result_hash):
+    with open_source(spec, target) as (tree, result_hash):
         nodes: dict[str, dict[str, xr.Dataset]] = {}
         for node in tree.subtree:
             if unit_dims(node.to_dataset()):
                 nodes.setdefault(node.name or "", {})[node.path] = node.to_dataset()
-        of_layers = _subtree(nodes, _chosen_layers(spec, list(nodes)))
+        of_layers = _subtree(nodes, chosen_layers(spec.result, spec.layers, list(nodes)))
         with about("units"):
             found = select_units(of_layers, spec.units)
         for layer in pd.unique(_layers(found)):
             for dataset in nodes[layer].values():
-                _fitting_index(dataset, layer, target.shape(layer), spec.result)
+                fitting_index(dataset, layer, target.shape(layer), spec.result)
         chosen = _per_layer(found, target)
         if not chosen:
             return _finished(spec, {})
@@ -265,7 +142,7 @@ def _layers(units: xr.Dataset) -> NDArray[Any]:
 
 def _by_places(spec: UnitsLesion, target: Target) -> Lesion:
     """Lesion by a query of the layers and places that the network has."""
-    layers = [layer for layer, one in target.layers.items() if _holds_units(one.shape) and "/" not in layer]
+    layers = [layer for layer, one in target.layers.items() if holds_units(one.shape) and "/" not in layer]
     for number, layer in enumerate(spec.layers or ()):
         with about("layers", number):
             target.shape(layer)

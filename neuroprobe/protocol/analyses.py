@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag
 
 from neuroprobe.design.treatment_control import MAX_DRAWS
 from neuroprobe.errors import unknown_name
+from neuroprobe.protocol.masking import MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import Model, problem, short_form
 from neuroprobe.statistics.paired import CORRECTIONS
 
@@ -83,12 +84,29 @@ class ContrastSpec(AnalysisSpec):
     contrast: ContrastOptions
 
 
+class MaskingSpec(AnalysisSpec):
+    """Accuracies of the network under many lesions."""
+
+    name: ClassVar[str] = "masking"
+    masking: MaskingOptions
+
+
+class SingleClassSpec(AnalysisSpec):
+    """The classes that lesions push predictions to."""
+
+    name: ClassVar[str] = "single_class"
+    single_class: SingleClassOptions
+
+
 ANALYSES: dict[str, type[Model]] = {
     "sobol": SobolOptions,
     "shapley": ShapleyOptions,
     "moments": MomentsOptions,
     "contrast": ContrastOptions,
+    "masking": MaskingOptions,
+    "single_class": SingleClassOptions,
 }
+ALONE: Final = ("contrast", "masking", "single_class")  # those that show each alteration alone, beside the control
 
 
 def _name(value: Any) -> str:
@@ -113,7 +131,9 @@ AnyAnalysis = Annotated[
     Annotated[SobolSpec, Tag("sobol")]
     | Annotated[ShapleySpec, Tag("shapley")]
     | Annotated[MomentsSpec, Tag("moments")]
-    | Annotated[ContrastSpec, Tag("contrast")],
+    | Annotated[ContrastSpec, Tag("contrast")]
+    | Annotated[MaskingSpec, Tag("masking")]
+    | Annotated[SingleClassSpec, Tag("single_class")],
     Discriminator(_name),
     BeforeValidator(_known),
 ]

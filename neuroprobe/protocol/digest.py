@@ -61,11 +61,14 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
     Parameters
     ----------
     **content : str
-        Hashes of what the paths stand for (weights, images), and of the masks of a lesion.
+        Hashes of what the paths stand for (weights, images, maps), and of the masks of a lesion.
     """
     value = canonical(protocol)
     del value["title"], value["design"]["samples"], value["subject"]["weights"], value["subject"]["lesion"]
     del value["record"]["device"], value["reference"]  # what a reference sets stands at its own keys
+    for options in (options for analysis in value["analyses"] for options in analysis.values()):
+        for maps in options.get("maps", ()):
+            del maps["from"], maps["any_network"]
     images = value["stimuli"]["images"]
     for source in images if isinstance(images, list) else [images]:
         for key in PLACES:

@@ -91,8 +91,8 @@ class RuleSpec(Model):
         return self
 
 
-class MapLesion(Model):
-    """Units by how sensitive they are to a factor, in a result of the same network.
+class MapsSpec(Model):
+    """Maps of sensitivities in a result of the same network.
 
     Attributes
     ----------
@@ -101,10 +101,6 @@ class MapLesion(Model):
     analysis : str
     value : str, optional
         Which of Sobol's indices.
-    factor : str
-    rule : RuleSpec
-    layers : list of str, optional
-        By default all layers that the result holds.
     any_network : bool
         Whether the result may be of another network, or of other weights.
     """
@@ -112,19 +108,34 @@ class MapLesion(Model):
     result: RelativePath = Field(alias="from")
     analysis: Literal["sobol", "shapley"]
     value: Literal["first_order", "total_order"] | None = None
-    factor: Annotated[str, Field(min_length=1)]
-    rule: RuleSpec
-    layers: Layers | None = None
     any_network: bool = False
 
     @model_validator(mode="after")
-    def _one_map(self) -> Self:
+    def _one_kind(self) -> Self:
         if self.analysis == "sobol" and self.value is None:
             message = "analysis: sobol gives two maps: say which by `value: first_order` or `value: total_order`"
             raise problem_at(("analysis",), message, self.analysis)
         if self.analysis == "shapley" and self.value is not None:
             raise problem_at(("value",), "value: goes with `analysis: sobol` only: leave it out", self.value)
         return self
+
+
+class MapLesion(MapsSpec):
+    """Units by how sensitive they are to a factor, in a result of the same network.
+
+    Attributes
+    ----------
+    result, analysis, value, any_network
+        As of `MapsSpec`.
+    factor : str
+    rule : RuleSpec
+    layers : list of str, optional
+        By default all layers that the result holds.
+    """
+
+    factor: Annotated[str, Field(min_length=1)]
+    rule: RuleSpec
+    layers: Layers | None = None
 
 
 class UnitsLesion(Model):

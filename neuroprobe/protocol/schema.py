@@ -22,9 +22,10 @@ from pydantic import (
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
-from neuroprobe.protocol.analyses import AnyAnalysis, ContrastOptions, ContrastSpec, SobolOptions, SobolSpec
+from neuroprobe.protocol.analyses import ALONE, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.lesion import AnyLesions
+from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
@@ -300,7 +301,7 @@ class Protocol(Model):
                     f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
                 )
                 raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
-            if item.constant and any(analysis.name != "contrast" for analysis in self.analyses):
+            if item.constant and any(analysis.name not in ALONE for analysis in self.analyses):
                 message = (
                     f"alteration {item.name!r} is constant under `switch: {item.switch}`: it cannot explain any "
                     "variance; give it a switch between 0 and 1, or a law to one of its parameters"
@@ -313,6 +314,8 @@ class Protocol(Model):
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_estimator()
         self._check_contrast()
+        self._check_stored()
+        self._check_masking()
         self._check_players()
         if self.treatment.dependent and "sobol" in listed:
             groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
@@ -352,8 +355,7 @@ class Protocol(Model):
         raise problem_at(place, f"estimator: SALib's formulas do not go with {reason}", options.estimator)
 
     def _check_contrast(self) -> None:
-        """Refuse ranks of layers that are not recorded, and responses to two designs in one store."""
-        number = next((i for i, analysis in enumerate(self.analyses) if isinstance(analysis, ContrastSpec)), 0)
+        """Refuse ranks of layers that are not recorded."""
         options = self.options("contrast")
         if not isinstance(options, ContrastOptions):
             return
@@ -361,13 +363,49 @@ class Protocol(Model):
         for place, layer in enumerate(options.ranks or ()):
             if layer not in recorded:
                 message = "ranks: " + unknown_name("layer", layer, recorded)
-                raise problem_at(("analyses", number, "contrast", "ranks", place), message, layer)
-        if self.record.store != "none" and len(self.analyses) > 1:
+                raise problem_at(("analyses", self._number("contrast"), "contrast", "ranks", place), message, layer)
+
+    def _check_stored(self) -> None:
+        """Refuse responses to two designs in one store, and to the many networks of a masking study."""
+        if self.record.store == "none":
+            return
+        listed = [analysis.name for analysis in self.analyses]
+        of_lesions = [name for name in listed if isinstance(self.options(name), LesionStudyOptions)]
+        if of_lesions:
+            message = (
+                f"store: responses under the masks of {of_lesions[0]} are not stored; store none, or record a lesioned "
+                "network by `subject: {lesion: …}`"
+            )
+        elif "contrast" in listed and len(listed) > 1:
             message = (
                 "store: responses to the designs of contrast and of other analyses have no place in one store; give "
                 "contrast a protocol of its own, or store none"
             )
-            raise problem_at(("record", "store"), message, self.record.store)
+        else:
+            return
+        raise problem_at(("record", "store"), message, self.record.store)
+
+    def _check_masking(self) -> None:
+        """Refuse masking studies of a stage, and two studies of one protocol that are not about the same maps."""
+        masking, single_class = self.options("masking"), self.options("single_class")
+        for name, options in (("masking", masking), ("single_class", single_class)):
+            if options is not None and self.subject.segment is not None:
+                message = f"segment: {name} takes the outputs of a whole network: leave it out"
+                raise problem_at(("subject", "segment"), message, self.subject.segment)
+        if not (isinstance(masking, MaskingOptions) and isinstance(single_class, SingleClassOptions)):
+            return
+        for key in ("maps", "draws", "classes"):
+            if getattr(masking, key) != getattr(single_class, key):
+                message = (
+                    f"{key}: masking and single_class of one protocol show the same images to the same lesioned "
+                    "networks: give both the same, or a protocol each"
+                )
+                place = ("analyses", self._number("single_class"), "single_class", key)
+                raise problem_at(place, message, getattr(single_class, key))
+
+    def _number(self, analysis: str) -> int:
+        """Place of an analysis in the list of analyses."""
+        return [one.name for one in self.analyses].index(analysis)
 
     def _check_players(self) -> None:
         """Refuse parameters as players where factors have to be swapped, or where nothing would be different."""
