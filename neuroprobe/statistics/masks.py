@@ -62,11 +62,35 @@ def top_mask(sensitivity: ArrayLike, quantile: float, multiply: float) -> NDArra
     """
     values = np.asarray(sensitivity, dtype=np.float64)
     n = count_share(1 - quantile, int(np.isfinite(values).sum()))
-    # undefined units come last, and there are at most as many units to mask as defined ones
-    order = np.argsort(-values, axis=None, kind="stable")
-    mask = np.ones(values.shape, dtype=np.float32)
-    mask.flat[order[:n]] = multiply
-    return mask
+    return np.where(descending_ranks(values) < n, multiply, 1).astype(np.float32)
+
+
+def descending_ranks(sensitivity: ArrayLike) -> NDArray[np.int32]:
+    """Rank units from the most sensitive one, 0, on; of equally sensitive ones the first; undefined ones come last.
+
+    Examples
+    --------
+    >>> descending_ranks([0.1, 0.8, np.nan, 0.8])
+    array([2, 0, 3, 1], dtype=int32)
+    """
+    values = np.asarray(sensitivity, dtype=np.float64)
+    ranks = np.empty(values.shape, dtype=np.int32)
+    ranks.flat[np.argsort(-values, axis=None, kind="stable")] = np.arange(values.size)
+    return ranks
+
+
+def random_ranks(candidates: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.int32]:
+    """Rank candidates in a random order; all others have the rank behind the last one.
+
+    Examples
+    --------
+    >>> random_ranks(np.array([True, False, True]), np.random.default_rng(0))
+    array([0, 2, 1], dtype=int32)
+    """
+    n = int(candidates.sum())
+    ranks = np.full(candidates.shape, n, dtype=np.int32)
+    ranks[candidates] = random.permutation(n)
+    return ranks
 
 
 def soft_mask(sensitivity: ArrayLike, *, remaining: bool) -> NDArray[np.float32]:

@@ -7,8 +7,6 @@ whole, under their own names.
 
 from __future__ import annotations
 
-import inspect
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from neuroprobe.errors import SubjectError, UnknownNameError, closest, reason, shown
+from neuroprobe.probe.graph import module_calls, trace
 from neuroprobe.protocol.schema import INPUT, LayerSpec, SegmentSpec
 from neuroprobe.stimuli.alterations.colour import hsv
 
@@ -96,8 +95,8 @@ def detach(network: nn.Module, spec: SegmentSpec, layers: Sequence[LayerSpec]) -
     SubjectError
         If the network cannot be cut there.
     """
-    graph = _trace(network, [name for name in (spec.start, spec.stop) if name != INPUT])
-    calls = _calls(graph)
+    graph = _traced(network, [name for name in (spec.start, spec.stop) if name != INPUT])
+    calls = module_calls(graph)
     (image, *_) = (node for node in graph.nodes if node.op == "placeholder")
     stop = _find(network, calls, "to", spec.stop)
     start = image if spec.start == INPUT else _find(network, calls, "from", spec.start)
@@ -110,39 +109,14 @@ def detach(network: nn.Module, spec: SegmentSpec, layers: Sequence[LayerSpec]) -
     return Segment(stage, before, spec.plane, spec.size == "native")
 
 
-class _Tracer(fx.Tracer):
-    """Traces through the modules that hold the ends of the segment; all others are single calls."""
-
-    def __init__(self, ends: Iterable[str]) -> None:
-        super().__init__()
-        self._opened = {end[:place] for end in ends for place, character in enumerate(end) if character == "."}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is a single call."""
-        return module_qualified_name not in self._opened
-
-
-def _trace(network: nn.Module, ends: Sequence[str]) -> fx.Graph:
-    _, *others = inspect.signature(network.forward).parameters.values()
-    optional = {one.name: one.default for one in others if one.default is not one.empty}
+def _traced(network: nn.Module, ends: Sequence[str]) -> fx.Graph:
     try:
-        return _Tracer(ends).trace(network, optional or None)
-    except Exception as error:  # of any code that computes with what a proxy does not have
+        return trace(network, ends)
+    except SubjectError as error:
         raise SubjectError(
-            f"segment: {type(network).__name__} cannot be cut, as its forward pass cannot be traced by torch.fx: "
-            f"{reason(error)}; take branches and loops over values of the response out of it, or record without segment"
-        ) from error
-
-
-def _calls(graph: fx.Graph) -> dict[str, fx.Node]:
-    """Address of each call of a module → its node."""
-    nodes = [node for node in graph.nodes if node.op == "call_module"]
-    times, so_far, found = Counter(str(node.target) for node in nodes), Counter[str](), {}
-    for node in nodes:
-        name = str(node.target)
-        found[f"{name}#{so_far[name]}" if times[name] > 1 else name] = node
-        so_far[name] += 1
-    return found
+            f"segment: {error}; take branches and loops over values of the response out of it, or record without "
+            "segment"
+        ) from error.__cause__
 
 
 def _find(network: nn.Module, calls: dict[str, fx.Node], key: str, name: str) -> fx.Node:
