@@ -143,7 +143,7 @@ def _listed(sites: Sequence[Site]) -> str:
 def _first_order(rig: Rig) -> list[tuple[str, Rig]]:
     """Leave out second order, if it is there."""
     design = rig.protocol.design
-    if not design.second_order or rig.session == names.TREATMENT_CONTROL:
+    if not design.second_order or rig.shows_each_alone:
         return []
     less = design.model_copy(update={"second_order": False})
     return [("`second_order: false`", rig.varied(protocol=rig.protocol.model_copy(update={"design": less})))]
@@ -175,7 +175,7 @@ def _reduced(rig: Rig) -> list[tuple[str, Rig]]:
     steps = []
     for n in range(1, len(maps) + 1):
         sites = tuple(_mean(site) if site in maps[:n] else site for site in rig.sites)
-        steps.append((f"`reduce: mean` on {_listed(maps[:n])}", rig.varied(sites=sites)))
+        steps.append((f"`reduce: mean` on {_listed(maps[:n])}", rig.varied(layers=sites)))
     return steps
 
 
@@ -191,7 +191,7 @@ def _without(rig: Rig) -> list[tuple[str, Rig]]:
     largest, steps = _by_size(rig), []
     for n in range(1, len(largest)):
         sites = tuple(site for site in rig.sites if site not in largest[:n])
-        steps.append((f"without {_listed(largest[:n])}", rig.varied(sites=sites)))
+        steps.append((f"without {_listed(largest[:n])}", rig.varied(layers=sites)))
     return steps
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from neuroprobe import names
 from neuroprobe.analysis.contrast import ContrastAnalysis
+from neuroprobe.lesion_costs import lesion_disk, lesion_merging, lesion_recording, lesion_result, lesion_writing
 from neuroprobe.machine import give_back, resident_bytes
 
 if TYPE_CHECKING:
@@ -112,11 +113,18 @@ def memory_moments(plan: Plan, rig: Rig, program: int) -> Moments:
         Part("network", weights, on_device=on_device),
         Part("images", rig.images.bytes_kept),
     )
-    comes_and_goes = {
-        "recording": [*_sums(plan, rig), *_recording(plan, rig), *_stored(plan, rig)],
-        "merging sums": list(_merging(plan, rig)),
-        "writing the result": list(_writing(plan, rig)),
-    }
+    if rig.session == names.MASKING:
+        comes_and_goes = {
+            "recording": list(lesion_recording(plan, rig)),
+            "merging sums": list(lesion_merging(plan, rig)),
+            "writing the result": list(lesion_writing(rig)),
+        }
+    else:
+        comes_and_goes = {
+            "recording": [*_sums(plan, rig), *_recording(plan, rig), *_stored(plan, rig)],
+            "merging sums": list(_merging(plan, rig)),
+            "writing the result": list(_writing(plan, rig)),
+        }
     moments = {moment: (*base, *parts, *_kept(parts)) for moment, parts in comes_and_goes.items()}
     # a file of weights is read beside the network that takes them over
     n_copies = 1 if rig.protocol.subject.weights == "none" or rig.protocol.subject.random_twin else 2
@@ -159,7 +167,7 @@ def depth_of(plan: Plan) -> int:
     return plan.shard.bit_length() - 1
 
 
-def _table_bytes(plan: Plan, rig: Rig) -> int:
+def table_bytes(plan: Plan, rig: Rig) -> int:
     """Bytes of the presentations of a piece: values of every input, and comparisons of all rows with each other."""
     n_inputs, d = sum(len(factor.inputs) for factor in rig.factors), len(rig.players)
     sequence = 8 * 2 * n_inputs * max(plan.layout.piece, plan.layout.scramble or 0)
@@ -201,7 +209,7 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     stimuli = 2 * 4 * layout.batch * math.prod(rig.images.shape)
     altering = rig.footprint.per_stimulus * (layout.batch if on_device else min(layout.batch, SLICE))
     yield Part("stimuli", max(0, stimuli + altering - forward), on_device=on_device)
-    yield Part("stimuli", _table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
+    yield Part("stimuli", table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
     if layout.compiled:
         n_sums = sum(analysis.terms.n_sums for analysis in rig.analyses)
         yield Part("compiler", COMPILER_BYTES + n_sums * COMPILER_BYTES_PER_SUM)
@@ -324,6 +332,11 @@ def _stored(plan: Plan, rig: Rig) -> Iterator[Part]:
 
 def disk_moments(plan: Plan, rig: Rig) -> Moments:
     """Bytes of disk at each moment of a run; compression makes them fewer."""
+    if rig.session == names.MASKING:
+        return {
+            "recording": tuple(lesion_disk(rig, sum(_peak_states(plan)))),
+            "writing the result": (*lesion_disk(rig, plan.n_blocks.bit_count()), *lesion_result(rig)),
+        }
     stored = (*_stored_on_disk(plan, rig), *_differences_on_disk(plan, rig))
     return {
         "recording": (*_states_on_disk(plan, rig, *_peak_states(plan)), *stored),

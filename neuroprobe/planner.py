@@ -88,15 +88,20 @@ def _require_two_blocks(rig: Rig, wanted: int) -> None:
     why = f"expected at least {MIN_SAMPLES}: standard errors need two blocks of two"
     if rig.n_samples < MIN_SAMPLES:  # a protocol has as many base samples, but not always as many images
         images = "image" if wanted == 1 else "images"
-        raise PlanError(f"contrast of {wanted} {images}, {why}; show more of them").about("stimuli", "images")
-    what = "images" if rig.session == names.TREATMENT_CONTROL else "base samples"
+        raise PlanError(f"{_asked(rig)} of {wanted} {images}, {why}; show more of them").about("stimuli", "images")
+    what = "images" if rig.shows_each_alone else "base samples"
     raise PlanError(f"limit: {wanted} {what} asked for, {why}")
+
+
+def _asked(rig: Rig) -> str:
+    """Name the analyses that images are shown for."""
+    return " and ".join(analysis.name for analysis in rig.analyses or rig.protocol.lesion_studies)
 
 
 def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable[[], bool]) -> Layout:
     """Lay out the first run into a store, but for the batch, which is the largest that the protocol allows."""
     spec = rig.protocol.design
-    if rig.session == names.TREATMENT_CONTROL:
+    if rig.shows_each_alone:
         return Layout(images_per_block(wanted), None, rig.protocol.record.batch)
     block, scramble = block_length(wanted, spec.scramble)
     if scramble is not None and is_limited:
@@ -143,7 +148,7 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
     """Plan all but the forward passes and what they cost."""
     design = rig.design(layout.scramble, layout.groups)
     samples = -(-wanted // layout.block) * layout.block
-    if rig.session == names.TREATMENT_CONTROL:
+    if rig.shows_each_alone:
         samples = min(samples, rig.n_samples)  # the last block of all images may be shorter
     n_run = np.concatenate(first_runs(design, layout.piece))
     return Plan(
@@ -161,6 +166,7 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
         disk={},
         rows_run=tuple(n_run.tolist()),
         warnings=tuple(_warnings(rig, wanted, samples, layout)),
+        masks={} if not rig.lesion_analyses or rig.study is None else rig.study.n_masks,
     )
 
 
@@ -208,11 +214,32 @@ def _warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[s
     if skipped := rig.images.skipped:
         listed = ", ".join(skipped[:N_NAMED]) + (", …" if len(skipped) > N_NAMED else "")
         yield f"images left out as broken: {len(skipped):,} ({listed})"
-    if rig.session == names.TREATMENT_CONTROL:
+    if rig.shows_each_alone:
         yield from _contrast_warnings(rig, wanted, samples, layout)
+        if rig.session == names.MASKING:
+            yield from _lesion_warnings(rig)
     else:
         yield from _design_warnings(rig, wanted, samples, layout)
     yield from _short_lengths(rig)
+
+
+def _lesion_warnings(rig: Rig) -> Iterator[str]:
+    """Say what of a study of lesions takes longer than it might, and what its maps leave out."""
+    if rig.study is None:
+        return
+    for place in rig.study.places:
+        if not place.passes.shares:
+            yield (
+                f"masks of {place.name}: the network runs as a whole for every mask, as it cannot be cut there: "
+                f"{place.passes.why}"
+            )
+    for one in {one.layer: one for place in rig.study.places for one in place.maps}.values():
+        n_undefined = one.candidates.size - one.n_candidates
+        if n_undefined:
+            yield (
+                f"layer {one.layer!r}: {n_undefined:,} of {one.candidates.size:,} units are undefined in some map, and "
+                "never masked"
+            )
 
 
 def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
@@ -225,7 +252,7 @@ def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> I
             "network; list the class of each output by `contrast: {classes: [name, …]}`"
         )
     if rig.protocol.treatment.dependence is not None:
-        yield "dependence: contrast shows each alteration alone, with parameters drawn by their own laws"
+        yield f"dependence: {_asked(rig)} shows each alteration alone, with parameters drawn by their own laws"
 
 
 def _design_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:

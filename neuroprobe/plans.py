@@ -87,6 +87,8 @@ class Plan:
     seconds : float or None
         Expected time, from timed batches; None if none were timed.
     warnings : tuple of str
+    masks : dict
+        Of a study of lesions, the masks at each place; every row is shown to the network under each.
     """
 
     title: str
@@ -107,6 +109,7 @@ class Plan:
     layer_bytes: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
     warnings: tuple[str, ...] = field(default=())
+    masks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_blocks(self) -> int:
@@ -139,6 +142,7 @@ class Plan:
             "factors": list(self.factors),
             "layout": asdict(self.layout),
             "shard": self.shard,
+            "masks": dict(self.masks),
             "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
             "units": self.n_units,
             "layer_bytes": dict(self.layer_bytes),
@@ -152,15 +156,17 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         each = "one sequence" if layout.scramble is None else f"scrambles of {layout.scramble}"
-        sampled, each = ("images", "") if self.session == names.TREATMENT_CONTROL else ("base samples", f" ({each})")
+        sampled, each = ("images", "") if self.session != names.PICK_FREEZE else ("base samples", f" ({each})")
         lines = [
             f"{self.title or 'untitled protocol'}: {self.session}",
             f"  factors     {', '.join(self.factors)}",
             f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} {sampled} × {self.n_rows}; "
             f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
             f"  blocks      {self.n_blocks} of {layout.block} {sampled}{each}; shards of {self.shard}",
-            f"  units       {self.n_units:,}",
+            *([f"  units       {self.n_units:,}"] if self.sites else []),
         ]
+        for place, n in self.masks.items():
+            lines.append(f"  masks       {n:,} at {place}: {n * self.n_presented:,} rows to present")
         for site in self.sites:
             shape = " × ".join(f"{dim} {n}" for dim, n in zip(site.dims, site.shape, strict=True))
             lines.append(

@@ -29,6 +29,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "protocol_hash": protocol_hash(rig.protocol),
         "weights_hash": rig.subject.digest,
         "lesion": rig.subject.lesion.provenance() if rig.protocol.subject.lesion else None,
+        "masking": None if rig.study is None else rig.study.provenance(),
         "stimulus_hash": rig.images.digest,
         "n_images": len(rig.images),
         "n_skipped": rig.images.n_skipped,

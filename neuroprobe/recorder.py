@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,29 +19,104 @@ from neuroprobe.differences import DifferenceFile
 from neuroprobe.errors import ResponseError
 from neuroprobe.packing import Pack, packs
 from neuroprobe.plans import Plan
-from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.outcome import OUTPUT
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
 from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
 from neuroprobe.statistics.tree import MergeTree, Span
 
 N_TIMED = 3  # forward passes, the first of which warms up
 
 
-class States(dict[str, PickFreezeSums]):
+class States(dict[str, Any]):
     """States of a span, by analysis and layer (``sobol/layer1``); merged together."""
 
-    def merge(self, right: Mapping[str, PickFreezeSums]) -> None:
+    def merge(self, right: Mapping[str, Any]) -> None:
         """Add the states of the blocks to the right, in place."""
         for key, sums in self.items():
             sums.merge(right[key])
 
 
-class Recorder:
+class BlockRecorder(ABC):
     """Presents blocks and gives out their states.
+
+    Parameters
+    ----------
+    rig : Rig
+    plan : Plan
+    """
+
+    def __init__(self, rig: Rig, plan: Plan) -> None:
+        self.rig, self.plan = rig, plan
+        self.design = rig.design(plan.layout.scramble, plan.layout.groups)
+        self.place = "before the first forward pass"  # for whoever explains an error
+
+    @abstractmethod
+    def attached(self) -> AbstractContextManager[object]:
+        """Context in which blocks can be recorded."""
+
+    @abstractmethod
+    def time_block(self) -> float:
+        """Present a few batches and return the seconds that a block will take; their responses are not kept."""
+
+    def sync(self) -> None:  # noqa: B027 - most have nothing beside their states
+        """Bring to the disk what is not in the states; called before these are stored."""
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Make the accumulators when they are first needed: planning alone takes no memory for them."""
+
+    @abstractmethod
+    def _begin_piece(self, start: int, presentations: Presentations) -> None:
+        """Prepare for the base samples of a piece, the first of which is number `start`."""
+
+    @abstractmethod
+    def _present(self, presentations: Presentations, pack: Pack) -> None:
+        """Show the rows of a pack, in as many forward passes of one fixed size as it takes."""
+
+    @abstractmethod
+    def _end_block(self) -> States:
+        """Return the states of the block that ends here."""
+
+    def record_span(self, span: Span, listener: Listener = ignore) -> States:
+        """Present the blocks of an aligned span and return its states; only within `attached`."""
+        with full_float32():
+            self._start()
+            tree: MergeTree[States] = MergeTree()
+            for block in range(span.start, span.stop):
+                tree.add(Span(block, block + 1), self._record_block(block, listener))
+            ((_, states),) = tree.nodes()
+            return states
+
+    def _record_block(self, block: int, listener: Listener) -> States:
+        layout = self.plan.layout
+        self._begin_block(block)
+        stop = min((block + 1) * layout.block, self.plan.samples)
+        for start in range(block * layout.block, stop, layout.piece):
+            presentations = self.design.presentations(start, min(start + layout.piece, stop))
+            self._begin_piece(start, presentations)
+            for pack in packs(presentations, layout.batch):
+                self._present(presentations, pack)
+                listener(BatchDone(pack.stop - pack.start))
+        return self._end_block()
+
+    def _begin_block(self, block: int) -> None:  # noqa: B027 - most have nothing to prepare
+        """Prepare for a block."""
+
+    def _stimuli(self, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]) -> Tensor:
+        """Build the stimuli of a forward pass, as the network expects them."""
+        stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, sample, row, self.rig.device)
+        n_missing = self.plan.layout.batch - len(stimuli)
+        if n_missing:
+            # responses depend on the size of the batch in their last bits: the last one is filled up
+            stimuli = torch.cat([stimuli, stimuli[-1:].expand(n_missing, -1, -1, -1)])
+        return self.rig.subject.prepare(stimuli)
+
+
+class Recorder(BlockRecorder):
+    """Presents blocks under a probe, whose responses go to the statistics.
 
     Parameters
     ----------
@@ -58,13 +135,23 @@ class Recorder:
         writer: ResponseWriter | None = None,
         differences: Mapping[str, DifferenceFile] | None = None,
     ) -> None:
-        self.rig, self.plan, self.writer = rig, plan, writer
+        super().__init__(rig, plan)
+        self.writer = writer
         self.differences = differences or {}
-        self.design = rig.design(plan.layout.scramble, plan.layout.groups)
         self.accumulators: dict[str, PickFreezeAccumulator] = {}
-        self.place = "before the first forward pass"  # for whoever explains an error
+        self._probe = rig.probe()
+        self._rows: dict[str, NDArray[np.int64]] = {}  # of the design that each analysis is made of
         self._waiting: dict[str, list[Tensor]] = {}
         self._images = np.empty(0, dtype=np.int64)  # of the rows of a pack
+
+    def attached(self) -> AbstractContextManager[object]:
+        """Context in which the probe is at its sites."""
+        return self._probe
+
+    def sync(self) -> None:
+        """Bring differences to the disk."""
+        for file in self.differences.values():
+            file.sync()
 
     def _start(self) -> None:
         """Make the accumulators when they are first needed: planning alone takes no memory for them."""
@@ -86,58 +173,39 @@ class Recorder:
         """Present a few batches and return the seconds that a block will take; their responses are not kept."""
         self._start()
         presentations = self.design.presentations(0, min(self.plan.layout.piece, self.plan.samples))
-        rows = self._rows(presentations)
+        self._take_rows(presentations)
         seconds = []
-        with self.rig.probe() as probe:
+        with self.attached():
             for _, pack in zip(range(N_TIMED), packs(presentations, self.plan.layout.batch), strict=False):
                 started = time.perf_counter()
-                self._present(probe, presentations, pack, rows)
+                self._present(presentations, pack)
                 seconds.append(time.perf_counter() - started)
         return min(seconds) * self.plan.n_passes / self.plan.n_blocks
 
-    def record_span(self, span: Span, probe: Probe, listener: Listener = ignore) -> States:
-        """Present the blocks of an aligned span and return its states."""
-        with full_float32():
-            return self._record_span(span, probe, listener)
-
-    def _record_span(self, span: Span, probe: Probe, listener: Listener) -> States:
-        self._start()
-        tree: MergeTree[States] = MergeTree()
-        for block in range(span.start, span.stop):
-            tree.add(Span(block, block + 1), self._record_block(block, probe, listener))
-        ((_, states),) = tree.nodes()
-        return states
-
-    def _record_block(self, block: int, probe: Probe, listener: Listener) -> States:
-        layout = self.plan.layout
+    def _begin_block(self, block: int) -> None:
         if self.writer is not None:
-            self.writer.begin_block(block * layout.block * self.plan.n_rows)
-        stop = min((block + 1) * layout.block, self.plan.samples)
-        for start in range(block * layout.block, stop, layout.piece):
-            presentations = self.design.presentations(start, min(start + layout.piece, stop))
-            rows = self._rows(presentations)
-            if self.writer is not None:
-                self.writer.write_table(start * self.plan.n_rows, presentations, self.rig.images.columns)
-            for pack in packs(presentations, layout.batch):
-                self._present(probe, presentations, pack, rows)
-                listener(BatchDone(pack.stop - pack.start))
+            self.writer.begin_block(block * self.plan.layout.block * self.plan.n_rows)
+
+    def _begin_piece(self, start: int, presentations: Presentations) -> None:
+        self._take_rows(presentations)
+        if self.writer is not None:
+            self.writer.write_table(start * self.plan.n_rows, presentations, self.rig.images.columns)
+
+    def _end_block(self) -> States:
         if self.writer is not None:
             self.writer.end_block()
         return States({key: accumulator.end_block() for key, accumulator in self.accumulators.items()})
 
-    def _rows(self, presentations: Presentations) -> dict[str, NDArray[np.int64]]:
-        """Rows of the design that each analysis is made of."""
-        return {analysis.name: analysis.rows(presentations) for analysis in self.rig.analyses}
+    def _take_rows(self, presentations: Presentations) -> None:
+        self._rows = {analysis.name: analysis.rows(presentations) for analysis in self.rig.analyses}
 
-    def _present(
-        self, probe: Probe, presentations: Presentations, pack: Pack, rows: Mapping[str, NDArray[np.int64]]
-    ) -> None:
+    def _present(self, presentations: Presentations, pack: Pack) -> None:
         """Show the rows of a pack, in as many forward passes of one fixed size as it takes."""
         size = self.plan.layout.batch
         n_run = len(pack.row)
         index = {
             name: torch.from_numpy(np.take_along_axis(pack.index, taken[pack.start : pack.stop], 1)).to(self.rig.device)
-            for name, taken in rows.items()
+            for name, taken in self._rows.items()
         }
         order = pack.index.ravel() if self.writer is not None else None
         first = int(presentations.sample[pack.start])
@@ -147,19 +215,10 @@ class Recorder:
             part = slice(start, start + size)
             is_last = start + size >= n_run
             self.place = f"in a forward pass of {size} rows, before its first recorded layer"
-            probe.record(
+            self._probe.record(
                 self._stimuli(presentations, pack.sample[part], pack.row[part]),
                 self._consumer(min(size, n_run - start), n_run > size, is_last, index, order, first),
             )
-
-    def _stimuli(self, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]) -> Tensor:
-        """Build the stimuli of a forward pass, as the network expects them."""
-        stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, sample, row, self.rig.device)
-        n_missing = self.plan.layout.batch - len(stimuli)
-        if n_missing:
-            # responses depend on the size of the batch in their last bits: the last one is filled up
-            stimuli = torch.cat([stimuli, stimuli[-1:].expand(n_missing, -1, -1, -1)])
-        return self.rig.subject.prepare(stimuli)
 
     def _consumer(
         self,

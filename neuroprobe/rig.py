@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neuroprobe import names
 from neuroprobe.analysis.contrast import ContrastAnalysis
@@ -26,38 +24,34 @@ from neuroprobe.probe.capture import Probe, check_network, find_sites
 from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.lesion_sources import make_lesion, require_effect
 from neuroprobe.probe.map_sources import Target
-from neuroprobe.probe.outcome import Outcome, find_outcome
+from neuroprobe.probe.masking import MaskingStudy
+from neuroprobe.probe.outcome import Outcome
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.analyses import ContrastOptions, MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
-    ArrayFile,
-    DataSet,
-    Folder,
     ImageFactors,
-    ImageSource,
-    Photographs,
-    StoredImages,
-    source_names,
 )
+from neuroprobe.protocol.masking import LesionStudyOptions
 from neuroprobe.protocol.model import Model
-from neuroprobe.protocol.schema import Protocol, StimuliSpec
+from neuroprobe.protocol.schema import Protocol
 from neuroprobe.protocol.sets import require_set
 from neuroprobe.protocol.treatment import TreatmentSpec
-from neuroprobe.stimuli.arrays import open_array
-from neuroprobe.stimuli.datasets import open_dataset
-from neuroprobe.stimuli.decoding import Framing
-from neuroprobe.stimuli.folders import open_folder
-from neuroprobe.stimuli.images import ImageSet, Source
+from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.levels import nest_images
-from neuroprobe.stimuli.photographs import open_photographs
+from neuroprobe.stimuli.opening import open_images
 from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
+from neuroprobe.studies import LesionAnalysis, lesion_analyses, open_outcome, open_studies
 from neuroprobe.subjects.subject import Subject, load_subject
 
 Analysis = VarianceAnalysis | ContrastAnalysis
 N_CHECKED = 2  # images that a network is tried on
 # designs, and the analyses that each serves: those of one design share a recording, which is one session of a run
-SESSIONS: Final = {names.PICK_FREEZE: ("sobol", "shapley", "moments"), names.TREATMENT_CONTROL: ("contrast",)}
+SESSIONS: Final = {
+    names.PICK_FREEZE: ("sobol", "shapley", "moments"),
+    names.TREATMENT_CONTROL: ("contrast",),
+    names.MASKING: (names.MASKING, names.SINGLE_CLASS),
+}
 
 
 @dataclass(frozen=True)
@@ -71,11 +65,14 @@ class Rig:
     subject : Subject
     images : ImageSet
     treatment : Treatment
-    sites : tuple of Site
+    layers : tuple of Site
+        What the protocol records.
     outcome : Outcome, optional
         What is made of the network's output, where accuracies are wanted.
     nested : NestedImages, optional
         The levels of the set of images, where some of them are factors.
+    study : MaskingStudy, optional
+        Lesions that are compared, where some are.
     session : str
         Design of the session that it is set up for.
     """
@@ -85,9 +82,10 @@ class Rig:
     subject: Subject
     images: ImageSet
     treatment: Treatment
-    sites: tuple[Site, ...]
+    layers: tuple[Site, ...]
     outcome: Outcome | None = None
     nested: NestedImages | None = None
+    study: MaskingStudy | None = None
     session: str = names.PICK_FREEZE
 
     @property
@@ -101,9 +99,21 @@ class Rig:
         )
 
     @property
+    def shows_each_alone(self) -> bool:
+        """Whether the session shows each alteration alone, beside the control, rather than several together."""
+        return self.session != names.PICK_FREEZE
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that are recorded in this session: none where lesions are compared by the network's output."""
+        return () if self.session == names.MASKING else self.layers
+
+    @property
     def probed(self) -> tuple[Site, ...]:
         """The sites that are recorded, and the network's output where accuracies are wanted."""
-        with_outcome = self.outcome is not None and self.session == names.TREATMENT_CONTROL
+        contrast = self.protocol.options("contrast")
+        of_contrast = isinstance(contrast, ContrastOptions) and contrast.accuracy is not False
+        with_outcome = self.session == names.MASKING or (self.session == names.TREATMENT_CONTROL and of_contrast)
         return (*self.sites, self.outcome.site) if self.outcome is not None and with_outcome else self.sites
 
     def probe(self) -> Probe:
@@ -114,7 +124,7 @@ class Rig:
     def factors(self) -> tuple[Factor, ...]:
         """What varies: the alterations and, where the protocol says so, the image and the order."""
         spec = self.protocol.treatment
-        if self.session == names.TREATMENT_CONTROL:
+        if self.shows_each_alone:
             # each is on in its own rows, whatever its switch is under the treatment
             return alone(spec.in_order)
         factors = [alteration_factor(item) for item in spec.in_order]
@@ -131,7 +141,7 @@ class Rig:
     @property
     def alterations(self) -> tuple[AlterationSpec, ...]:
         """What the protocol says of the alterations that this session applies."""
-        control = control_alterations(self.protocol) if self.session == names.TREATMENT_CONTROL else ()
+        control = control_alterations(self.protocol) if self.shows_each_alone else ()
         return (*self.protocol.treatment.in_order, *control)
 
     @cached_property
@@ -151,16 +161,21 @@ class Rig:
     @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
-        return len(self.images) if self.session == names.TREATMENT_CONTROL else self.protocol.design.samples
+        return len(self.images) if self.shows_each_alone else self.protocol.design.samples
+
+    @property
+    def draws(self) -> int:
+        """Draws of each alteration for each image, where it is shown alone."""
+        served = (self.protocol.options(name) for name in SESSIONS[self.session])
+        return next(one.draws for one in served if isinstance(one, ContrastOptions | LesionStudyOptions))
 
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> Design:
         """Return the design of the session."""
-        contrast = self.protocol.options("contrast")
-        if self.session == names.TREATMENT_CONTROL and isinstance(contrast, ContrastOptions):
+        if self.shows_each_alone:
             random = tuple(one.name for one in self.treatment.applied if one.alteration.takes_key)
             control = alone(control_alterations(self.protocol))
             n_images = len(self.images)
-            return TreatmentControl(self.factors, self.protocol.seed, n_images, contrast.draws, random, control)
+            return TreatmentControl(self.factors, self.protocol.seed, n_images, self.draws, random, control)
         return PickFreeze(
             factors=self.players,
             seed=self.protocol.seed,
@@ -191,7 +206,7 @@ class Rig:
     def footprint(self) -> Footprint:
         """What forward passes and the making of stimuli keep in memory."""
         image = self.subject.prepare(self.images.load([0]).to(self.device))
-        probed = self.sites if self.outcome is None else (*self.sites, self.outcome.site)
+        probed = self.layers if self.outcome is None else (*self.layers, self.outcome.site)
         return forward_footprint(self.subject.network, probed, image, self._bytes_per_stimulus(), self.subject.lesion)
 
     def _bytes_per_stimulus(self) -> int:
@@ -213,9 +228,17 @@ class Rig:
 
     @cached_property
     def analyses(self) -> tuple[Analysis, ...]:
-        """The analyses that share the recording of this session, in the order of the protocol."""
-        served = SESSIONS[self.session]
+        """The analyses of layers that share the recording of this session, in the order of the protocol."""
+        served = () if self.session == names.MASKING else SESSIONS[self.session]
         return tuple(self._analysis(item.options) for item in self.protocol.analyses if item.name in served)
+
+    @cached_property
+    def lesion_analyses(self) -> tuple[LesionAnalysis, ...]:
+        """The analyses of lesions, each of one place, that share the recording of this session."""
+        if self.session != names.MASKING or self.study is None or self.outcome is None:
+            return ()
+        alterations = tuple(factor.name for factor in self.factors)
+        return tuple(lesion_analyses(self.protocol, self.study, self.outcome, alterations))
 
     def _analysis(self, options: Model) -> Analysis:
         shared: dict[str, Any] = {
@@ -274,8 +297,8 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 
 
 def treatment_of_session(protocol: Protocol, session: str) -> Treatment:
-    """Make the treatment of a session: only contrasts show the control."""
-    is_shown = session == names.TREATMENT_CONTROL
+    """Make the treatment of a session: sessions of alterations that are shown together have no control."""
+    is_shown = session != names.PICK_FREEZE
     return make_treatment(protocol.treatment, control_alterations(protocol) if is_shown else ())
 
 
@@ -286,35 +309,6 @@ def make_treatment(spec: TreatmentSpec, control: Sequence[AlterationSpec] = ()) 
     return Treatment(
         tuple(applied), None if spec.reference_side == "image" else float(spec.reference_side), spec.eight_bit
     )
-
-
-def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:
-    """Open the images of a protocol at its size, or else at the size that the network declares."""
-    framing = declared if spec.size is None else Framing(spec.size)
-    sources = []
-    for number, (source, name) in enumerate(zip(spec.sources, source_names(spec.sources), strict=True)):
-        with about(number):
-            sources.append(open_source(source, name, seed))
-    return ImageSet(*sources, framing=framing, seed=seed)
-
-
-def open_source(spec: ImageSource, name: str, seed: int) -> Source:
-    """Open one source of images; none is decoded yet."""
-    match spec:
-        case Folder():
-            source = open_folder(Path(spec.folder))
-        case Photographs(photographs=how):
-            source = open_photographs(crop=how.crop, per_image=how.per_image, seed=seed)
-        case ArrayFile():
-            source = open_array(Path(spec.array))
-        case DataSet():
-            source = open_dataset(spec.dataset, spec.root, spec.split, download=spec.download, options=spec.options)
-        case other:
-            raise PlanError(f"no reader for images of {type(other).__name__}")
-    if isinstance(spec, StoredImages):
-        red, green, blue = spec.background
-        source = replace(source, shuffle=spec.shuffle, background=(red, green, blue))
-    return replace(source, name=name, limit=spec.limit, skip_broken=spec.skip_broken)
 
 
 def choose_device(name: str) -> torch.device:
@@ -369,6 +363,7 @@ def open_rig(protocol: Protocol) -> Rig:
         if protocol.stimuli.image == "factor" and len(images) < 2:
             raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
         outcome = open_outcome(protocol, subject, images, tried)
+        study = open_studies(protocol, subject, target, tried, outcome)
         if outcome is None and subject.lesion.masks:
             with about("subject", "lesion"):
                 require_effect(subject.lesion, target, [site.name for site in sites])
@@ -376,7 +371,7 @@ def open_rig(protocol: Protocol) -> Rig:
             nested = nest_images(images, protocol.stimuli)
     session = asked_sessions(protocol)[0]
     treatment = treatment_of_session(protocol, session)
-    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, session)
+    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, study, session)
 
 
 def _require_own_calls(subject: Subject) -> None:
@@ -387,24 +382,3 @@ def _require_own_calls(subject: Subject) -> None:
             f"a lesion of {numbered[0]!r} does not go with segment, where calls may have other numbers than in the "
             "whole network: mask a layer that is called once"
         )
-
-
-def open_outcome(protocol: Protocol, subject: Subject, images: ImageSet, tried: Tensor) -> Outcome | None:
-    """Find out how the network's outputs stand for the classes of the images; None where no accuracy is wanted.
-
-    Raises
-    ------
-    PlanError, SubjectError
-        If accuracies are asked for and there is no telling; with ``accuracy: auto`` only where classes are listed.
-    """
-    options = protocol.options("contrast")
-    if not isinstance(options, ContrastOptions) or options.accuracy is False:
-        return None
-    place = [analysis.name for analysis in protocol.analyses].index("contrast")
-    try:
-        with about("analyses", place, "contrast", "accuracy"):
-            return find_outcome(subject.network, tried, images.labels, options.classes, subject.classes)
-    except (PlanError, SubjectError):
-        if options.accuracy is True or options.classes is not None:
-            raise
-        return None

@@ -12,33 +12,30 @@ from typing import Any
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.contrast import ContrastAnalysis, LayerLayout
-from neuroprobe.analysis.sensitivity import VarianceAnalysis, label_convergence
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.costs import samples_per_chunk, stored_sites
-from neuroprobe.differences import DifferenceFile, difference_files
+from neuroprobe.differences import difference_files
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.journal import Begun, Header, live_spans, read_header, require_no_other
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
+from neuroprobe.masking_recorder import MaskingRecorder
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
-from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
 from neuroprobe.protocol.digest import guard_hash
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.protocol.schema import Protocol
 from neuroprobe.provenance import root_attrs
-from neuroprobe.recorder import Recorder, States, state_key
+from neuroprobe.recorder import BlockRecorder, Recorder, States, state_key
 from neuroprobe.responses import ResponseWriter
+from neuroprobe.results import result_groups, site_coords
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
-from neuroprobe.stimuli.examples import example_stimuli
 from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 OPENING = "while the network and the images were opened"
-CONVERGENCE_STEPS = 8  # results at samples / 8, / 4, / 2 are summarised
 
 
 def plan(
@@ -83,7 +80,7 @@ def plan(
         made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
         require_memory(made, rig, budget, limit=limit)
         if measure:
-            recorder = Recorder(rig, made)
+            recorder = make_recorder(rig, made)
             with explained_shortage(lambda: recorder.place):  # noqa: B023 - it is called before the next one
                 made = timed(made, rig, recorder.time_block(), budget)
         plans.append(made)
@@ -144,8 +141,9 @@ def run(
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
         opened = open_rig(checked)
-    lesion = {"lesion": opened.subject.lesion.digest} if checked.subject.lesion else {}
-    guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest, **lesion)
+    content = {"lesion": opened.subject.lesion.digest} if checked.subject.lesion else {}
+    content |= {"maps": opened.study.digest} if opened.study is not None else {}
+    guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest, **content)
     if found is not None:
         _require_same(path, found, guard)
     budget = find_budget(given, opened.device)
@@ -170,13 +168,12 @@ def run(
         elif finished_samples(path) == store.header.samples:
             return open_result(path)
         for name in undone:
-            kept = difference_files(path, rigs[name])
-            recorder = Recorder(rigs[name], plans[name], _writer(path, rigs[name], plans[name]), kept)
+            recorder = make_recorder(rigs[name], plans[name], path)
             _record(recorder, store.sessions[name], budget, listener or default_listener())
             del recorder  # its sums are of no use any more, and large
             give_back()
         with explained_shortage(lambda: "while the result was written"):
-            write_result(path, _groups(rigs, plans, store), root_attrs(opened, plans))
+            write_result(path, result_groups(rigs, plans, store), root_attrs(opened, plans))
     result = open_result(path)
     for analysis in next(iter(rigs.values())).analyses[:1]:
         for layer, node in result.children[analysis.name].children.items():
@@ -192,8 +189,8 @@ def _is_done(plan: Plan, session: SessionStore) -> bool:
 def _require_same(path: Path, found: Header, guard: str) -> None:
     if found.guard != guard:
         raise StoreError(
-            f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}), other weights, images "
-            "or lesions, or stores other responses: choose another path, or delete it by --overwrite"
+            f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}), other weights, images, "
+            "maps or lesions, or stores other responses: choose another path, or delete it by --overwrite"
         )
 
 
@@ -204,14 +201,14 @@ def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | st
         found.samples, max([finished_samples(path).get(made.session, 0), *(b * found.layout.block for _, b in spans)])
     )
     what, more = "base samples", "raise `samples`"
-    if made.session == names.TREATMENT_CONTROL:
+    if made.session != names.PICK_FREEZE:
         what, more = "images", "raise the limit"
     if held > made.samples:
         raise StoreError(
             f"{str(path)!r} holds {held:,} {what}, more than the {made.samples:,} asked for: "
             f"{more}, choose another path, or delete it by --overwrite"
         )
-    if made.session == names.TREATMENT_CONTROL:
+    if made.session != names.PICK_FREEZE:
         return  # its errors are over images, whatever the blocks are
     if found.layout.n_groups and made.n_blocks > found.layout.n_groups:
         raise StoreError(
@@ -230,6 +227,15 @@ def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | st
             f"{str(path)!r} was begun with compiled statistics, and torch.compile finds no compiler here: go on where "
             "it was begun, or choose another path"
         )
+
+
+def make_recorder(rig: Rig, plan: Plan, path: Path | None = None) -> BlockRecorder:
+    """Make the recorder of a session; it writes responses and differences, where some are kept, into a store."""
+    if rig.session == names.MASKING:
+        return MaskingRecorder(rig, plan)
+    if path is None:
+        return Recorder(rig, plan)
+    return Recorder(rig, plan, _writer(path, rig, plan), difference_files(path, rig))
 
 
 def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
@@ -252,21 +258,16 @@ def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
     )
 
 
-def site_coords(site: Site) -> dict[str, Any]:
-    """Coordinates of a layer: the channels' own numbers, where only some were recorded."""
-    return {} if site.spec.channels is None else {names.CHANNEL: site.channels}
-
-
-def _record(recorder: Recorder, store: SessionStore, budget: Budget, listener: Listener) -> None:
+def _record(recorder: BlockRecorder, store: SessionStore, budget: Budget, listener: Listener) -> None:
     """Record what is not in the store, shard by shard; the first block tells how long a shard should be."""
     plan = recorder.plan
     blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
     listener(RunStarted(plan, plan.n_blocks - len(blocks)))
-    with recorder.rig.probe() as probe:
+    with recorder.attached():
 
         def record(span: Span) -> None:
             with explained_shortage(lambda: recorder.place):
-                _keep(span, recorder.record_span(span, probe, listener), recorder, store)
+                _keep(span, recorder.record_span(span, listener), recorder, store)
             give_back()
             listener(ShardDone(span))
 
@@ -291,16 +292,15 @@ def _undone(span: Span, store: SessionStore) -> Iterator[Span]:
         yield from _undone(child, store)
 
 
-def _keep(span: Span, states: States, recorder: Recorder, store: SessionStore) -> None:
+def _keep(span: Span, states: States, recorder: BlockRecorder, store: SessionStore) -> None:
     """Merge a span with the siblings that are in the store, and store it in their place."""
     recorder.place = "while sums were merged"
-    for file in recorder.differences.values():
-        file.sync()
+    recorder.sync()
     give_back()
     convergence = _convergence(span, states, recorder)
     while span.sibling in store.spans:
         for key in states:
-            sibling = store.load(span.sibling, key, recorder.rig.device)
+            sibling = store.load(span.sibling, key, type(states[key]), recorder.rig.device)
             left, right = (states[key], sibling) if span.is_left else (sibling, states[key])
             left.merge(right)
             states[key] = left
@@ -309,7 +309,7 @@ def _keep(span: Span, states: States, recorder: Recorder, store: SessionStore) -
     store.add(span, states, convergence)
 
 
-def _convergence(span: Span, states: States, recorder: Recorder) -> dict[int, Any]:
+def _convergence(span: Span, states: States, recorder: BlockRecorder) -> dict[int, Any]:
     """Summarise the result of the first samples, where a span is such a start."""
     plan = recorder.plan
     if span.start or len(span) < 2:
@@ -322,76 +322,3 @@ def _convergence(span: Span, states: States, recorder: Recorder) -> dict[int, An
         if analysis.summarised
     }
     return {len(span) * plan.layout.block: table}
-
-
-def _groups(
-    rigs: Mapping[str, Rig], plans: Mapping[str, Plan], store: RunStore
-) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
-    """Datasets of the result: group → (node, dataset) one after the other."""
-    groups: dict[str, Iterator[tuple[str, xr.Dataset]]] = {}
-    convergence: list[tuple[str, xr.Dataset]] = []
-    for name, rig in rigs.items():
-        for analysis in rig.analyses:
-            if isinstance(analysis, ContrastAnalysis):
-                kept = difference_files(store.path, rig)
-                groups[analysis.name] = _contrasts(analysis, plans[name], store.sessions[name], kept)
-                groups |= _accuracy(analysis, rig, store.sessions[name])
-            else:
-                groups[analysis.name] = _nodes(analysis, plans[name], store.sessions[name])
-        convergence += _convergence_nodes(rig, plans[name], store.sessions[name])
-    groups[names.CONVERGENCE] = iter(convergence)
-    rig, plan = next((rig, plans[name]) for name, rig in rigs.items())
-    examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout.scramble), rig.device)
-    groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
-    return {group: nodes for group, nodes in groups.items() if group != names.CONVERGENCE or convergence}
-
-
-def _nodes(analysis: VarianceAnalysis, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:
-    """Results of the layers of one analysis."""
-    for depth, site in enumerate(plan.sites):
-        sums = session.merged(state_key(analysis.name, site.name))
-        coords = site_coords(site)
-        yield site.name, analysis.label(sums, site.dims, site.shape, coords, plan.layout.scramble, depth)
-
-
-def _contrasts(
-    analysis: ContrastAnalysis, plan: Plan, session: SessionStore, kept: Mapping[str, DifferenceFile]
-) -> Iterator[tuple[str, xr.Dataset]]:
-    """Contrasts of the layers, of those whose differences are kept with signed ranks."""
-    layouts = {
-        site.name: LayerLayout(site.dims, site.shape, site_coords(site), depth) for depth, site in enumerate(plan.sites)
-    }
-    ranked = {layer: file.ranked(plan.samples) for layer, file in kept.items()}
-
-    def arrays(layer: str) -> dict[str, Any]:
-        return analysis.finalize(session.merged(state_key(analysis.name, layer)), ranked.get(layer))
-
-    yield from analysis.label_layers(layouts, arrays, plan.samples)
-
-
-def _accuracy(
-    analysis: ContrastAnalysis, rig: Rig, session: SessionStore
-) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
-    """The table of accuracies, a group without nodes, where they are measured."""
-    if rig.outcome is None:
-        return {}
-    sums = session.merged(state_key(analysis.name, rig.outcome.site.name))
-    return {names.ACCURACY: iter([("", analysis.label_accuracy(sums, rig.outcome.measures))])}
-
-
-def _convergence_nodes(rig: Rig, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:
-    """Summaries of the errors of each analysis at an eighth, a quarter, half and all of the samples."""
-    factors = [factor.name for factor in rig.factors]
-    for analysis in rig.analyses:
-        if not analysis.summarised:
-            continue
-        table = {
-            n: entry[analysis.name] for n, entry in session.convergence.items() if n * CONVERGENCE_STEPS >= plan.samples
-        }
-        if plan.samples not in table:
-            # the last span is no subtree where the number of blocks is no power of two
-            table[plan.samples] = {
-                site.name: analysis.convergence(session.merged(state_key(analysis.name, site.name)))
-                for site in plan.sites
-            }
-        yield analysis.name, label_convergence(table, factors)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from neuroprobe import names
 from neuroprobe.costs import CHUNK_OF_RESULT
@@ -39,9 +39,9 @@ from neuroprobe.statistics.tree import Span
 if TYPE_CHECKING:
     import xarray as xr
 
-    from neuroprobe.statistics.pick_freeze import PickFreezeSums
+    from neuroprobe.statistics.tree import State
 
-States = dict[str, "PickFreezeSums"]
+S = TypeVar("S", bound="State")
 SEPARATOR: Final = "|"  # between the key of a state and the name of its array
 
 
@@ -143,7 +143,7 @@ class SessionStore:
         """Whether the blocks of a span are in the store."""
         return any(done.holds(span) for done in self.spans)
 
-    def add(self, span: Span, states: States, convergence: Mapping[int, Any]) -> None:
+    def add(self, span: Span, states: Mapping[str, State], convergence: Mapping[int, Any]) -> None:
         """Store the states of a span and take the spans that it holds out.
 
         The states are written first, then one line of the journal; then the files that they replace are deleted.
@@ -175,24 +175,22 @@ class SessionStore:
         self.spans[span] = entry
         self.convergence |= convergence
 
-    def load(self, span: Span, key: str, device: Any = "cpu") -> PickFreezeSums:
+    def load(self, span: Span, key: str, kind: type[S], device: Any = "cpu") -> S:
         """Read the state of a span that has a key; one at a time, as all together may not fit into memory."""
         from safetensors import safe_open
-
-        from neuroprobe.statistics.pick_freeze import PickFreezeSums
 
         prefix = f"{key}{SEPARATOR}"
         with safe_open(self.folder / self.spans[span]["file"], framework="pt", device=str(device)) as file:
             mine = [name for name in list(file.keys()) if name.startswith(prefix)]
             arrays = {name.removeprefix(prefix): file.get_tensor(name) for name in mine}
-        return PickFreezeSums.from_state(arrays)
+        return kind.from_state(arrays)
 
-    def merged(self, key: str) -> PickFreezeSums:
+    def merged(self, key: str, kind: type[S]) -> S:
         """Read the states of all spans that have a key, merged from left to right."""
         first, *others = sorted(self.spans)
-        sums = self.load(first, key)
+        sums = self.load(first, key, kind)
         for span in others:
-            sums.merge(self.load(span, key))
+            sums.merge(self.load(span, key, kind))
         return sums
 
 

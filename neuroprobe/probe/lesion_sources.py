@@ -27,7 +27,7 @@ from neuroprobe.probe.map_sources import (
     holds_units,
     map_layers,
     maps_group,
-    open_source,
+    open_maps,
 )
 from neuroprobe.probe.sites import DIMS
 from neuroprobe.protocol.lesion import BY_REST, ArrayLesion, LesionSpec, MapLesion, RandomLesion, RuleSpec, UnitsLesion
@@ -87,7 +87,7 @@ def _finished(
 
 
 def _by_map(spec: MapLesion, target: Target) -> Lesion:
-    with open_source(spec, target) as (tree, result_hash):
+    with open_maps(spec, target) as (tree, result_hash):
         group = maps_group(tree, spec)
         masks, candidates, counts = {}, {}, {}
         for layer in map_layers(group, spec, spec.layers):
@@ -107,7 +107,7 @@ def _rule(rule: RuleSpec, sensitivity: NDArray[np.float64]) -> NDArray[np.float3
 def _by_units(spec: UnitsLesion, target: Target) -> Lesion:
     if spec.result is None:
         return _by_places(spec, target)
-    with open_source(spec, target) as (tree, result_hash):
+    with open_maps(spec, target) as (tree, result_hash):
         nodes: dict[str, dict[str, xr.Dataset]] = {}
         for node in tree.subtree:
             if unit_dims(node.to_dataset()):

@@ -80,7 +80,7 @@ def holds_units(shape: Shape | None) -> bool:
 
 
 @contextmanager
-def open_source(spec: MapsSpec | UnitsLesion, target: Target) -> Iterator[tuple[xr.DataTree, str]]:
+def open_maps(spec: MapsSpec | UnitsLesion, target: Target) -> Iterator[tuple[xr.DataTree, str]]:
     """Open the result of a lesion, with the hash of where it comes from; it has to be of the network."""
     assert spec.result is not None
     with ExitStack() as stack:

@@ -22,7 +22,7 @@ from neuroprobe.design.randomness import generator
 from neuroprobe.errors import PlanError, SubjectError, UnknownNameError, about, unknown_name
 from neuroprobe.probe.footprint import LiveTensors
 from neuroprobe.probe.lesion import Lesion
-from neuroprobe.probe.map_sources import Target, factor_map, map_factors, map_layers, maps_group, open_source
+from neuroprobe.probe.map_sources import Target, factor_map, map_factors, map_layers, maps_group, open_maps
 from neuroprobe.probe.masked import MaskedPasses
 from neuroprobe.probe.sites import DIMS
 from neuroprobe.protocol.lesion import BY_REST, RuleSpec
@@ -141,6 +141,8 @@ class Place:
     passes : MaskedPasses
     at_once : int
         Masks that are run together, which take about as much memory as the whole network does for one.
+    bytes_before : int
+        Of what is computed once for all masks, of one image.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Place:
     conditions: tuple[Condition, ...]
     passes: MaskedPasses
     at_once: int
+    bytes_before: int
 
     def masks(self, conditions: Sequence[Condition]) -> list[Tensor]:
         """Masks of each layer under some conditions: (conditions, …)."""
@@ -168,6 +171,8 @@ class MaskingStudy:
     places : tuple of Place
     sources : tuple of dict
         Where the maps come from: results, and hashes of where these come from.
+    asked : dict
+        The places that each analysis asks for.
     class_sensitivity : float array (factors, outputs), optional
         For single classes: how sensitive each output is to each factor.
     class_layer : str
@@ -177,13 +182,14 @@ class MaskingStudy:
     factors: tuple[str, ...]
     places: tuple[Place, ...]
     sources: tuple[Mapping[str, Any], ...]
+    asked: Mapping[str, tuple[PlaceSpec, ...]]
     class_sensitivity: NDArray[np.float64] | None = None
     class_layer: str = ""
 
     @property
-    def n_conditions(self) -> int:
-        """Networks that every image is shown to, at all places."""
-        return sum(len(place.conditions) for place in self.places)
+    def n_masks(self) -> dict[str, int]:
+        """Masks at each place, that of nothing among them."""
+        return {place.name: len(place.conditions) for place in self.places}
 
     @cached_property
     def digest(self) -> str:
@@ -242,9 +248,11 @@ def open_study(
         if isinstance(single_class, SingleClassOptions):
             sensitivity, layer = found.of_classes(single_class, n_outputs)
     by_name: dict[str, tuple[PlaceSpec, list[Condition]]] = {}
+    places_asked: dict[str, tuple[PlaceSpec, ...]] = {}
     for name, options in studies.items():
         with about(name):
-            for place in places_of(options, layers, target):
+            places_asked[name] = tuple(places_of(options, layers, target))
+            for place in places_asked[name]:
                 _, conditions = by_name.setdefault(place.name, (place, [INTACT]))
                 asked = conditions_of(options, place, found.factors)
                 conditions += [one for one in asked if one not in set(conditions)]
@@ -258,8 +266,9 @@ def open_study(
             values = passes.before(images)
         behind = _bytes_per_image(lambda: passes.outputs(values, ones))  # noqa: B023 - called at once
         at_once = max(1, min(MAX_AT_ONCE, whole // max(1, behind))) if passes.shares else 1
-        places.append(Place(name, maps, tuple(conditions), passes, at_once))
-    return MaskingStudy(found.factors, tuple(places), found.sources, sensitivity, layer)
+        bytes_before = sum(value.nbytes for value in values) // len(images)
+        places.append(Place(name, maps, tuple(conditions), passes, at_once, bytes_before))
+    return MaskingStudy(found.factors, tuple(places), found.sources, places_asked, sensitivity, layer)
 
 
 def _bytes_per_image(forward: Callable[[], Tensor]) -> int:
@@ -299,7 +308,7 @@ class _Maps:
         self._chosen: list[list[str]] = []
         self.sources: tuple[Mapping[str, Any], ...] = ()
         for number, spec in enumerate(options.maps):
-            with about("maps", number), open_source(spec, target) as (tree, result_hash):
+            with about("maps", number), open_maps(spec, target) as (tree, result_hash):
                 group = maps_group(tree, spec)
                 known = map_factors(group[map_layers(group, spec, None)[0]].to_dataset())
                 for place, factor in enumerate(spec.factors or ()):
@@ -335,7 +344,7 @@ class _Maps:
     def _read(self, layer: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         found = []
         for number, (spec, chosen) in enumerate(zip(self._options.maps, self._chosen, strict=True)):
-            with about("maps", number), open_source(spec, self._target) as (tree, _):
+            with about("maps", number), open_maps(spec, self._target) as (tree, _):
                 group = maps_group(tree, spec)
                 map_layers(group, spec, [layer])  # refuse one that it lacks
                 dataset = group[layer].to_dataset()
@@ -360,7 +369,7 @@ class _Maps:
 
     def _class_layer(self, n_outputs: int) -> str:
         spec = self._options.maps[0]
-        with about("maps", 0), open_source(spec, self._target) as (tree, _):
+        with about("maps", 0), open_maps(spec, self._target) as (tree, _):
             group = maps_group(tree, spec)
             for layer in reversed(map_layers(group, spec, None)):
                 node = group[layer].to_dataset()

@@ -22,7 +22,8 @@ from neuroprobe.protocol.schema import LayerSpec
 
 OUTPUT: Final = ""  # address of the network among its own modules
 TOP: Final = 5
-WITHOUT: Final = "or leave accuracies out by `contrast: {accuracy: false}`"
+# what remains where accuracies cannot be had, by the analysis that asks for them
+WITHOUT: Final = {"contrast": ", or leave accuracies out by `contrast: {accuracy: false}`"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ class Outcome:
         The output that stands for the class of each image.
     is_probability : bool
         Whether outputs are probabilities already; else a softmax makes them so.
+    classes : tuple of str
+        Class of each output.
     """
 
     site: Site
     target: NDArray[np.int64]
     is_probability: bool
+    classes: tuple[str, ...] = ()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -79,6 +83,7 @@ def find_outcome(
     labels: Sequence[str | None] | None,
     classes: Sequence[str] | None = None,
     declared: Sequence[str] = (),
+    analysis: str = "contrast",
 ) -> Outcome:
     """Find out how outputs of a network stand for the classes of images.
 
@@ -92,6 +97,8 @@ def find_outcome(
         Class of each output, as a protocol gives them.
     declared : sequence of str
         Class of each output, as the weights declare them.
+    analysis : str
+        Which asks for it.
 
     Raises
     ------
@@ -106,22 +113,27 @@ def find_outcome(
         given = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
         raise SubjectError(
             f"accuracy: the network returns {given} per image, expected one number per class; wrap it in one that "
-            f"returns these, {WITHOUT}"
+            f"returns these{WITHOUT.get(analysis, '')}"
         )
     n_outputs = output.shape[1]
-    target = targets(labels, n_outputs, classes, declared)
+    order = output_classes(labels, n_outputs, classes, declared, analysis)
+    # declared names may stand for several outputs, but not those of the images
+    number = {label: place for place, label in enumerate(order)}
+    target = np.array([number[label] for label in labels or () if label is not None], dtype=np.int64)
     site = Site(OUTPUT, (names.CHANNEL,), (n_outputs,), LayerSpec(name="output"))
     whole = torch.allclose(output.sum(1), torch.ones_like(output[:, 0]), atol=1e-4)
-    return Outcome(site, target, is_probability=whole and bool((output >= 0).all()))
+    is_probability = whole and bool((output >= 0).all())
+    return Outcome(site, target, is_probability, tuple(order))
 
 
-def targets(
+def output_classes(
     labels: Sequence[str | None] | None,
     n_outputs: int,
     classes: Sequence[str] | None = None,
     declared: Sequence[str] = (),
-) -> NDArray[np.int64]:
-    """Return the output that stands for the class of each image.
+    analysis: str = "contrast",
+) -> list[str]:
+    """Return the class that each output stands for.
 
     Classes are told from outputs by the first of these that there is: the classes that a protocol lists; those that
     the weights declare, where they hold all classes of the images; the classes of the images in the order of their
@@ -132,10 +144,11 @@ def targets(
     PlanError
         If images have no classes, or they cannot be told from the outputs.
     """
+    without = WITHOUT.get(analysis, "")
     present = [label for label in labels or () if label is not None]
     if not labels or len(present) < len(labels):
         some = f"{len(labels) - len(present)} of {len(labels)} images have" if present and labels else "images have"
-        raise PlanError(f"accuracy: {some} no class; give images in one folder per class, {WITHOUT}")
+        raise PlanError(f"accuracy: {some} no class; give images in one folder per class{without}")
     distinct = sorted(set(present))
     if classes is not None:
         if len(classes) != n_outputs or len(set(classes)) < len(classes):
@@ -145,19 +158,16 @@ def targets(
         missing = next((label for label in distinct if label not in classes), None)
         if missing is not None:
             raise PlanError("classes: " + unknown_name("class of an image", missing, classes))
-        order = list(classes)
-    elif len(declared) == n_outputs and all(Counter(declared)[label] == 1 for label in distinct):
-        order = list(declared)
-    elif len(distinct) == n_outputs and not _numbered_otherwise(distinct):
-        order = distinct
-    else:
-        listed = ", ".join(map(shown, distinct[:4])) + (", …" if len(distinct) > 4 else "")
-        raise PlanError(
-            f"accuracy: {len(distinct)} classes of images ({listed}) cannot be told from {n_outputs} outputs; list the "
-            f"class of each output by `contrast: {{classes: [name, …]}}`, {WITHOUT}"
-        )
-    number = {label: place for place, label in enumerate(order)}
-    return np.array([number[label] for label in present], dtype=np.int64)
+        return list(classes)
+    if len(declared) == n_outputs and all(Counter(declared)[label] == 1 for label in distinct):
+        return list(declared)
+    if len(distinct) == n_outputs and not _numbered_otherwise(distinct):
+        return distinct
+    listed = ", ".join(map(shown, distinct[:4])) + (", …" if len(distinct) > 4 else "")
+    raise PlanError(
+        f"accuracy: {len(distinct)} classes of images ({listed}) cannot be told from {n_outputs} outputs; list the "
+        f"class of each output by `{analysis}: {{classes: [name, …]}}`{without}"
+    )
 
 
 def _numbered_otherwise(distinct: Sequence[str]) -> bool:

@@ -155,6 +155,12 @@ class LesionStudyOptions(Model):
         if isinstance(self.headline.multiply, str):
             message = "headline: expected a rule with a quantile, of which random masks of equal size can be made"
             raise problem_at(("headline",), message, self.headline)
+        rules = [rule for place in self.at or () for rule in self.rules_at(place)] or self.rules
+        if self.headline not in rules:
+            message = (
+                f"headline: {rule_label(self.headline)} is not among the rules: list it there, or take one of them"
+            )
+            raise problem_at(("headline",), message, self.headline)
         names = [place.name for place in self.at or ()]
         twice = [name for name, n in Counter(names).items() if n > 1]
         if twice:

@@ -370,11 +370,10 @@ class Protocol(Model):
         if self.record.store == "none":
             return
         listed = [analysis.name for analysis in self.analyses]
-        of_lesions = [name for name in listed if isinstance(self.options(name), LesionStudyOptions)]
-        if of_lesions:
+        if self.lesion_studies:
             message = (
-                f"store: responses under the masks of {of_lesions[0]} are not stored; store none, or record a lesioned "
-                "network by `subject: {lesion: …}`"
+                f"store: responses under the masks of {self.lesion_studies[0].name} are not stored; store none, or "
+                "record a lesioned network by `subject: {lesion: …}`"
             )
         elif "contrast" in listed and len(listed) > 1:
             message = (
@@ -388,10 +387,9 @@ class Protocol(Model):
     def _check_masking(self) -> None:
         """Refuse masking studies of a stage, and two studies of one protocol that are not about the same maps."""
         masking, single_class = self.options("masking"), self.options("single_class")
-        for name, options in (("masking", masking), ("single_class", single_class)):
-            if options is not None and self.subject.segment is not None:
-                message = f"segment: {name} takes the outputs of a whole network: leave it out"
-                raise problem_at(("subject", "segment"), message, self.subject.segment)
+        if self.lesion_studies and self.subject.segment is not None:
+            message = f"segment: {self.lesion_studies[0].name} takes the outputs of a whole network: leave it out"
+            raise problem_at(("subject", "segment"), message, self.subject.segment)
         if not (isinstance(masking, MaskingOptions) and isinstance(single_class, SingleClassOptions)):
             return
         for key in ("maps", "draws", "classes"):
@@ -402,6 +400,11 @@ class Protocol(Model):
                 )
                 place = ("analyses", self._number("single_class"), "single_class", key)
                 raise problem_at(place, message, getattr(single_class, key))
+
+    @property
+    def lesion_studies(self) -> list[AnyAnalysis]:
+        """Analyses that compare lesions."""
+        return [analysis for analysis in self.analyses if isinstance(analysis.options, LesionStudyOptions)]
 
     def _number(self, analysis: str) -> int:
         """Place of an analysis in the list of analyses."""

@@ -287,7 +287,7 @@ def cross_table(accuracy: Array) -> Array:
 
 def random_summary(random: Array) -> dict[str, Array]:
     """Mean over random masks (axis -2) of what they change, and the ends of the middle 95 % of them; NaN without."""
-    there = np.isfinite(random).any(-2)
+    there = np.asarray(np.isfinite(random).any(-2))
     filled = np.where(there[..., None, :], random, 0.0)
     low, high = np.nanquantile(filled, ENDS, axis=-2)
     found = {names.RANDOM_MEAN: np.nanmean(filled, axis=-2), names.lower(names.RANDOM_MEAN): low,

@@ -67,7 +67,7 @@ def random_jaccard(n_classes: int, k: int) -> tuple[float, float]:
     --------
     >>> mean, deviation = random_jaccard(1000, 5)
     >>> round(mean, 5), round(deviation, 4)
-    (0.00278, 0.0174)
+    (0.00278, 0.0176)
     """
     shared = np.arange(k + 1)
     weight = stats.hypergeom.pmf(shared, n_classes, k, k)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Mergeable(Protocol):
@@ -16,6 +19,17 @@ class Mergeable(Protocol):
 
     def merge(self, right: Self) -> None:
         """Add the state of the blocks to the right, in place."""
+
+
+class State(Mergeable, Protocol):
+    """What a statistic keeps of a span of blocks, as it is saved."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the arrays that describe it."""
+
+    @classmethod
+    def from_state(cls, arrays: dict[str, Tensor]) -> Self:
+        """Make it of what `state` returned."""
 
 
 S = TypeVar("S", bound=Mergeable)
