@@ -181,7 +181,7 @@ class LesionStudy:
         return {
             "method": method,
             "replicate": "image; of lesions, the mask",
-            "n_images": int(n[0]),
+            "n_images": int(n.sum()),
             "n_dropped": int(n[1]),
             "draws": self.draws,
             "level": LEVEL,

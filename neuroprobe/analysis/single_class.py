@@ -42,7 +42,7 @@ SAID: Final = {
     names.RECALL_SHIFT: "what the lesion by the factor's map adds to that share, at the headline's rule",
 }
 ADJUSTED: Final = {
-    names.P_UNLESIONED: f"{names.P_UNLESIONED}_adjusted",
+    names.P_UNLESIONED: names.P_UNLESIONED_ADJUSTED,
     names.P_VALUE: names.P_ADJUSTED,
     names.P_SHIFT: names.P_SHIFT_ADJUSTED,
 }
@@ -136,8 +136,11 @@ class SingleClassAnalysis(LesionStudy):
             "k": self.k,
             "n_permutations": len(self.random),
             "class_layer": self.layer,
+        }
+        labelled = {name: (*both, variable_attrs(name, SAID_OF_ALL, {})) for name, both in variables.items()}
+        found = xr.Dataset(labelled, coords, attrs)
+        found[names.FENCE].attrs |= {
             "hypergeometric_fence": hypergeometric_fence(len(self.classes), self.k, max(1, int(n[0]))),
             "expected_jaccard": random_jaccard(len(self.classes), self.k)[0],
         }
-        labelled = {name: (*both, variable_attrs(name, SAID_OF_ALL, {})) for name, both in variables.items()}
-        return xr.Dataset(labelled, coords, attrs)
+        return found

@@ -49,7 +49,8 @@ def _spread(value: Any) -> Any:
         if not isinstance(one, dict):
             rules.append(one)
             continue
-        keys = [key for key, item in one.items() if isinstance(item, list)]
+        # whatever the order of the keys is, that of the rules is one
+        keys = [key for key in ("quantile", "multiply") if isinstance(one.get(key), list)]
         rules += [{**one, **dict(zip(keys, items, strict=True))} for items in product(*(one[key] for key in keys))]
     return rules
 
