@@ -196,6 +196,11 @@ def upper(name: str) -> str:
     return f"{name}_upper"
 
 
+def ends(name: str) -> list[str]:
+    """Names of a variable and of the two ends of its interval."""
+    return [name, lower(name), upper(name)]
+
+
 def median(name: str) -> str:
     """Name of the median of a variable over units."""
     return f"{name}_median"

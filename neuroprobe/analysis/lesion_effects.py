@@ -79,6 +79,24 @@ def own_factors(table: xr.Dataset) -> list[str]:
     return [str(factor) for factor in table[names.FACTOR].values if factor in inputs]
 
 
+def factors_on(table: xr.Dataset, which: str) -> list[str]:
+    """Factors of maps that a picture of an input shows: for ``own``, those that are alterations too.
+
+    Raises
+    ------
+    ReaderError
+        If there are none.
+    """
+    factors = own_factors(table) if which == OWN else [str(factor) for factor in table[names.FACTOR].values]
+    if not factors:
+        maps, inputs = (", ".join(map(str, table[dim].values)) for dim in (names.FACTOR, names.INPUT))
+        raise ReaderError(
+            f"no map is of a factor that alters an input here (maps of: {maps}; inputs: {inputs}); ask for one of "
+            "these inputs, or run maps of the alterations"
+        )
+    return factors
+
+
 def input_of(table: xr.Dataset, factor: str, which: str) -> str:
     """Input of a picture about a factor: its own one for ``own``, else the one that is named."""
     return known(table, names.INPUT, factor if which == OWN else which)
@@ -122,21 +140,16 @@ def dose_response(
         )
     rules = np.flatnonzero(at[names.MULTIPLY].values == multiply)
     rules = rules[np.argsort(at[names.MASKED_SHARE].values[rules], kind="stable")]
-    some, whole = at.isel({names.RULE: rules}), at[_ends(names.UNLESIONED)]
+    some, whole = at.isel({names.RULE: rules}), at[names.ends(names.UNLESIONED)]
     shares = np.concatenate([[0.0], some[names.MASKED_SHARE].values])
     found = {}
-    for name, unlesioned in zip(_ends(names.ESTIMATE), _ends(names.UNLESIONED), strict=True):
+    for name, unlesioned in zip(names.ends(names.ESTIMATE), names.ends(names.UNLESIONED), strict=True):
         start = whole[unlesioned].expand_dims({names.RULE: 1, names.FACTOR: at[names.FACTOR]})
         found[name] = _along_shares([start, some[name]], shares)
-    for name, difference in zip(_ends(names.RANDOM), _ends(names.RANDOM_MEAN), strict=True):
+    for name, difference in zip(names.ends(names.RANDOM), names.ends(names.RANDOM_MEAN), strict=True):
         start = whole[names.UNLESIONED]
         found[name] = _along_shares([start.expand_dims(names.RULE), start + some[difference]], shares)
     return xr.Dataset(found, attrs={**table.attrs, "multiply": multiply})
-
-
-def _ends(name: str) -> list[str]:
-    """Names of a variable and of the ends of its interval."""
-    return [name, names.lower(name), names.upper(name)]
 
 
 def _along_shares(parts: list[xr.DataArray], shares: np.ndarray) -> xr.DataArray:
@@ -169,7 +182,7 @@ def accuracy_differences(
     """
     table = place_of(result, place)
     at = {names.MEASURE: known(table, names.MEASURE, measure), names.RULE: rule_of(table, rule)}
-    found = table[_ends(names.DIFFERENCE)].sel(at).transpose(names.INPUT, names.FACTOR)
+    found = table[names.ends(names.DIFFERENCE)].sel(at).transpose(names.INPUT, names.FACTOR)
     return found.assign_attrs(rule=at[names.RULE])
 
 
@@ -187,7 +200,7 @@ def cross_table(result: xr.DataTree, place: str | None = None, measure: str = na
         If there is no such place or measure.
     """
     table = place_of(result, place)
-    found = table[_ends(names.CROSS)].sel({names.MEASURE: known(table, names.MEASURE, measure)})
+    found = table[names.ends(names.CROSS)].sel({names.MEASURE: known(table, names.MEASURE, measure)})
     return found.drop_sel({names.INPUT: ORIGINAL}).transpose(names.INPUT, names.FACTOR)
 
 
@@ -211,11 +224,11 @@ def headline(result: xr.DataTree, place: str | None = None, measure: str = names
     at = table.sel({names.MEASURE: known(table, names.MEASURE, measure), names.RULE: rule_of(table)})
     own = xr.DataArray(np.array(own_factors(table), dtype=object), dims=names.FACTOR)
     own = own.assign_coords({names.FACTOR: own})
-    by_map = [*_ends(names.EXCESS), *_ends(names.AGAINST_OTHERS), names.P_VALUE, names.P_ADJUSTED]
+    by_map = [*names.ends(names.EXCESS), *names.ends(names.AGAINST_OTHERS), names.P_VALUE, names.P_ADJUSTED]
     by_map += [names.P_LESS, names.P_LESS_ADJUSTED, names.P_OTHERS]
     found = {name: at[name].sel({names.FACTOR: own}) for name in by_map}
-    found |= {name: at[name].sel({names.INPUT: own, names.FACTOR: own}) for name in _ends(names.DIFFERENCE)}
-    by_input = [names.RANDOM_DIFFERENCE, *_ends(names.RANDOM_MEAN)]
+    found |= {name: at[name].sel({names.INPUT: own, names.FACTOR: own}) for name in names.ends(names.DIFFERENCE)}
+    by_input = [names.RANDOM_DIFFERENCE, *names.ends(names.RANDOM_MEAN)]
     found |= {name: at[name].sel({names.INPUT: own}) for name in by_input}
     of_all = at[names.DIFFERENCE].rename({names.FACTOR: names.FACTOR_2}).sel({names.INPUT: own})
     found[names.OTHERS] = of_all.where(of_all[names.FACTOR_2] != own)
@@ -316,12 +329,12 @@ def jaccards(result: xr.DataTree, which: str = OWN, place: str | None = None, ru
         If there is no such input, place or rule.
     """
     table = place_of(result, place, names.SINGLE_CLASS)
-    factors = own_factors(table) if which == OWN else [str(factor) for factor in table[names.FACTOR].values]
+    factors = factors_on(table, which)
     by_factor = np.array(factors, dtype=object), np.array([input_of(table, f, which) for f in factors], dtype=object)
     of, shown = (xr.DataArray(labels, dims=names.FACTOR) for labels in by_factor)
     tests = [names.P_UNLESIONED, names.P_VALUE, names.P_SHIFT]
     adjusted = [names.P_UNLESIONED_ADJUSTED, names.P_ADJUSTED, names.P_SHIFT_ADJUSTED]
-    values = [name for one in (names.UNLESIONED, names.JACCARD, names.DIFFERENCE) for name in _ends(one)]
+    values = [name for one in (names.UNLESIONED, names.JACCARD, names.DIFFERENCE) for name in names.ends(one)]
     found = table[[*values, *tests, *adjusted]].sel({names.INPUT: shown, names.FACTOR: of})
     fence = table[names.FENCE].sel({names.INPUT: shown})
     return found.assign({names.FENCE: fence}).assign_attrs({**table.attrs, "rule": rule_of(table, rule)})
