@@ -210,10 +210,10 @@ def headline(result: xr.DataTree, place: str | None = None, measure: str = names
     Returns
     -------
     Dataset
-        Over the factors of maps that are alterations too, at the rule of the headline: ``difference`` with its
-        interval; ``random_mean`` with its band, and ``random_difference`` over masks; ``others``, differences by the
-        maps of other factors, over ``factor_2`` (NaN for the own one); ``excess`` and ``against_others`` with their
-        intervals, and the p-values.
+        Over the factors of maps that are alterations too, at the rule of the headline: ``unlesioned``, the accuracy
+        without a lesion, and ``difference``, with intervals; ``random_mean`` with its band, and ``random_difference``
+        over masks; ``others``, differences by the maps of other factors, over ``factor_2`` (NaN for the own one);
+        ``excess`` and ``against_others`` with their intervals, and the p-values.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def headline(result: xr.DataTree, place: str | None = None, measure: str = names
     by_map += [names.P_LESS, names.P_LESS_ADJUSTED, names.P_OTHERS]
     found = {name: at[name].sel({names.FACTOR: own}) for name in by_map}
     found |= {name: at[name].sel({names.INPUT: own, names.FACTOR: own}) for name in names.ends(names.DIFFERENCE)}
-    by_input = [names.RANDOM_DIFFERENCE, *names.ends(names.RANDOM_MEAN)]
+    by_input = [*names.ends(names.UNLESIONED), names.RANDOM_DIFFERENCE, *names.ends(names.RANDOM_MEAN)]
     found |= {name: at[name].sel({names.INPUT: own}) for name in by_input}
     of_all = at[names.DIFFERENCE].rename({names.FACTOR: names.FACTOR_2}).sel({names.INPUT: own})
     found[names.OTHERS] = of_all.where(of_all[names.FACTOR_2] != own)

@@ -11,6 +11,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis import lesion_effects
 from neuroprobe.analysis.contrast import ORIGINAL
+from neuroprobe.analysis.effects import p_text
 from neuroprobe.analysis.lesion_effects import OWN
 from neuroprobe.plot.contrast import MEASURED
 from neuroprobe.plot.matrices import matrices
@@ -24,7 +25,6 @@ from neuroprobe.plot.style import (
     factor_styles,
     frame,
     inner_ticks,
-    p_text,
     plain_axes,
     row_axis,
     rows,

@@ -8,8 +8,9 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis import lesion_effects
+from neuroprobe.analysis.effects import p_text
 from neuroprobe.analysis.lesion_effects import OWN
-from neuroprobe.plot.style import BAND, COLOURS, RANDOM, inner_ticks, p_text, row_axis, rows, strokes, texts
+from neuroprobe.plot.style import BAND, COLOURS, RANDOM, inner_ticks, row_axis, rows, strokes, texts
 
 
 def class_shifts(

@@ -112,11 +112,6 @@ def row_axis(labels: Sequence[str], height: float = 0.24) -> dict[str, Any]:
     }
 
 
-def p_text(p: float) -> str:
-    """Write a p-value; a dash where there is none."""
-    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def slant(labels: Sequence[str], width: float) -> int:
     """Angle of the labels of a horizontal axis (degrees): level where they have room on a width in inches."""
     return 40 if max(map(len, labels)) * LETTER > 0.9 * width / min(len(labels), MAX_TICKS) else 0

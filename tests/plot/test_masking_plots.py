@@ -12,8 +12,9 @@ import xarray as xr
 import neuroprobe as npr
 from made_masking import make_masking
 from neuroprobe.analysis import lesion_effects
+from neuroprobe.analysis.effects import p_text
 from neuroprobe.errors import ReaderError
-from neuroprobe.plot.style import p_text, png
+from neuroprobe.plot.style import png
 
 FACTORS = ["hue", "blur", "rotation"]
 
