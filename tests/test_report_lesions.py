@@ -117,6 +117,7 @@ SPECIAL: dict[str, tuple[dict[str, Any], str]] = {
     "some own inputs": ({"maps": ["other", "hue"]}, "that of hue differs most"),
     "soft rules": ({"quantiles": ()}, "The rule x s has no random masks"),
     "one rule": ({"quantiles": (0.9,), "multipliers": (0.0,), "soft": False}, "What is tested, at the rule q0.9 x0"),
+    "nothing silenced": ({"multipliers": (0.5, 1.5)}, "The rule q0.9 x0.5 has no random masks"),
     "no examples": ({"examples": False}, "holds no examples"),
     "one factor": ({"factors": ["hue"]}, "What is tested"),
 }
@@ -142,6 +143,13 @@ def test_of_many_places_some_are_drawn_and_all_are_in_a_table() -> None:
     assert [row[0] for row in rows] == [place for (place,) in places]
     drawn = [str(image["alt"]) for image in page.attrs("img") if "lesioned − unlesioned (" in str(image["alt"])]
     assert len(drawn) == MAX_PLACES
+
+
+def test_doses_are_those_of_the_headline() -> None:
+    page = Page(report_page(make_masking(multipliers=(0.5, 1.5), places=[["late"]])))
+    assert "by the share of the units that is multiplied by 0.5, with" in page.text("figcaption")
+    soft = Page(report_page(make_masking(quantiles=(), places=[["late"]])))
+    assert "by the share of the units" not in soft.text("figcaption")
 
 
 def test_undefined_excess_is_said() -> None:

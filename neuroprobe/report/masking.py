@@ -78,11 +78,13 @@ def _pictures(one: View, place: str, measure: str) -> Iterator[Part]:
         )
     else:
         yield Text("No factor of a map is an alteration too, so that no map has an input of its own to be tested on.")
-    if (table[names.MULTIPLY] == 0).any():
+    multiply = _multiplier(table)
+    if multiply is not None:
+        which = lesion_effects.OWN if has_own else lesion_effects.ORIGINAL
         yield picture(
-            plot.dose_response(one.tree, lesion_effects.OWN if has_own else lesion_effects.ORIGINAL, place, measure),
-            f"Accuracy by the share of the units that is multiplied by 0, with {level} intervals over {n_images}. "
-            "Grey: the mean and 95 % of random masks. Orange: maps of other factors. Dotted: no lesion.",
+            plot.dose_response(one.tree, which, place, measure, multiply),
+            f"Accuracy by the share of the units that is multiplied by {multiply:g}, with {level} intervals over "
+            f"{n_images}. Grey: the mean and 95 % of random masks. Orange: maps of other factors. Dotted: no lesion.",
         )
     yield picture(
         plot.accuracy_differences(one.tree, place, measure),
@@ -105,6 +107,13 @@ def _pictures(one: View, place: str, measure: str) -> Iterator[Part]:
         "together, the mask decides; where like inputs do, the images. Left out, as no rule changes them or they are "
         f"undefined: {left_out} of {table.sizes[names.INPUT] * table.sizes[names.FACTOR]}.",
     )
+
+
+def _multiplier(table: xr.Dataset) -> float | None:
+    """What the rule of the headline multiplies units by, or else the first rule that multiplies a share of them."""
+    by_rule = table[names.MULTIPLY].values[table[names.RULE].values == lesion_effects.rule_of(table)]
+    known = [float(one) for one in (*by_rule, *table[names.MULTIPLY].values) if np.isfinite(one)]
+    return known[0] if known else None
 
 
 def _tables(one: View, place: str, measures: list[str]) -> Iterator[Part]:
