@@ -34,6 +34,7 @@ INPUT: Final = "input"
 RULE: Final = "rule"
 MASK: Final = "mask"
 PLACE: Final = "place"
+VECTOR: Final = "vector"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -134,7 +135,9 @@ DIFFERENCE: Final = "difference"
 UNLESIONED: Final = "unlesioned"
 RANDOM_DIFFERENCE: Final = "random_difference"
 RANDOM_MEAN: Final = "random_mean"
+RANDOM: Final = "random"
 N_RANDOM: Final = "n_random"
+OTHERS: Final = "others"
 EXCESS: Final = "excess"
 AGAINST_OTHERS: Final = "against_others"
 P_LESS: Final = "p_less"
@@ -151,6 +154,7 @@ N_CLIPPED: Final = "n_clipped"
 JACCARD: Final = "jaccard"
 FENCE: Final = "fence"
 P_UNLESIONED: Final = "p_unlesioned"
+P_UNLESIONED_ADJUSTED: Final = "p_unlesioned_adjusted"
 P_SHIFT: Final = "p_shift"
 P_SHIFT_ADJUSTED: Final = "p_shift_adjusted"
 SENSITIVE_CLASS: Final = "sensitive_class"
@@ -190,6 +194,11 @@ def lower(name: str) -> str:
 def upper(name: str) -> str:
     """Name of the upper end of the interval of a variable."""
     return f"{name}_upper"
+
+
+def ends(name: str) -> list[str]:
+    """Names of a variable and of the two ends of its interval."""
+    return [name, lower(name), upper(name)]
 
 
 def median(name: str) -> str:

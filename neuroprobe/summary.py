@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.effects import accuracy_table, contrast_table
+from neuroprobe.analysis.contrast import ORIGINAL
+from neuroprobe.analysis.effects import accuracy_table, contrast_table, p_text
+from neuroprobe.analysis.lesion_effects import OWN, headline, jaccards, masking_places, own_factors, place_of
 from neuroprobe.analysis.moments import moments_table
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
 from neuroprobe.journal import live_spans, require_store
@@ -47,6 +49,13 @@ class Status:
         of units with an adjusted p-value (t-test) under 0.05.
     accuracies : list of dict
         Of the original images and each alteration, measure by measure, with intervals.
+    lesions : list of dict
+        Of each place, measure and factor of a map that is an alteration too, on images that it alters: the accuracy
+        without a lesion, and how the factor's own map and random masks change it, at the rule of the headline. The
+        first row of a place is about the original images, without a lesion.
+    single_classes : list of dict
+        Of each place and factor the mean Jaccard index of the classes most sensitive to it with those that have the
+        largest outputs, without a lesion and with that of its own map, on images that the factor alters.
     """
 
     title: str
@@ -57,6 +66,8 @@ class Status:
     moments: list[dict[str, Any]]
     contrasts: list[dict[str, Any]]
     accuracies: list[dict[str, Any]]
+    lesions: list[dict[str, Any]]
+    single_classes: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; None in the place of what is undefined."""
@@ -76,6 +87,8 @@ class Status:
             _moments(self.moments),
             _contrasts(self.contrasts),
             _accuracies(self.accuracies),
+            _lesions(self.lesions),
+            _single_classes(self.single_classes),
         )
         return "\n".join([*lines, *(line for part in parts for line in part)])
 
@@ -129,6 +142,46 @@ def _accuracies(rows: list[dict[str, Any]]) -> Iterator[str]:
         )
 
 
+def _lesions(rows: list[dict[str, Any]]) -> Iterator[str]:
+    if rows:
+        first = rows[0]
+        yield ""
+        level = f"{100 * first['level']:g} % intervals"
+        yield f"lesions, {first['rule']}: each factor's map on images that the factor alters ({level})"
+        yield f"random: mean over random masks; p: the map does more than these (correction {first['correction']})"
+        yield (
+            f"{'place':<20} {'measure':<12} {'images':>6}  {'factor':<16} {'unlesioned':>20} {'own map':>24} "
+            f"{'random':>8} {'p':>8}"
+        )
+    for row in rows:
+        random = "–" if math.isnan(row[names.RANDOM_MEAN]) else f"{row[names.RANDOM_MEAN]:z.{N_DECIMALS}f}"
+        whole, change = (_interval(row, name, f"{name}_") for name in (names.UNLESIONED, names.DIFFERENCE))
+        yield (
+            f"{row['place']:<20} {row['measure']:<12} {row['n_images']:>6,}  {row['factor']:<16} "
+            f"{whole:>20} {change:>24} {random:>8} {p_text(row[names.P_ADJUSTED]):>8}"
+        )
+
+
+def _single_classes(rows: list[dict[str, Any]]) -> Iterator[str]:
+    if rows:
+        yield from ("", "classes most sensitive to a factor among those with the largest outputs (mean Jaccard index),")
+        first = rows[0]
+        yield (
+            f"{first['rule']}, with {100 * first['level']:g} % intervals; p: more than of permuted classes (correction "
+            f"{first['correction']})"
+        )
+        yield (
+            f"{'place':<20} {'images':>6}  {'factor':<16} {'input':<16} {'unlesioned':>20} {'p':>8} {'lesioned':>20} "
+            f"{'p':>8}"
+        )
+    for row in rows:
+        yield (
+            f"{row['place']:<20} {row['n_images']:>6,}  {row['factor']:<16} {row['input']:<16} "
+            f"{_interval(row, names.UNLESIONED, 'unlesioned_'):>20} {p_text(row[names.P_UNLESIONED_ADJUSTED]):>8} "
+            f"{_interval(row, names.JACCARD, 'jaccard_'):>20} {p_text(row[names.P_ADJUSTED]):>8}"
+        )
+
+
 def _with_error(row: dict[str, Any], name: str) -> str:
     if math.isnan(row[name]):
         return "–"
@@ -162,16 +215,11 @@ def status(store: str | os.PathLike[str]) -> Status:
     path = Path(store)
     header = require_store(path)
     finished = finished_samples(path) == header.samples
-    tables: dict[str, list[dict[str, Any]]] = {"layers": [], "moments": [], "contrasts": [], "accuracies": []}
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     if finished:
         result = open_result(path)
         with readable(path):
-            tables = {
-                "layers": _index_rows(result),
-                "moments": _moment_rows(result),
-                "contrasts": _contrast_rows(result),
-                "accuracies": _accuracy_rows(result),
-            }
+            tables = {name: rows(result) for name, rows in TABLES.items()}
     stored = ""
     if finished and (path / names.RESPONSES).is_dir():
         stored = "\n".join(str(node.to_dataset()) for node in open_recording(path)[names.RESPONSES].children.values())
@@ -257,3 +305,55 @@ def _accuracy_rows(result: xr.DataTree) -> list[dict[str, Any]]:
             row = {"measure": str(measure), "n_images": int(at["n_images"]), "factor": str(factor)}
             rows.append(row | {str(name): float(at[name]) for name in table} | {"level": table.attrs["level"]})
     return rows
+
+
+def _lesion_rows(result: xr.DataTree) -> list[dict[str, Any]]:
+    """One row per place, measure and factor whose map has an input of its own, that of the original images first."""
+    rows: list[dict[str, Any]] = []
+    for place in masking_places(result) if names.MASKING in result.children else []:
+        table = place_of(result, place)
+        for measure in map(str, table[names.MEASURE].values):
+            found = headline(result, place, measure)
+            about = {"place": place, "measure": measure, **_shown(table)}
+            shown = [*names.ends(names.UNLESIONED), *names.ends(names.DIFFERENCE), *names.ends(names.RANDOM_MEAN)]
+            shown += [*names.ends(names.EXCESS), names.P_VALUE, names.P_ADJUSTED]
+            original = table.sel({names.INPUT: ORIGINAL, names.MEASURE: measure})
+            whole = {name: float(original[name]) for name in names.ends(names.UNLESIONED)}
+            rows.append({**about, "factor": ORIGINAL, **dict.fromkeys(shown, math.nan), **whole})
+            for factor in found[names.FACTOR].values:
+                at = found.sel({names.FACTOR: factor})
+                rows.append({**about, "factor": str(factor), **{name: float(at[name]) for name in shown}})
+    return rows
+
+
+def _class_rows(result: xr.DataTree) -> list[dict[str, Any]]:
+    """One row per place and factor, on its own input, or on the original images where no factor has one."""
+    rows = []
+    for place in masking_places(result, names.SINGLE_CLASS) if names.SINGLE_CLASS in result.children else []:
+        table = place_of(result, place, names.SINGLE_CLASS)
+        found = jaccards(result, OWN if own_factors(table) else ORIGINAL, place)
+        shown = [*names.ends(names.UNLESIONED), *names.ends(names.JACCARD), *names.ends(names.DIFFERENCE), names.FENCE]
+        shown += [names.P_UNLESIONED_ADJUSTED, names.P_ADJUSTED, names.P_SHIFT_ADJUSTED]
+        for number, factor in enumerate(found[names.FACTOR].values):
+            at = found.isel({names.FACTOR: number}).sel({names.RULE: found.attrs["rule"]})
+            row = {"place": place, "factor": str(factor), "input": str(at[names.INPUT].item()), **_shown(table)}
+            rows.append(row | {name: float(at[name]) for name in shown})
+    return rows
+
+
+def _shown(table: xr.Dataset) -> dict[str, Any]:
+    """What was shown at a place of lesions, and how it was tested."""
+    attrs = table.attrs
+    about = {key: attrs[key] for key in ("level", "correction", "family")}
+    return {"n_images": int(attrs["n_images"] - attrs["n_dropped"]), "rule": attrs["headline"], **about}
+
+
+# field of the status → what finds its rows
+TABLES: Final[dict[str, Callable[[xr.DataTree], list[dict[str, Any]]]]] = {
+    "layers": _index_rows,
+    "moments": _moment_rows,
+    "contrasts": _contrast_rows,
+    "accuracies": _accuracy_rows,
+    "lesions": _lesion_rows,
+    "single_classes": _class_rows,
+}

@@ -10,7 +10,9 @@ import xarray as xr
 from click.testing import CliRunner
 
 import neuroprobe as npr
+from made_masking import make_masking
 from neuroprobe.cli import main
+from neuroprobe.store import write_result
 
 NOISE = {"name": "gaussian_noise", "as": "noise", "switch": 0.5}
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -91,3 +93,56 @@ def test_what_is_undefined_is_a_dash(store: Path) -> None:
     assert row(call("status", store), "linear", "10", "0", "noise")[4] == "–"
     status = json.loads(call("status", store, "--json"), parse_constant=refuse)
     assert status["contrasts"][-1]["effect_size"] is None
+
+
+@pytest.mark.parametrize("options", [{}, {"n_random": 0, "p_values": False, "maps": ["hue", "other"]}])
+def test_lesions_and_single_classes(store: Path, options: dict[str, Any]) -> None:
+    made = make_masking(["hue", "noise"], examples=False, **options)
+    groups = {name: [(place, one.to_dataset()) for place, one in made[name].children.items()] for name in made.children}
+    write_result(store, groups, npr.open_result(store).attrs)
+    text, status = call("status", store), json.loads(call("status", store, "--json"), parse_constant=refuse)
+    own = ["hue"] if options else ["hue", "noise"]
+
+    rows = {(one["place"], one["measure"], one["factor"]): one for one in status["lesions"]}
+    places = ("early+late", "late")
+    measures = ("top_1", "probability")
+    assert list(rows) == [(place, m, factor) for place in places for m in measures for factor in ("original", *own)]
+    table = made["masking/late"].to_dataset().sel(measure="top_1")
+    at = table.sel(input="hue", factor="hue", rule="q0.9 x0")
+    one = rows["late", "top_1", "hue"]
+    for name in ("unlesioned", "unlesioned_upper", "difference", "difference_lower"):
+        assert one[name] == pytest.approx(float(at[name]))
+    assert (one["n_images"], one["rule"], one["correction"]) == (49, "q0.9 x0", "fdr_by")
+    random, p = ("–", "–") if options else (f"{float(at['random_mean']):z.3f}", f"{float(at['p_adjusted']):.3f}")
+    assert (one["random_mean"] is None) == (one["p_adjusted"] is None) == bool(options)
+    words = row(text, "late", "top_1", "49", "hue")
+    interval = [f"{float(at[f'difference{end}']):z.3f}" for end in ("", "_lower", "_upper")]
+    assert [word.strip("[,]") for word in words[7:10]] == interval
+    assert words[10:] == [random, p]
+    original = row(text, "late", "top_1", "49", "original")
+    assert original[4] == f"{float(table['unlesioned'].sel(input='original')):.3f}"
+    assert original[7:] == ["–", "–", "–"]
+
+    classes = {(one["place"], one["factor"]): one for one in status["single_classes"]}
+    assert list(classes) == [(place, factor) for place in places for factor in own]
+    at = made["single_class/late"].to_dataset().sel(input="hue", factor="hue", rule="q0.9 x0")
+    one = classes["late", "hue"]
+    assert one["input"] == "hue"
+    for name in ("unlesioned", "jaccard", "jaccard_lower", "difference", "fence"):
+        assert one[name] == pytest.approx(float(at[name]))
+    assert one["p_shift_adjusted"] == (None if options else pytest.approx(float(at["p_shift_adjusted"])))
+    words = row(text, "late", "49", "hue", "hue")
+    assert words[4] == f"{float(at['unlesioned']):.3f}"
+    assert words[8] == f"{float(at['jaccard']):.3f}"
+    assert (words[7], words[-1]) == tuple(
+        "–" if options else f"{float(at[name]):.3f}" for name in ("p_unlesioned_adjusted", "p_adjusted")
+    )
+
+
+def test_without_own_inputs_the_unlesioned_accuracy_is_told(store: Path) -> None:
+    made = make_masking(["hue", "noise"], maps=["other"], examples=False)
+    groups = {name: [(place, one.to_dataset()) for place, one in made[name].children.items()] for name in made.children}
+    write_result(store, groups, npr.open_result(store).attrs)
+    status = json.loads(call("status", store, "--json"), parse_constant=refuse)
+    assert {one["factor"] for one in status["lesions"]} == {"original"}
+    assert {(one["factor"], one["input"]) for one in status["single_classes"]} == {("other", "original")}

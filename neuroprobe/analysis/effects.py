@@ -140,3 +140,14 @@ def accuracy_table(result: xr.DataTree) -> xr.Dataset:
         If there are none.
     """
     return _child(result, names.ACCURACY).to_dataset()
+
+
+def p_text(p: float) -> str:
+    """Write a p-value; a dash where there is none.
+
+    Examples
+    --------
+    >>> p_text(0.0126), p_text(0.0004), p_text(float("nan"))
+    ('0.013', '< 0.001', '–')
+    """
+    return "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

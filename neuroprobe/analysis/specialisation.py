@@ -245,7 +245,7 @@ def _correlations(maps: Maps, values: Sequence[str], seed: int) -> dict[str, Any
     upper = np.triu_indices(n, 1)
     pairs = (factor[:, upper[0]], factor[:, upper[1]])
     replicates = np.pad(found.replicates, [(0, 0), (0, 1), (0, 1)], constant_values=np.nan)[:, *pairs]
-    tree = [kernels.factor_tree(one) for one in by_pair[names.CORRELATION][1]]
+    tree = [kernels.linkage_tree(1 - one) for one in by_pair[names.CORRELATION][1]]
     between = block(names.AGREEMENT, (names.VALUE, names.VALUE_2, names.FACTOR), factor[:, None, :], factor[None, :, :])
     for name in (names.AGREEMENT, names.se(names.AGREEMENT)):
         # a map agrees with itself: nothing is found there

@@ -1,25 +1,35 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
+from neuroprobe.plot.dose import dose_response
 from neuroprobe.plot.interactions import interactions
 from neuroprobe.plot.maps import index_maps
+from neuroprobe.plot.masking import accuracy_dendrogram, accuracy_differences, cross_table, headline
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
+from neuroprobe.plot.single_class import class_shifts, jaccards
 from neuroprobe.plot.specialisation import confusions, correlations, factor_trees, specialisation_profile
 from neuroprobe.plot.stimuli import stimulus_examples
 from neuroprobe.plot.units import activity, preferences, stacked_shares, strongest_units
 
 __all__ = [
     "accuracies",
+    "accuracy_dendrogram",
+    "accuracy_differences",
     "activity",
+    "class_shifts",
     "confusions",
     "convergence",
     "correlations",
+    "cross_table",
     "depth_profile",
+    "dose_response",
     "effect_sizes",
     "factor_trees",
+    "headline",
     "index_distributions",
     "index_maps",
     "interactions",
+    "jaccards",
     "preferences",
     "significant_units",
     "specialisation_profile",

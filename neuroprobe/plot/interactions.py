@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.overview import interaction_profile
-from neuroprobe.plot.matrices import matrices
+from neuroprobe.plot.matrices import beyond_errors, matrices
 from neuroprobe.plot.style import TITLES, chosen_layers
 
 
@@ -45,7 +45,7 @@ def interactions(
     limit = max(float(np.nanmax(np.abs(values), initial=0.0)), 0.01)
     return matrices(
         values,
-        found[names.se(index)].values,
+        beyond_errors(values, found[names.se(index)].values),
         [str(layer) for layer in found[names.LAYER].values],
         factors,
         f"{TITLES[index]}: median over units above the diagonal, 95th percentile below it (numbers: %)",

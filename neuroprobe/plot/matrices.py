@@ -1,4 +1,4 @@
-"""Matrices of factors by factors side by side, as coloured cells with numbers."""
+"""Matrices of factors by factors, or by inputs, side by side, as coloured cells with numbers."""
 
 from __future__ import annotations
 
@@ -21,70 +21,93 @@ MAX_NUMBERS: Final = 6  # factors up to which the cells of a matrix have room fo
 
 def matrices(
     values: np.ndarray,
-    errors: np.ndarray,
+    is_clear: np.ndarray,
     heads: Sequence[str],
-    factors: Sequence[str],
+    rows: Sequence[str],
     title: str,
     limits: tuple[float, float],
     *,
+    columns: Sequence[str] | None = None,
+    outlined: Sequence[tuple[int, int]] = (),
     cmap: str = "RdBu_r",
-    reference: float = 0.0,
     empty: str = "no unit varies",
+    max_numbers: int = MAX_NUMBERS,
 ) -> hv.Overlay:
-    """Draw a matrix per layer, all on one colour scale.
+    """Draw matrices side by side, all on one colour scale.
 
     Parameters
     ----------
-    values, errors : array (matrices, factors, factors)
-        Numbers, in %, are written where there is room for them; grey ones are within 2 errors of the reference.
+    values : array (matrices, rows, columns)
+        Numbers, in %, are written where there is room for them.
+    is_clear : bool array (matrices, rows, columns)
+        Whether a value is clear of what is to be expected by chance; numbers of others are grey.
     heads : sequence of str
         What stands above each matrix.
+    rows, columns : sequence of str
+        Names of rows, and of columns where they are others.
     limits : (float, float)
         Values of the two ends of the colour scale.
+    outlined : sequence of (int, int)
+        Rows and columns of cells with a frame.
     empty : str
         What stands in the place of a matrix without any value.
+    max_numbers : int
+        Columns up to which there is room for numbers.
     """
-    d = len(factors)
-    below = 0.17 * max(map(len, factors)) + 0.3
+    columns = rows if columns is None else columns
+    height, width = len(rows), len(columns)
+    below = 0.17 * max(map(len, columns)) + 0.3
     # as wide as a matrix or as what stands above it
-    beyond = max(0.0, 1.1 * LETTER * max(map(len, heads)) / CELL - d)
+    beyond = max(0.0, 1.1 * LETTER * max(map(len, heads)) / CELL - width)
     right = beyond + 0.6
-    n_columns = max(1, round(WIDTH / CELL / (d + right)))
-    panels = Panels(len(heads), d, d, right=right, above=1.2, below=below, n_columns=n_columns)
+    n_columns = max(1, round(WIDTH / CELL / (width + right)))
+    panels = Panels(len(heads), width, height, right=right, above=1.2, below=below, n_columns=n_columns)
     corners = [panels.corner(number) for number in range(len(heads))]
-    end, top = panels.lefts[-1] + d + beyond / 2 + 0.6, panels.bottoms[0]
+    end, top = panels.lefts[-1] + width + beyond / 2 + 0.6, panels.bottoms[0]
     style = {"cmap": cmap, "interpolation": "nearest"}
     scale = [
-        (end + 0.1 * d + 0.15, top + d * share, f"{limits[0] + share * (limits[1] - limits[0]):.2g}")
+        (end + 0.1 * height + 0.15, top + height * share, f"{limits[0] + share * (limits[1] - limits[0]):.2g}")
         for share in (0.0, 0.5, 1.0)
     ]
-    columns = [(left + j + 0.5, bottom - 0.1, name) for left, bottom in corners for j, name in enumerate(factors)]
-    above = [(left + d / 2, bottom + d + 0.1, head) for (left, bottom), head in zip(corners, heads, strict=True)]
+    below_columns = [(left + j + 0.5, y - 0.1, name) for left, y in corners for j, name in enumerate(columns)]
+    above = [(left + width / 2, y + height + 0.1, head) for (left, y), head in zip(corners, heads, strict=True)]
     there = np.isfinite(values).any((1, 2))
-    nothing = [(left + d / 2, bottom + d / 2, empty) for left, bottom in np.array(corners)[~there].tolist()]
+    nothing = [(left + width / 2, y + height / 2, empty) for left, y in np.array(corners)[~there].tolist()]
     elements = [
-        hv.Image(matrix, ["x", "y"], "value", bounds=(left, bottom, left + d, bottom + d)).opts(
+        hv.Image(matrix, ["x", "y"], "value", bounds=(left, bottom, left + width, bottom + height)).opts(
             clim=limits, **style, backend="matplotlib"
         )
         for matrix, (left, bottom), shown in zip(values, corners, there, strict=True)
         if shown
     ]
     elements += [
-        colour_scale(end, top, d, limits, **style),
+        colour_scale(end, top, height, limits, **style),
         texts(scale, horizontalalignment="left", verticalalignment="center"),
         texts(above, size=9),
         texts(nothing),
-        texts(columns, rotation=90, verticalalignment="top"),
+        texts(below_columns, rotation=90, verticalalignment="top"),
     ]
-    if d <= MAX_NUMBERS:
-        is_clear = np.abs(values - reference) > N_ERRORS * errors
+    if outlined:
+        frames = [_square(left + j, y + height - 1 - i) for left, y in corners for i, j in outlined]
+        elements.append(hv.Path(frames, ["x", "y"]).opts(color="black", linewidth=1, backend="matplotlib"))
+    if width <= max_numbers:
         elements += _numbers(values, is_clear, max(map(abs, limits)), corners)
     return hv.Overlay(elements).opts(
         title=title,
-        yticks=[(y + d - 0.5 - i, name) for y in panels.bottoms for i, name in enumerate(factors)],
+        yticks=[(y + height - 0.5 - i, name) for y in panels.bottoms for i, name in enumerate(rows)],
         hooks=[plain_axes],
-        **panels.options(CELL, CELL, beside=0.1 * d + 1.5),
+        **panels.options(CELL, CELL, beside=0.1 * height + 1.5),
     )
+
+
+def beyond_errors(values: np.ndarray, errors: np.ndarray, reference: float = 0.0) -> np.ndarray:
+    """Whether values are further from a reference than 2 standard errors."""
+    return np.abs(values - reference) > N_ERRORS * errors
+
+
+def _square(left: float, bottom: float) -> dict[str, np.ndarray]:
+    """Outline of a cell."""
+    return {"x": left + np.array([0, 1, 1, 0, 0]), "y": bottom + np.array([0, 0, 1, 1, 0])}
 
 
 def _numbers(

@@ -8,7 +8,6 @@ from typing import Any, Final
 import holoviews as hv
 import numpy as np
 import xarray as xr
-from matplotlib.ticker import MaxNLocator
 
 from neuroprobe import names
 from neuroprobe.analysis.overview import convergence_table, index_group, index_means, require_index
@@ -21,6 +20,7 @@ from neuroprobe.plot.style import (
     TITLES,
     chosen_layers,
     factor_styles,
+    inner_ticks,
     layer_axis,
     logarithmic,
     texts,
@@ -131,7 +131,7 @@ def index_distributions(
             horizontalalignment="left",
         ),
     ]
-    values = [v for v in MaxNLocator(3).tick_values(edges[0], edges[-1]) if edges[0] <= v <= edges[-1]]
+    values = inner_ticks(edges[0], edges[-1], 3)
     return hv.Overlay(elements).opts(
         title=f"{TITLES[index]}: distribution over units",
         yticks=ticks(

@@ -12,7 +12,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.specialisation import NORMALISATIONS
 from neuroprobe.errors import ReaderError, unknown_name
-from neuroprobe.plot.matrices import matrices
+from neuroprobe.plot.matrices import beyond_errors, matrices
 from neuroprobe.plot.panels import Panels
 from neuroprobe.plot.style import (
     LETTER,
@@ -64,7 +64,7 @@ def correlations(found: xr.DataTree, value: str | None = None, layers: Sequence[
     correlation[:, diagonal, diagonal] = np.nan
     return matrices(
         correlation,
-        table[names.se(names.CORRELATION)].values,
+        beyond_errors(correlation, table[names.se(names.CORRELATION)].values),
         _layers(table),
         _factors(table),
         f"{TITLES[value]}: correlation of the maps of two factors over channels (numbers: %)",
@@ -109,15 +109,15 @@ def confusions(
         layer if np.isnan(a) else f"{layer}: {a:.0%} ± {e:.0%}"
         for layer, a, e in zip(_layers(table), accuracy, error, strict=True)
     ]
+    shares, errors = (table[name].values for name in (names.CONFUSION, names.se(names.CONFUSION)))
     return matrices(
-        table[names.CONFUSION].values,
-        table[names.se(names.CONFUSION)].values,
+        shares,
+        beyond_errors(shares, errors, table[names.ACCURACY].attrs["chance"]),
         heads,
         _factors(table),
         f"{TITLES[value]}{WITH_NORMS[normalisation]}: factors of maps (rows), and what they are taken for (numbers: %)",
         (0.0, 1.0),
         cmap="Blues",
-        reference=table[names.ACCURACY].attrs["chance"],
         empty="not classified",
     )
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from holoviews.plotting import mpl  # noqa: F401 - loads the backend that the pictures are styled for
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
 from neuroprobe import names
@@ -28,6 +28,8 @@ TITLES: Final = {
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 PALE: Final = "#dddddd"
+RANDOM: Final = "#888888"  # what chance does, and where most of that is
+BAND: Final = "#d4d4d4"
 MAX_TICKS: Final = 40
 FONT: Final = 8
 LETTER: Final = 0.075  # width of a letter of a tick, in inches
@@ -51,6 +53,13 @@ def texts(items: Sequence[tuple[float, float, str]], **options: Any) -> hv.Label
     return hv.Labels(list(items), ["x", "y"], "text").opts(**{**defaults, **options}, backend="matplotlib")
 
 
+def strokes(x: np.ndarray, y: np.ndarray, half: float, label: str = "", **style: Any) -> hv.Segments:
+    """Upright strokes at places, of a length on either side of y; none where x is undefined."""
+    x, y = x[np.isfinite(x)], y[np.isfinite(x)]
+    ends = hv.Segments((x, y - half, x, y + half), ["x", "y", "x_2", "y_2"], label=label)
+    return ends.opts(**style, backend="matplotlib")
+
+
 def colour_scale(left: float, bottom: float, height: float, ends: tuple[float, float], **style: Any) -> hv.Image:
     """Upright strip of the colours from the lower to the upper of two values."""
     colours = np.linspace(ends[1], ends[0], 64)[:, None]
@@ -63,6 +72,11 @@ def ticks(labels: Sequence[object], places: Sequence[float] | None = None) -> li
     step = -(-len(labels) // MAX_TICKS)
     where = range(len(labels)) if places is None else places
     return [(place, str(label)) for place, label in list(zip(where, labels, strict=True))[::step]]
+
+
+def inner_ticks(low: float, high: float, n: int = 4) -> list[float]:
+    """Round values from the lower to the upper of two: about `n` intervals."""
+    return [float(v) for v in MaxNLocator(n).tick_values(low, high) if low <= v <= high]
 
 
 def layer_axis(layers: Sequence[str]) -> dict[str, Any]:
@@ -78,6 +92,23 @@ def layer_axis(layers: Sequence[str]) -> dict[str, Any]:
         # holoviews leaves a legend out where there are more elements
         "legend_limit": 10_000,
         **frame(width, 2.5),
+    }
+
+
+def rows(n: int) -> np.ndarray:
+    """Places of rows, the first on top."""
+    return np.arange(n - 1.0, -1.0, -1.0)
+
+
+def row_axis(labels: Sequence[str], height: float = 0.24) -> dict[str, Any]:
+    """Options of a picture with a row for each label."""
+    return {
+        "yticks": ticks(labels, rows(len(labels)).tolist()),
+        "ylim": (-0.6, len(labels) - 0.4),
+        "ylabel": "",
+        "legend_position": "right",
+        "legend_limit": 10_000,
+        **frame(4.6, 0.25 + height * len(labels)),
     }
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis import overview, strongest
 from neuroprobe.analysis.shares import INTERACTIONS, mean_shares
-from neuroprobe.plot.style import PALE, TITLES, chosen_layers, factor_styles, frame, slant, texts, ticks
+from neuroprobe.plot.style import PALE, TITLES, chosen_layers, factor_styles, frame, row_axis, rows, slant, texts
 
 RARE = 0.05  # share of presentations under which a unit counts as rarely active
 
@@ -209,17 +209,12 @@ def _stacked_bars(
     """Horizontal bars, one per layer, the first on top; shares are (layers, kinds)."""
     ends = np.nan_to_num(shares).cumsum(1)
     starts = np.column_stack([np.zeros(len(layers)), ends[:, :-1]])
-    y = len(layers) - 1 - np.arange(len(layers))
+    y = rows(len(layers))
     elements: list[hv.Element] = []
     for kind, (label, colour) in enumerate(zip(kinds, colours, strict=True)):
         boxes = hv.Rectangles((starts[:, kind], y - 0.4, ends[:, kind], y + 0.4), label=label)
         elements.append(boxes.opts(facecolor=colour, edgecolor="white", linewidth=0.4, backend="matplotlib"))
     return hv.Overlay([*elements, *beside]).opts(
-        yticks=ticks(layers, y.tolist()),
-        ylim=(-0.6, len(layers) - 0.4),
         xlim=(0, 1),
-        ylabel="",
-        legend_position="right",
-        legend_limit=10_000,
-        **frame(4.6, 0.25 + 0.24 * len(layers)),
+        **row_axis(layers),
     )

@@ -9,10 +9,14 @@ import xarray as xr
 import yaml
 
 from neuroprobe import names, plot
-from neuroprobe.analysis import overview
+from neuroprobe.analysis import lesion_effects, overview
+from neuroprobe.analysis.effects import p_text
+from neuroprobe.report.findings import interval
 from neuroprobe.report.page import Part, Table, Text
 from neuroprobe.report.view import View, picture
 
+LESIONED: Final = (names.MASKING, names.SINGLE_CLASS)
+MAX_PLACES: Final = 4  # of lesions that are named
 IMAGES: Final = {
     "frozen": "All rows of a base sample show one image: indices are shares of the variance within an image, over all "
     "images together.",
@@ -41,19 +45,18 @@ def summary(one: View) -> Iterator[str]:
         yield _largest_index(one)
     if one.has("contrast"):
         yield _largest_effect(one)
+    if one.has(names.MASKING):
+        yield _largest_lesion(one)
 
 
 def _presented(one: View) -> str:
     """Say how much was shown, and of how many units."""
     attrs, n_images = one.tree.attrs, _number_of(one.details["n_images"], "image")
-    n_layers = _number_of(len(one.layers), "layer")
     if not one.is_pick_freeze:
-        n_units = int(one.contrasts[names.N_UNITS].sum())
         shown = _number_of(attrs["samples"], "image")
-        return (
-            f"{shown}, each as it is and under one of these at a time, {attrs['rows']} rows each; {n_units:,} units of "
-            f"{n_layers}, of which {int(one.contrasts[names.N_UNCHANGED].sum()):,} are changed by none."
-        )
+        found = _changed(one) if one.has("contrast") else f"each without and with lesions ({_places(one)})"
+        return f"{shown}, each as it is and under one of these at a time, {attrs['rows']} rows each; {found}."
+    n_layers = _number_of(len(one.layers), "layer")
     n_units, n_defined = one.numbers(one.layers)
     undefined = "have no index" if one.values else "do not vary"
     samples, rows = attrs["samples"], attrs["rows"]
@@ -61,6 +64,18 @@ def _presented(one: View) -> str:
         f"{samples:,} base samples × {rows} rows = {samples * rows:,} presentations of {n_images}; "
         f"{n_units:,} units of {n_layers}, of which {n_units - n_defined:,} {undefined}."
     )
+
+
+def _changed(one: View) -> str:
+    n_units, n_layers = int(one.contrasts[names.N_UNITS].sum()), _number_of(len(one.layers), "layer")
+    n_unchanged = int(one.contrasts[names.N_UNCHANGED].sum())
+    return f"{n_units:,} units of {n_layers}, of which {n_unchanged:,} are changed by none"
+
+
+def _places(one: View) -> str:
+    """Name the places of lesions; of many, say how many there are."""
+    places = list(dict.fromkeys(place for group in LESIONED for place in one.places(group)))
+    return ", ".join(places) if len(places) <= MAX_PLACES else f"at {len(places)} places"
 
 
 def _largest_index(one: View) -> str:
@@ -77,6 +92,21 @@ def _largest_effect(one: View) -> str:
     return (
         "Of alterations alone, the largest median effect size |d_z| is that of "
         f"{_largest(one.contrasts, names.EFFECT_SIZE)}."
+    )
+
+
+def _largest_lesion(one: View) -> str:
+    """Name the factor whose own map differs most from random masks, at the first place."""
+    place = one.places(names.MASKING)[0]
+    measure = str(lesion_effects.place_of(one.tree, place)[names.MEASURE].values[0])
+    found = lesion_effects.headline(one.tree, place, measure)
+    if not found[names.EXCESS].notnull().any():
+        return "No map could be compared with random masks on images that its own factor alters."
+    at = found.isel({names.FACTOR: abs(found[names.EXCESS]).argmax(names.FACTOR)})
+    return (
+        f"Of lesions by the map of the factor that alters the images ({place}, {found.attrs['headline']}), that of "
+        f"{at[names.FACTOR].item()} differs most from random masks: {measure} changes by "
+        f"{interval(at, names.ends(names.EXCESS))} beyond theirs (corrected p {p_text(float(at[names.P_ADJUSTED]))})."
     )
 
 
@@ -133,7 +163,12 @@ def provenance(one: View) -> Iterator[Part]:
         "base samples × rows": f"{attrs['samples']:,} × {attrs['rows']}",
         **({"scrambles": scramble} if one.is_pick_freeze else {}),
         "blocks": f"of {attrs['block']}",
-        **({"contrast": _contrast(one)} if one.has("contrast") else {}),
+        **({"contrast": _shown(one.contrast_attrs)} if one.has("contrast") else {}),
+        **{
+            group: f"{_shown(lesion_effects.place_of(one.tree, group=group).attrs)}; {_places(one)}"
+            for group in LESIONED
+            if one.has(group)
+        },
         "images": f"{details['n_images']:,}, {' × '.join(map(str, details['image_shape']))} (colours, height, width)",
         "device, precision": f"{details['device']}, {details['dtype']}",
         "batch": ", ".join(
@@ -162,8 +197,7 @@ def _lesion(origin: dict[str, Any]) -> str:
     return f"{', '.join(words)} ({'; '.join(counts)})"
 
 
-def _contrast(one: View) -> str:
-    attrs = one.contrast_attrs
+def _shown(attrs: dict[str, Any]) -> str:
     return f"{_number_of(attrs['n_images'], 'image')}, {_number_of(attrs['draws'], 'draw')}"
 
 
@@ -193,6 +227,12 @@ def reading(one: View) -> Iterator[Part]:
             "in standard deviations of these differences. It does not grow with the number of images; p-values fall "
             "with it. An alteration that raises a unit's response to some images and lowers it to others has a small "
             "d_z, and can still explain much of its variance."
+        )
+    if one.has(names.MASKING):
+        yield Text(
+            "A lesion is a mask of units while the network sees an image; it stays as trained. Which units a map "
+            "chooses rests on the map's own errors: of a map that is mostly noise, the units are chosen nearly at "
+            "random, and do no more than random masks."
         )
     if one.tree.attrs["nan"] == "drop":
         yield Text("Base samples with a response that is not finite were left out, unit by unit (nan: drop).")

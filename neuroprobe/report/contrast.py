@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
-import xarray as xr
-
 from neuroprobe import names, plot
 from neuroprobe.analysis.contrast import FAMILIES, MEASURES, TESTS
-from neuroprobe.analysis.effects import accuracy_table, significant_shares
-from neuroprobe.report.findings import decimal, percent, with_error
+from neuroprobe.analysis.effects import accuracy_table, p_text, significant_shares
+from neuroprobe.report.findings import interval, percent, with_error
 from neuroprobe.report.page import Part, Table, Text
 from neuroprobe.report.view import View, picture
 
@@ -50,7 +47,13 @@ def _accuracies(one: View) -> Iterator[Part]:
         caption += f" Left out: {n_lost:,} with an output that is not finite."
     yield picture(plot.accuracies(one.tree, main), caption)
     rows = [
-        [str(measure), str(factor), _interval(at, "estimate", ""), _interval(at, "difference", "difference_"), _p(at)]
+        [
+            str(measure),
+            str(factor),
+            interval(at, (names.ESTIMATE, "lower", "upper")),
+            interval(at, names.ends(names.DIFFERENCE)),
+            p_text(float(at[names.P_VALUE])),
+        ]
         for measure in table[names.MEASURE].values
         for factor in table[names.FACTOR].values
         for at in [table.sel({names.MEASURE: measure, names.FACTOR: factor})]
@@ -115,14 +118,3 @@ def _tests(one: View) -> list[str]:
     """Tests that there are in every layer: the ranks may have been kept of some only."""
     layers = [layer.to_dataset() for layer in one.tree.children["contrast"].children.values()]
     return [test for test in TESTS if all(test in layer[names.TEST].values for layer in layers)]
-
-
-def _interval(at: xr.Dataset, name: str, ends: str) -> str:
-    """Write a number with its interval."""
-    value, low, high = (float(at[key]) for key in (name, f"{ends}lower", f"{ends}upper"))
-    return "–" if np.isnan(value) else f"{value:z.3f} [{low:z.3f}, {high:z.3f}]"
-
-
-def _p(at: xr.Dataset) -> str:
-    value = float(at[names.P_VALUE])
-    return "< 0.001" if value < 0.001 else decimal(value)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+import xarray as xr
 
 from neuroprobe import names, plot
 from neuroprobe.analysis import overview
@@ -302,6 +303,14 @@ def with_error(value: float, error: float) -> str:
 def decimal(value: float, n_decimals: int = 3) -> str:
     """Write a number; a dash where there is none."""
     return "–" if np.isnan(value) else f"{value:.{n_decimals}f}"
+
+
+def interval(at: xr.Dataset, ends: Sequence[str], n_decimals: int = 3) -> str:
+    """Write a number with its interval, of the variables of these names; a dash where there is none."""
+    value, low, high = (float(at[name]) for name in ends)
+    if np.isnan(value):
+        return "–"
+    return f"{value:z.{n_decimals}f} [{low:z.{n_decimals}f}, {high:z.{n_decimals}f}]"
 
 
 def percent(share: float) -> str:

@@ -15,6 +15,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis import overview
 from neuroprobe.analysis.effects import contrast_table
+from neuroprobe.analysis.lesion_effects import masking_places
 from neuroprobe.analysis.moments import moments_table
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.plot.style import png
@@ -48,6 +49,10 @@ class View:
     def has(self, group: str) -> bool:
         """Whether there is a group of the result."""
         return group in self.tree.children
+
+    def places(self, group: str) -> list[str]:
+        """Places where lesions were made, in the order of the protocol; none without that group."""
+        return masking_places(self.tree, group) if self.has(group) else []
 
     @cached_property
     def contrasts(self) -> xr.Dataset:

@@ -228,26 +228,46 @@ def confusion(predicted: Integers) -> tuple[Floats, Floats]:
     return channel_mean(taken_for.astype(float))
 
 
-def factor_tree(correlation: Floats) -> tuple[Floats, Integers]:
-    """Cluster series by average linkage of 1 − correlation.
+def rank_distances(vectors: Floats) -> Floats:
+    """Distances √(1 − |ρ|) of vectors (vectors, entries), ρ being Spearman's correlation.
+
+    Returns
+    -------
+    array (vectors, vectors)
+        NaN where a vector does not vary; entries count where all vectors are defined, and there have to be 3.
+
+    Examples
+    --------
+    >>> rank_distances(np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [1, 3, 2, 4]])).round(2)
+    array([[0.  , 0.  , 0.45],
+           [0.  , 0.  , 0.45],
+           [0.45, 0.45, 0.  ]])
+    """
+    correlation, _ = _spearman(vectors[None])
+    # rounding may make a perfect correlation larger than 1
+    return np.sqrt(np.maximum(1 - np.abs(correlation[0]), 0))
+
+
+def linkage_tree(distances: Floats) -> tuple[Floats, Integers]:
+    """Cluster series by average linkage of their distances.
 
     Returns
     -------
     merges : array (series - 1, 4)
         As scipy gives them: the two clusters that are merged, their distance, and the number of series in the new one;
-        NaN where a correlation is.
+        NaN where a distance is.
     order : int array (series,)
-        Series from left to right, so that no merges cross; as they are where a correlation is NaN.
+        Series from left to right, so that no merges cross; as they are where a distance is NaN.
     """
     from scipy.cluster import hierarchy
     from scipy.spatial.distance import squareform
 
-    n = len(correlation)
-    distances = squareform(1 - correlation, checks=False)
-    if np.isnan(distances).any():
-        return np.full((n - 1, 4), np.nan), np.arange(n)
-    # rounding may make a perfect correlation larger than 1
-    merges = hierarchy.linkage(np.maximum(distances, 0), "average")
+    n = len(distances)
+    pairs = squareform(distances, checks=False) if n > 1 else np.empty(0)
+    if not pairs.size or np.isnan(pairs).any():
+        return np.full((max(n - 1, 0), 4), np.nan), np.arange(n)
+    # distances of series that are alike may be a little less than 0 by rounding
+    merges = hierarchy.linkage(np.maximum(pairs, 0), "average")
     return merges, hierarchy.leaves_list(merges).astype(np.int64)
 
 

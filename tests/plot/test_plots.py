@@ -1,5 +1,6 @@
 """Pictures: every one renders everywhere, and shows the numbers of the labelled functions."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import xarray as xr
 
 import neuroprobe as npr
+from made_masking import make_masking
 from made_results import make_result, with_contrasts
 from neuroprobe.analysis import effects, overview
 from neuroprobe.analysis.sensitivity import depth_profiles
@@ -19,9 +21,19 @@ from neuroprobe.analysis.strongest import strongest_channels, strongest_units
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import factor_styles
 
+OF_LESIONS = ("accuracy_dendrogram", "accuracy_differences", "cross_table", "dose_response", "headline", "jaccards")
+
+
+def masked(result: xr.DataTree) -> xr.DataTree:
+    """Lesions under the alterations of a made-up result."""
+    return make_masking(json.loads(result.attrs["factors"]), multipliers=(0.0, 1.5))
+
+
 BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
+    **{name: lambda result, name=name: getattr(npr.plot, name)(masked(result)) for name in OF_LESIONS},
     "accuracies": lambda result: npr.plot.accuracies(with_contrasts(result)),
     "activity": npr.plot.activity,
+    "class_shifts": lambda result: npr.plot.class_shifts(masked(result), json.loads(result.attrs["factors"])[0]),
     "confusions": lambda result: npr.plot.confusions(npr.specialisation(result, n_permutations=0)),
     "convergence": npr.plot.convergence,
     "correlations": lambda result: npr.plot.correlations(npr.specialisation(result, n_permutations=0)),

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.cluster import hierarchy
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 
@@ -201,13 +202,41 @@ def test_medians_of_defined_values(seed: int, n: int) -> None:
 
 def test_tree_of_factors() -> None:
     correlation = np.array([[1, 0.2, 0.9], [0.2, 1, 0.4], [0.9, 0.4, 1]])
-    merges, order = kernels.factor_tree(correlation)
+    merges, order = kernels.linkage_tree(1 - correlation)
     np.testing.assert_allclose(merges, [[0, 2, 0.1, 2], [1, 3, 0.7, 3]])
     assert sorted(order[-2:]) == [0, 2]
     correlation[0, 1] = correlation[1, 0] = np.nan
-    merges, order = kernels.factor_tree(correlation)
+    merges, order = kernels.linkage_tree(1 - correlation)
     assert np.isnan(merges).all()
     assert order.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tree_of_vectors_by_their_ranks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # ties, as of accuracies of few images
+    vectors = rng.integers(0, 6, (7, 9)).astype(float)
+    vectors[1] = -vectors[0]
+    distances = kernels.rank_distances(vectors)
+    expected = np.sqrt(1 - np.abs(stats.spearmanr(vectors, axis=1).statistic).clip(max=1))
+    np.testing.assert_allclose(distances, expected, atol=1e-7)
+    assert distances[0, 1] < 1e-7
+    merges, order = kernels.linkage_tree(distances)
+    pairs = expected[np.triu_indices(7, 1)]
+    np.testing.assert_allclose(merges, hierarchy.average(pairs), atol=1e-7)
+    np.testing.assert_allclose(order, hierarchy.leaves_list(merges))
+
+
+def test_vectors_that_do_not_vary_have_no_distance() -> None:
+    vectors = np.array([[1.0, 2, 3], [5, 5, 5], [3, 1, 2]])
+    distances = kernels.rank_distances(vectors)
+    assert np.isnan(distances[1]).all()
+    assert np.isfinite(distances[np.ix_([0, 2], [0, 2])]).all()
+    assert np.isnan(kernels.rank_distances(vectors[:, :2])).all()
+    for n in (0, 1):
+        merges, order = kernels.linkage_tree(np.zeros((n, n)))
+        assert merges.shape == (0, 4)
+        assert order.tolist() == list(range(n))
 
 
 def test_clusters_of_channels() -> None:
