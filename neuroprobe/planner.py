@@ -36,6 +36,7 @@ MAX_SHARDS: Final = 64
 MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
 COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
+MAX_PER_BLOCK: Final = 1 << 17  # rows of a block, mask by mask
 N_NAMED: Final = 3  # broken images that a warning names
 
 
@@ -102,7 +103,7 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
     """Lay out the first run into a store, but for the batch, which is the largest that the protocol allows."""
     spec = rig.protocol.design
     if rig.shows_each_alone:
-        return Layout(images_per_block(wanted), None, rig.protocol.record.batch)
+        return Layout(_images_per_block(rig, wanted), None, rig.protocol.record.batch)
     block, scramble = block_length(wanted, spec.scramble)
     if scramble is not None and is_limited:
         block = scramble = min(block, block_length(wanted, "auto")[0])
@@ -115,6 +116,15 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
     n_responses = wanted * rig.design(scramble).n_rows * sum(site.n_units for site in rig.sites)
     can_pay = n_responses > COMPILE_ABOVE and all(analysis.terms.compilable for analysis in rig.analyses)
     return Layout(block, scramble, rig.protocol.record.batch, can_pay and compiles(), n_groups)
+
+
+def _images_per_block(rig: Rig, wanted: int) -> int:
+    """Images of a block: so few that it takes about a minute to show them under every mask."""
+    block = images_per_block(wanted)
+    n_masks = sum(rig.study.n_masks.values()) if rig.study is not None and rig.session == names.MASKING else 1
+    while block > 4 and block * rig.design(None).n_rows * n_masks > MAX_PER_BLOCK:
+        block //= 2
+    return block
 
 
 def _with_batch(plan: Plan, rig: Rig, design: Design, budget: Budget | None, program: int) -> Plan:
