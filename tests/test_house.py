@@ -35,7 +35,7 @@ PUBLIC = {
     "specialisation",
 }
 
-TORCH = {"stimuli", "subjects", "probe", "rig", "recorder", "runner"}
+TORCH = {"stimuli", "subjects", "probe", "rig", "studies", "recorder", "masking_recorder", "runner"}
 TORCH |= {f"statistics.{name}" for name in ("pick_freeze", "estimators", "shapley")}
 EVERYWHERE = {"errors", "names", "registry"}
 # part → the parts that it may import at module level; parts that are not listed may import any but NOBODY

@@ -19,7 +19,7 @@ from torch import nn
 
 import neuroprobe as npr
 from neuroprobe import names
-from neuroprobe.errors import NeuroprobeError, PlanError, ResponseError, StoreError
+from neuroprobe.errors import NeuroprobeError, PlanError, ResponseError, StoreError, SubjectError
 from neuroprobe.probe.lesion import Lesion
 from neuroprobe.probe.masking import Condition
 from neuroprobe.progress import BatchDone
@@ -27,7 +27,9 @@ from neuroprobe.protocol.lesion import RuleSpec
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.stimuli.folders import open_folder
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(standard errors|upper bound|undefined in some map):UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(standard errors|upper bound|undefined in some map|as a whole):UserWarning"
+)
 
 CLASSES = ["cat", "dog", "ship", *"abcdefg"]  # of the ten outputs of the embedded network
 ALTERATIONS = ["grayscale", "hue", "rotation"]
@@ -359,16 +361,11 @@ def test_a_study_beside_contrasts_and_on_a_lesioned_network(folder: Path, maps: 
 def test_a_network_that_cannot_be_cut_gives_the_same(
     given: dict[str, Any], result: xr.DataTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise npr.NeuroprobeError
-
     def cannot(network: nn.Module, *_: object) -> None:
-        from neuroprobe.errors import SubjectError
-
         raise SubjectError(f"{type(network).__name__} cannot be cut")
 
     monkeypatch.setattr("neuroprobe.probe.masked.cut_network", cannot)
-    with pytest.warns(UserWarning, match=r"masks of conv3\+conv5: the network runs as a whole for every mask"):
+    with pytest.warns(UserWarning, match=r"masks of conv(3\+conv)?5: the network runs as a whole for every mask"):
         whole = npr.run(given, tmp_path / "out.zarr")
     node = whole[f"masking/{TOGETHER}"]
     assert node.attrs["shares"] == 0
@@ -407,14 +404,14 @@ def test_outputs_that_are_not_finite(folder: Path, maps: Path, tmp_path: Path, m
     assert np.isfinite(dropped[f"masking/{TOGETHER}/estimate"]).all()
 
 
-def changed(folder: Path, maps: Path, **options: Any) -> dict[str, Any]:
-    given = protocol(folder, maps, masking=options)
+def changed(folder: Path, result: Path, **options: Any) -> dict[str, Any]:
+    given = protocol(folder, result, masking=options)
     return {**given, "analyses": given["analyses"][:1]}
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, tuple[Any, ...]]] = {
-    "an unknown layer": ({"at": [["conv3", "conv9"]]}, "unknown layer 'conv9'", ("masking",)),
-    "a layer without maps": ({"at": [["conv4"]]}, "unknown layer 'conv4'.*known: conv3, conv5", ("masking",)),
+    "an unknown layer": ({"at": [["conv3", "conv9"]]}, "unknown layer 'conv9'", ("analyses", 0, "at", 0, "layers", 1)),
+    "a layer without maps": ({"at": [["conv4"]]}, "unknown layer 'conv4'.*known: conv3, conv5", ("at", 0, "layers", 0)),
     "an unknown factor": ({"factors": ["hew"]}, r"unknown factor 'hew' \(did you mean 'hue'\?\)", ("maps", "factors")),
     "no result": ({"from": "nowhere.zarr"}, "no such result", ("maps", 0, "from")),
     "too few classes": ({"classes": CLASSES[:4]}, "4 different ones given", ("masking", "classes")),
@@ -450,7 +447,8 @@ def test_maps_of_another_network_and_of_other_factors(folder: Path, maps: Path, 
 
 def test_images_without_classes(maps: Path, folder: Path) -> None:
     given = changed(folder, maps)
-    given["stimuli"] = {"images": {"photographs": {"per_image": 4}, "size": 16}}
+    flat = next(folder.iterdir())  # a folder of images, not of classes
+    given["stimuli"] = {"images": {"folder": str(flat), "size": 16}}
     with pytest.raises(PlanError, match=r"accuracy: images have no class; give images in one folder per class$"):
         npr.plan(given, measure=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neuroprobe.design.laws import Law
 from neuroprobe.probe.capture import find_sites
 from neuroprobe.protocol import Protocol, load_protocol
 from neuroprobe.protocol.digest import as_given
+from neuroprobe.protocol.masking import LesionStudyOptions, rule_label
 from neuroprobe.subjects.networks import find_network
 
 FOLDER = Path(__file__).parents[1] / "protocols"
@@ -23,6 +25,7 @@ PROTOCOLS = sorted(FOLDER.rglob("*.yaml"))
 STUDY = sorted((FOLDER / "kharyuk2025").rglob("*.yaml"))
 WHOLE = [path for path in STUDY if path.parent.name != "kharyuk2025"]  # of whole networks, one folder each
 OURS = sorted(FOLDER.glob("cifar_resnet20_*.yaml"))  # the study on a network and images of 32 px
+OF_LESIONS = [path for path in PROTOCOLS if "NEUROPROBE_RESULTS" in path.read_text()]  # by maps of other protocols
 FROM_DATA = [path for path in PROTOCOLS if "${NEUROPROBE_DATA}" in path.read_text()]
 
 # alterations of the study and the laws of their parameters, for 224 px
@@ -100,6 +103,10 @@ ROWS = {"sobol": {1: 2.36e6, 2: 2.89e6}, "shapley": {1: 3.94e6, 2: 5.25e6}, "mom
         "contrast": {0: 9.4e6}}  # fmt: skip
 N_IMAGES = 50_000  # which contrasts show, all of them
 N_SHOWN = 4
+RULES = [f"q{q} x{a}" for q in (0.5, 0.6, 0.7, 0.8, 0.9) for a in ("0", "0.5", "1.5")] + [
+    "x s",
+    "x 1-s",
+]  # of the study
 REAL = ("alexnet/sobol_set1", "resnet18/sobol_set1")  # run with the network itself, others with one of a second
 
 
@@ -116,6 +123,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Genera
             pixels = rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "val" / name / f"{number}.JPEG")
     monkeypatch.setenv("IMAGENET_VAL", str(tmp_path / "val"))
+    monkeypatch.setenv("NEUROPROBE_RESULTS", str(tmp_path / "results"))
 
 
 def loaded(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Protocol:
@@ -155,7 +163,13 @@ def test_networks_and_layers_are_those_of_the_study(path: Path, request, monkeyp
     with torch.device("meta"):
         network = find_network(subject.network).build().eval()
         sites = find_sites(network, subject.layers, torch.empty(1, 3, 224, 224))
-    assert {site.name: site.shape for site in sites} == SHAPES[subject.network]
+    shapes = SHAPES[subject.network]
+    if path in OF_LESIONS:
+        # the study masks layers with maps over space, but for the pooled one of ResNet18
+        spatial = {name: shape for name, shape in shapes.items() if len(shape) == 3 and shape[1] > 1}
+        assert {site.name: site.shape for site in sites} == spatial
+        return
+    assert {site.name: site.shape for site in sites} == shapes
     assert sum(site.n_units for site in sites) == N_UNITS[subject.network]
     assert [site.spec.transform for site in sites] == ["none"] * (len(sites) - 1) + ["softmax"]
 
@@ -181,6 +195,32 @@ def test_the_reference_differs_by_that_word_alone(name: str, analyses: list[str]
 )
 @pytest.mark.parametrize("path", PROTOCOLS, ids=label)
 def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatch) -> None:
+    if path in OF_LESIONS:
+        make_maps(path, tmp_path / "results", request, monkeypatch)
+    protocol = small(path, request, monkeypatch)
+    result = npr.run(protocol, tmp_path / "out.zarr", limit=N_SHOWN)
+    assert result.attrs["samples"] == N_SHOWN
+    analyses = [next(iter(item)) if isinstance(item, dict) else item for item in protocol["analyses"]]
+    for analysis in analyses:
+        found = "difference" if path in OF_LESIONS else "defined"
+        assert all((node[found] != 0).any() for node in result[analysis].children.values())
+    if path in OF_LESIONS:
+        written = npr.load_protocol(path)
+        assert [rule_label(rule) for rule in written.lesion_studies[0].options.rules] == RULES
+        assert all(options.draws == (1 if path in OURS else 3) for options in map(options_of, written.lesion_studies))
+    elif path in WHOLE:
+        [analysis] = analyses
+        samples = protocol.get("design", {}).get("samples", N_IMAGES)
+        assert samples * result.attrs["rows"] <= ROWS[analysis][set_of(load_protocol(path))]
+
+
+def options_of(analysis: Any) -> LesionStudyOptions:
+    assert isinstance(analysis.options, LesionStudyOptions)
+    return analysis.options
+
+
+def small(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A protocol that runs in seconds."""
     protocol = as_given(loaded(path, request, monkeypatch))
     if path in STUDY:
         shrink(protocol, real=path not in WHOLE or label(path).removeprefix("kharyuk2025/") in REAL)
@@ -189,15 +229,24 @@ def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatc
         protocol["record"] = {"batch": 16, "device": "cpu"}
         for options in (item["contrast"] for item in protocol["analyses"] if "contrast" in item):
             options["draws"] = 2
-    result = npr.run(protocol, tmp_path / "out.zarr", limit=N_SHOWN)
-    assert result.attrs["samples"] == N_SHOWN
-    analyses = [next(iter(item)) if isinstance(item, dict) else item for item in protocol["analyses"]]
-    for analysis in analyses:
-        assert all(node["defined"].any() for node in result[analysis].children.values())
-    if path in WHOLE:
-        [analysis] = analyses
-        samples = protocol.get("design", {}).get("samples", N_IMAGES)
-        assert samples * result.attrs["rows"] <= ROWS[analysis][set_of(load_protocol(path))]
+    for item in protocol["analyses"]:
+        for name, options in item.items() if isinstance(item, dict) else ():
+            if name == "masking":
+                options.update(random=3, controls=1, bootstrap=40)
+            if name == "single_class":
+                options.update(permutations=99)
+    return protocol
+
+
+def make_maps(path: Path, folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the protocols of the maps, as the head of a protocol says."""
+    commands = re.findall(r"neuroprobe run protocols/(\S+) -o \$NEUROPROBE_RESULTS/(\S+)", path.read_text())
+    assert len(commands) == 2
+    for protocol, store in commands:
+        given = small(FOLDER / protocol, request, monkeypatch)
+        if path in STUDY:
+            given["subject"] = {"network": "embedded", "layers": ["conv6", "linear"]}
+        npr.run(given, folder / store, limit=N_SHOWN)
 
 
 def shrink(protocol: dict[str, Any], *, real: bool) -> None:
@@ -205,8 +254,11 @@ def shrink(protocol: dict[str, Any], *, real: bool) -> None:
     protocol["stimuli"]["images"]["size"] = 64
     protocol["record"] = {"batch": 16, "device": "cpu"}
     for analysis in protocol["analyses"]:
-        if isinstance(analysis, dict):
-            analysis.get("contrast", {}).update(draws=2, ranks=None)
+        for name, options in analysis.items() if isinstance(analysis, dict) else ():
+            if name == "contrast":
+                options.update(draws=2, ranks=None)
+            elif name in ("masking", "single_class"):
+                options.update(draws=2, at=None, classes=["n01440764", "n01443537", *"abcdefgh"])
     if real:
         protocol["subject"]["weights"] = "none"
     else:

@@ -252,7 +252,9 @@ def open_study(
     for name, options in studies.items():
         with about(name):
             places_asked[name] = tuple(places_of(options, layers, target))
-            for place in places_asked[name]:
+            for number, place in enumerate(places_asked[name]):
+                with about("at", number):
+                    found.read(place.layers)
                 _, conditions = by_name.setdefault(place.name, (place, [INTACT]))
                 asked = conditions_of(options, place, found.factors)
                 conditions += [one for one in asked if one not in set(conditions)]
@@ -329,6 +331,12 @@ class _Maps:
                 self.sources += ({**words, "factors": list(chosen), "result_hash": result_hash},)
         self.factors = tuple(factor for chosen in self._chosen for factor in chosen)
 
+    def read(self, layers: Sequence[str]) -> None:
+        """Read the maps of some layers."""
+        for number, layer in enumerate(layers):
+            with about("layers", number):
+                self.of_layer(layer)
+
     def of_layer(self, layer: str) -> LayerMaps:
         """Maps of a layer, NaN where any of them is undefined."""
         if layer not in self._layers:
@@ -343,10 +351,13 @@ class _Maps:
 
     def _read(self, layer: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         found = []
-        for number, (spec, chosen) in enumerate(zip(self._options.maps, self._chosen, strict=True)):
-            with about("maps", number), open_maps(spec, self._target) as (tree, _):
+        self._target.shape(layer)  # refuse one that the network lacks
+        for spec, chosen in zip(self._options.maps, self._chosen, strict=True):
+            with open_maps(spec, self._target) as (tree, _):
                 group = maps_group(tree, spec)
-                map_layers(group, spec, [layer])  # refuse one that it lacks
+                known = map_layers(group, spec, None)
+                if layer not in known:
+                    raise UnknownNameError(f"{spec.result!r}: " + unknown_name("layer", layer, known))
                 dataset = group[layer].to_dataset()
                 found += [factor_map(dataset, spec, layer, factor, self._target) for factor in chosen]
         return np.stack([one.sensitivity for one in found]), np.array([one.n_clipped for one in found])
