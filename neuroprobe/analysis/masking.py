@@ -19,10 +19,10 @@ from neuroprobe.statistics.masking import (
     Estimates,
     Headline,
     MaskingAccumulator,
+    correlation_interval,
     cross_table,
     estimates,
     headline,
-    interval,
     of_cells,
     random_summary,
     state_bytes,
@@ -64,7 +64,7 @@ ENDS: Final = {  # what intervals of a variable are about; those of all others a
     names.RANDOM_MEAN: "the middle of the random masks",
     names.EXCESS: IMAGES,
     names.AGAINST_OTHERS: IMAGES,
-    names.CROSS: IMAGES,
+    names.CROSS: "bootstrap over images, hull of the percentile and the basic interval",
 }
 
 
@@ -295,7 +295,7 @@ class MaskingAnalysis(LesionStudy):
             return {}  # of two rules every correlation is 1 or -1
         dims = (names.INPUT, names.FACTOR, names.MEASURE)
         value = cross_table(found.mean[:, self.by_map])
-        low, high = interval(cross_table(found.resampled[:, :, self.by_map]))
+        low, high = correlation_interval(value, cross_table(found.resampled[:, :, self.by_map]))
         cross = names.CROSS
         return {cross: (dims, value), names.lower(cross): (dims, low), names.upper(cross): (dims, high)}
 

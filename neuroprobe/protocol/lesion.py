@@ -34,7 +34,7 @@ def _changes(value: float) -> float:
 
 def _multiply(value: Any) -> Any:
     if _is_number(value):
-        return value
+        return _changes(value)  # before it is tried as a word
     words = {word.replace(" ", ""): word for word in (BY_SENSITIVITY, BY_REST)}
     if isinstance(value, str) and value.replace(" ", "") in words:
         return words[value.replace(" ", "")]

@@ -9,10 +9,19 @@ from collections import Counter
 from itertools import product
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    model_validator,
+)
 
 from neuroprobe.design.treatment_control import MAX_DRAWS
-from neuroprobe.errors import shown
+from neuroprobe.errors import closest, shown
 from neuroprobe.protocol.lesion import BY_REST, BY_SENSITIVITY, Layers, MapsSpec, RuleSpec
 from neuroprobe.protocol.model import Model, problem, problem_at, short_form
 from neuroprobe.statistics.paired import CORRECTIONS
@@ -37,22 +46,36 @@ def rule_label(rule: RuleSpec) -> str:
     return f"q{rule.quantile:g} x{rule.multiply:g}"
 
 
+def _each(value: Any) -> Any:
+    """Rules that a block stands for, with a label each: of keys that hold lists, every item with every other."""
+    if not isinstance(value, dict):
+        return {"rule 1": value}
+    # whatever the order of the keys is, that of the rules is one
+    known = list(RuleSpec.model_fields)
+    in_order = sorted(value, key=lambda key: known.index(key) if key in known else len(known))
+    lists = {key: value[key] for key in in_order if isinstance(value[key], list)}
+    for key, item in lists.items():
+        if not item:
+            raise problem_at((key,), f"{key}: given an empty list, expected one value or several", item)
+    rules = [{**value, **dict(zip(lists, items, strict=True))} for items in product(*lists.values())]
+    return {f"rule {number}": rule for number, rule in enumerate(rules, 1)}
+
+
+# labels, unlike numbers, cannot be mistaken for places in the list of blocks, where errors are told
+_BLOCKS: Final = TypeAdapter(list[Annotated[dict[str, RuleSpec], BeforeValidator(_each)]])
+
+
 def _spread(value: Any) -> Any:
     """Write out rules of which a key holds a list; ``study`` for the study's."""
     if value == STUDY:
         grid = {"quantile": list(QUANTILES), "multiply": list(MULTIPLIERS)}
-        return _spread([grid, {"multiply": [BY_SENSITIVITY, BY_REST]}])
+        value = [grid, {"multiply": [BY_SENSITIVITY, BY_REST]}]
+    if isinstance(value, dict | RuleSpec):
+        value = [value]
     if not isinstance(value, list):
-        return [value] if isinstance(value, dict | RuleSpec) else value
-    rules: list[Any] = []
-    for one in value:
-        if not isinstance(one, dict):
-            rules.append(one)
-            continue
-        # whatever the order of the keys is, that of the rules is one
-        keys = [key for key in ("quantile", "multiply") if isinstance(one.get(key), list)]
-        rules += [{**one, **dict(zip(keys, items, strict=True))} for items in product(*(one[key] for key in keys))]
-    return rules
+        hint = closest(value, (STUDY,))
+        raise problem(f"rules: given {shown(value)}{hint}, expected {STUDY}, or [{{quantile: …, multiply: …}}, …]")
+    return [rule for block in _BLOCKS.validate_python(value) for rule in block.values()]
 
 
 def _once(rules: list[RuleSpec]) -> list[RuleSpec]:
@@ -65,7 +88,8 @@ def _once(rules: list[RuleSpec]) -> list[RuleSpec]:
 Rules = Annotated[
     list[RuleSpec],
     Field(min_length=1),
-    BeforeValidator(_spread, json_schema_input_type=Literal["study"] | list[dict[str, Any]]),
+    BeforeValidator(_spread, json_schema_input_type=Literal["study"] | dict[str, Any] | list[dict[str, Any]]),
+    AfterValidator(_once),
 ]
 
 
@@ -79,6 +103,13 @@ class MapsOfFactors(MapsSpec):
     """
 
     factors: Annotated[list[str], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        twice = [factor for factor, n in Counter(self.factors or ()).items() if n > 1]
+        if twice:
+            raise problem_at(("factors",), f"factors listed twice: {', '.join(twice)}", self.factors)
+        return self
 
 
 class PlaceSpec(Model):
@@ -113,8 +144,6 @@ class PlaceSpec(Model):
         twice = [layer for layer, n in Counter(self.layers).items() if n > 1]
         if twice:
             raise problem_at(("layers",), f"layers listed twice: {', '.join(twice)}", self.layers)
-        if self.rules is not None:
-            _once(self.rules)
         return self
 
     @property
@@ -152,7 +181,6 @@ class LesionStudyOptions(Model):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        _once(self.rules)
         if isinstance(self.headline.multiply, str):
             message = "headline: expected a rule with a quantile, of which random masks of equal size can be made"
             raise problem_at(("headline",), message, self.headline)
@@ -162,10 +190,11 @@ class LesionStudyOptions(Model):
                 f"headline: {rule_label(self.headline)} is not among the rules: list it there, or take one of them"
             )
             raise problem_at(("headline",), message, self.headline)
-        names = [place.name for place in self.at or ()]
-        twice = [name for name, n in Counter(names).items() if n > 1]
-        if twice:
-            raise problem_at(("at",), f"at: listed twice: {', '.join(twice)}; list each place once", names)
+        places = ["+".join(sorted(place.layers)) for place in self.at or ()]
+        for number, place in enumerate(self.at or ()):
+            if places[number] in places[:number]:
+                message = f"at: listed twice: {place.name}, in whatever order; list each place once"
+                raise problem_at(("at", number), message, place.layers)
         return self
 
     def rules_at(self, place: PlaceSpec) -> list[RuleSpec]:

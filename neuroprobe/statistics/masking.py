@@ -164,6 +164,20 @@ def interval(resampled: Array) -> tuple[Array, Array]:
     return lower, upper
 
 
+def correlation_interval(value: Array, resampled: Array) -> tuple[Array, Array]:
+    """Ends of the interval of correlations from those of resamples (first axis); NaN where a correlation is.
+
+    Resampled accuracies are noisier than those of all images, and noise lowers correlations: of large ones the
+    percentile interval lies below the truth nearly always, of small ones the basic interval above it. The hull of both
+    holds it at least as often as either. Resamples without a correlation are left out.
+    """
+    there = np.isfinite(value)
+    some = np.isfinite(resampled).any(0)
+    low, high = np.nanquantile(np.where(some, resampled, 0.0), ENDS, axis=0)
+    low, high = np.minimum(low, 2 * value - high), np.maximum(high, 2 * value - low)
+    return tuple(np.where(there & some, np.clip(end, -1, 1), np.nan) for end in (low, high))  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class Headline:
     """Which conditions the headline compares.
@@ -213,29 +227,41 @@ def headline(found: Estimates, which: Headline, correction: str, seed: int) -> d
     keys += [names.P_VALUE, names.P_LESS, names.P_OTHERS]
     result = {key: np.full(shape, np.nan) for key in keys}
     change = found.difference[which.inputs[own]]  # (own, conditions, measures)
-    resampled = found.resampled[:, which.inputs[own]]
-    resampled = resampled - resampled[:, :, :1]
-    n_random, n_maps = len(which.random), len(which.maps)
+    resampled = found.resampled[:, which.inputs[own]]  # accuracies: with nothing masked they cancel out
     for number, factor in enumerate(np.flatnonzero(own).tolist()):
         mine = which.maps[factor]
         others = np.delete(which.maps, factor)
-        size = np.abs(change[number])
+        size = np.abs(change[number].T)  # (measures, conditions)
         for name, rest in ((names.EXCESS, which.random), (names.AGAINST_OTHERS, others)):
             if len(rest):
-                result[name][factor] = change[number, mine] - change[number, rest].mean(0)
-                low, high = interval(resampled[:, number, mine] - resampled[:, number, rest].mean(1))
-                result[names.lower(name)][factor], result[names.upper(name)][factor] = low, high
-        if n_random:
-            random = size[which.random]
-            result[names.P_VALUE][factor] = (1 + (random >= size[mine] - ALIKE).sum(0)) / (1 + n_random)
-            result[names.P_LESS][factor] = (1 + (random <= size[mine] + ALIKE).sum(0)) / (1 + n_random)
-        if n_maps > 1:
-            result[names.P_OTHERS][factor] = (size[which.maps] >= size[mine] - ALIKE).sum(0) / n_maps
+                value = change[number, mine] - change[number, rest].mean(0)
+                ends = interval(resampled[:, number, mine] - resampled[:, number, rest].mean(1))
+                result[name][factor] = value
+                for key, end in zip((names.lower(name), names.upper(name)), ends, strict=True):
+                    result[key][factor] = np.where(np.isnan(value), np.nan, end)
+        if len(which.random):
+            random = size[:, which.random]
+            result[names.P_VALUE][factor] = share_as_large(random, size[:, mine])
+            result[names.P_LESS][factor] = share_as_large(-random, -size[:, mine])
+        if len(others):
+            result[names.P_OTHERS][factor] = share_as_large(size[:, others], size[:, mine])
     for p, adjusted in ((names.P_VALUE, names.P_ADJUSTED), (names.P_LESS, names.P_LESS_ADJUSTED)):
         result[adjusted] = np.stack([adjust(column, correction) for column in result[p].T], 1)
     table = np.abs(change[:, which.maps[own]])  # (own inputs, their maps, measures)
     result[names.DIAGONAL], result[names.P_DIAGONAL] = diagonal_test(table, seed)
     return result
+
+
+def share_as_large(random: Array, value: Array) -> Array:
+    """Share of random numbers (last axis), the given one among them, that are as large as it; NaN where it is.
+
+    Examples
+    --------
+    >>> share_as_large(np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([3.0, np.nan]))
+    array([0.5, nan])
+    """
+    reached = (random >= value[..., None] - ALIKE).sum(-1)
+    return np.where(np.isnan(value), np.nan, (1 + reached) / (1 + random.shape[-1]))
 
 
 def diagonal_test(table: Array, seed: int, n_permutations: int = N_PERMUTATIONS) -> tuple[Array, Array]:
@@ -249,7 +275,7 @@ def diagonal_test(table: Array, seed: int, n_permutations: int = N_PERMUTATIONS)
     -------
     excess, p : float arrays (tables,)
         Mean of the diagonal less that of the table; share of permutations, the given one among them, whose diagonal
-        has as large a sum. NaN of fewer than two rows.
+        has as large a sum. NaN of fewer than two rows, and where the diagonal is.
     """
     n = len(table)
     if n < 2:
@@ -260,7 +286,8 @@ def diagonal_test(table: Array, seed: int, n_permutations: int = N_PERMUTATIONS)
     reached = np.zeros(table.shape[-1])
     for _ in range(n_permutations):
         reached += table[rows, random.permutation(n)].sum(0) >= own - ALIKE
-    return own / n - table.mean((0, 1)), (1 + reached) / (1 + n_permutations)
+    p = (1 + reached) / (1 + n_permutations)
+    return own / n - table.mean((0, 1)), np.where(np.isnan(own), np.nan, p)
 
 
 def cross_table(accuracy: Array) -> Array:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from neuroprobe import names
-from neuroprobe.statistics.masking import ALIKE, ENDS, mean_and_error
+from neuroprobe.statistics.masking import ENDS, mean_and_error, share_as_large
 from neuroprobe.statistics.plain_sums import PlainSums
 
 Array = NDArray[np.float64]
@@ -24,11 +24,12 @@ WHISKER: Final = 1.5  # interquartile ranges over the upper quartile, where Tuke
 
 
 def sensitive_classes(sensitivity: Array, k: int) -> Integers:
-    """Return the `k` outputs that are most sensitive to each factor; of equal ones the first, never undefined ones.
+    """Return the `k` outputs that are most sensitive to each factor, the most sensitive first; of equal ones the first.
 
     Parameters
     ----------
     sensitivity : float array (factors, outputs)
+        NaN where it is undefined, of at most all but `k` outputs: these come last.
 
     Returns
     -------
@@ -200,19 +201,20 @@ def finalize(sums: PlainSums) -> dict[str, Array]:
         lesions add to them, ``class_share_shift``, ``recall_shift`` (inputs, factors, classes) with ``_se``; ``n``.
     """
     n = sums["n"][0]
+    shown = n if n > 0 else np.nan
     reach = special.stdtrit(n - 1, ENDS[1])
     found: dict[str, Array] = {"n": sums["n"]}
     for name, key in ((names.UNLESIONED, "y0"), (names.JACCARD, "y"), (names.DIFFERENCE, "d")):
         mean, se = mean_and_error(sums[key], sums[f"{key}_2"], n)
         found |= {name: mean, names.se(name): se}
         found |= {names.lower(name): mean - reach * se, names.upper(name): mean + reach * se}
-    random0, random = sums["random0"] / n, sums["random"] / n
-    found[names.P_UNLESIONED] = _share_above(random0[:, None], found[names.UNLESIONED])
-    found[names.P_VALUE] = _share_above(random0[:, None, None], found[names.JACCARD])
-    found[names.P_SHIFT] = _share_above(random - random0[:, None, None], found[names.DIFFERENCE])
+    random0, random = sums["random0"] / shown, sums["random"] / shown
+    found[names.P_UNLESIONED] = share_as_large(random0[:, None], found[names.UNLESIONED])
+    found[names.P_VALUE] = share_as_large(random0[:, None, None], found[names.JACCARD])
+    found[names.P_SHIFT] = share_as_large(random - random0[:, None, None], found[names.DIFFERENCE])
     low, high = np.quantile(random0, (0.25, 0.75), axis=-1)
     found[names.FENCE] = high + WHISKER * (high - low)
-    found[names.CLASS_SHARE] = sums["share0"] / n
+    found[names.CLASS_SHARE] = sums["share0"] / shown
     shift = mean_and_error(sums["share_d"], sums["share_d_2"], n)
     found[names.CLASS_SHARE_SHIFT], found[names.se(names.CLASS_SHARE_SHIFT)] = shift
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -220,8 +222,3 @@ def finalize(sums: PlainSums) -> dict[str, Array]:
     shift = mean_and_error(sums["hit_d"], sums["hit_d_2"], sums["n_of_class"])
     found[names.RECALL_SHIFT], found[names.se(names.RECALL_SHIFT)] = shift
     return found
-
-
-def _share_above(random: Array, value: Array) -> Array:
-    """Share of random numbers (last axis), the given one among them, that are as large as it."""
-    return np.asarray((1 + (random >= value[..., None] - ALIKE).sum(-1)) / (1 + random.shape[-1]))
