@@ -216,7 +216,7 @@ def accuracy_dendrogram(result: xr.DataTree, place: str | None = None, measure: 
     found = lesion_effects.accuracy_clusters(result, place, measure)
     pairs = list(zip(found[names.INPUT].values.tolist(), found[names.FACTOR].values.tolist(), strict=True))
     merges, n = found[names.LINKAGE].values, len(pairs)
-    options = {"title": f"{MEASURED[measure]}: inputs and maps by √(1 − |ρ|) over rules", "hooks": [plain_axes]}
+    options = {"title": f"{MEASURED[measure]}, input · map, by √(1 − |ρ|) over rules", "hooks": [plain_axes]}
     if n < 2 or np.isnan(merges).any():
         few = "no tree: it takes 3 rules, and 2 pairs of an input and a map whose accuracy they change"
         return hv.Overlay([texts([(0.5, 0.5, few)])]).opts(**options, yticks=[(0, "")], **frame(TREE, 0.5))

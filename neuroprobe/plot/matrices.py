@@ -16,6 +16,10 @@ CELL: Final = 0.32  # side of a cell, in inches
 WIDTH: Final = 7.7  # of all panels, in inches
 DARK: Final = 0.65  # share of the colour scale from which colours are dark
 GREY: Final = "#707070"
+MIDDLE: Final = 0.3  # share of the colour scale from which grey is hard to read
+# of numbers on pale colours, on middling and on dark ones: those that are clear, and others
+CLEAR: Final = ("black", "black", "white")
+UNCLEAR: Final = (GREY, "#4a4a4a", "#c8c8c8")
 MAX_NUMBERS: Final = 6  # factors up to which the cells of a matrix have room for numbers
 
 
@@ -40,7 +44,7 @@ def matrices(
     values : array (matrices, rows, columns)
         Numbers, in %, are written where there is room for them.
     is_clear : bool array (matrices, rows, columns)
-        Whether a value is clear of what is to be expected by chance; numbers of others are grey.
+        Whether a value is clear of what is to be expected by chance; numbers of others are grey, and thinner.
     heads : sequence of str
         What stands above each matrix.
     rows, columns : sequence of str
@@ -113,12 +117,21 @@ def _square(left: float, bottom: float) -> dict[str, np.ndarray]:
 def _numbers(
     values: np.ndarray, is_clear: np.ndarray, limit: float, corners: Sequence[tuple[float, float]]
 ) -> list[hv.Labels]:
-    """Values in %, those that are not clear in grey, those on dark colours in white."""
-    colours = np.where(is_clear, "black", GREY)
-    colours[np.abs(values) > DARK * limit] = "white"
-    cells: dict[str, list[tuple[float, float, str]]] = {"black": [], GREY: [], "white": []}
+    """Values in %, those that are not clear in greys that can be read on their colours."""
+    shade = np.searchsorted((MIDDLE * limit, DARK * limit), np.abs(values))
+    cells: dict[tuple[bool, int], list[tuple[float, float, str]]] = {}
     for n, i, j in np.argwhere(np.isfinite(values)).tolist():
         left, bottom = corners[n]
         place = (left + j + 0.5, bottom + values.shape[1] - 0.5 - i)
-        cells[colours[n, i, j]].append((*place, f"{round(100 * values[n, i, j])}"))
-    return [texts(some, color=colour, verticalalignment="center", size=7) for colour, some in cells.items()]
+        kind = (bool(is_clear[n, i, j]), int(shade[n, i, j]))
+        cells.setdefault(kind, []).append((*place, f"{round(100 * values[n, i, j])}"))
+    return [
+        texts(
+            some,
+            color=(CLEAR if clear else UNCLEAR)[kind],
+            weight="bold" if clear else "normal",
+            verticalalignment="center",
+            size=7,
+        )
+        for (clear, kind), some in cells.items()
+    ]

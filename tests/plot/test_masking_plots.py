@@ -106,12 +106,12 @@ def test_numbers_are_grey_where_the_interval_includes_0() -> None:
     table["cross"][2, 1] = np.nan
     made["masking/late"] = xr.DataTree(table)
     picture = npr.plot.cross_table(made, "late")
-    colours = {
-        option(labels, "style", "color"): len(labels)
+    found = {
+        (option(labels, "style", "color"), option(labels, "style", "weight")): len(labels)
         for labels in of_kind(picture, hv.Labels)
         if {"25"} & set(labels.dimension_values("text"))
     }
-    assert colours == {"#707070": 1, "black": 2}
+    assert found == {("#707070", "normal"): 1, ("black", "bold"): 2}
     values = of_kind(picture, hv.Image)[0].dimension_values(2, flat=False)[::-1]
     np.testing.assert_array_equal(values, table["cross"].sel(measure="top_1")[1:])
 
