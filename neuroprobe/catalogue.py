@@ -50,7 +50,8 @@ def analyses() -> list[dict[str, str]]:
     rows = []
     for name, model in ANALYSES.items():
         options = ", ".join(_option(key, field) for key, field in model.model_fields.items())
-        rows.append({"name": name, "summary": inspect.getdoc(model) or "", "options": options})
+        summary = (inspect.getdoc(model) or "").partition("\n")[0]
+        rows.append({"name": name, "summary": summary, "options": options})
     return rows
 
 
