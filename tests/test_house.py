@@ -122,7 +122,7 @@ def test_protocol_of_the_readme_is_valid() -> None:
             if key == "segment":
                 del merged["preprocess"]  # of whole networks
             assert load_protocol({**protocol, name: merged}).neuroprobe == 1
-    studies = load_protocol({**yaml.safe_load(block), **yaml.safe_load(lesions)}).lesion_studies
+    studies = load_protocol({**protocol, **yaml.safe_load(lesions)}).lesion_studies
     assert [study.name for study in studies] == ["masking", "single_class"]
     assert len(sources.splitlines()) == 5
     for line in sources.splitlines():
