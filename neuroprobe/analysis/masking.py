@@ -57,6 +57,7 @@ SAID: Final = {
     names.N_CLIPPED: "units with a sensitivity outside of [0, 1], which were clipped for soft masks",
     names.N_MASKED: "units that are masked",
 }
+MIN_RULES: Final = 3  # of fewer every correlation is 1 or -1
 IMAGES: Final = "bootstrap over images, percentiles"
 ENDS: Final = {  # what intervals of a variable are about; those of all others are over images, by Student's t
     names.UNLESIONED: "over images: Wilson's for shares, Student's t for probabilities",
@@ -278,11 +279,7 @@ class MaskingAnalysis(LesionStudy):
         }
 
     def _headline(self, found: Estimates) -> dict[str, tuple[Sequence[str], NDArray[Any]]]:
-        """Compare at the headline's rule; nothing at a place without it."""
-        labels = self.place.labels
-        if self.headline not in labels:
-            return {}
-        rule = labels.index(self.headline)
+        rule = self.place.labels.index(self.headline)
         own = [self.inputs.index(factor) if factor in self.alterations else -1 for factor in self.factors]
         random = self.at_random.get(rule, np.empty(0, np.int64))
         which = Headline(np.array(own), self.by_map[:, rule], random)
@@ -291,10 +288,10 @@ class MaskingAnalysis(LesionStudy):
         return {name: (dims[values.ndim], values) for name, values in arrays.items()}
 
     def _cross(self, found: Estimates) -> dict[str, tuple[Sequence[str], NDArray[Any]]]:
-        if len(self.place.rules) < 3:
-            return {}  # of two rules every correlation is 1 or -1
         dims = (names.INPUT, names.FACTOR, names.MEASURE)
         value = cross_table(found.mean[:, self.by_map])
+        if len(self.place.rules) < MIN_RULES:
+            value = np.full_like(value, np.nan)
         low, high = correlation_interval(value, cross_table(found.resampled[:, :, self.by_map]))
         cross = names.CROSS
         return {cross: (dims, value), names.lower(cross): (dims, low), names.upper(cross): (dims, high)}

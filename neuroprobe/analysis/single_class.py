@@ -83,9 +83,8 @@ class SingleClassAnalysis(LesionStudy):
 
     @property
     def shifting(self) -> int:
-        """Number of the rule for which shifts of classes are told: the headline's, or the first."""
-        labels = self.place.labels
-        return labels.index(self.headline) if self.headline in labels else 0
+        """Number of the rule for which shifts of classes are told."""
+        return self.place.labels.index(self.headline)
 
     @property
     def _sizes(self) -> tuple[int, int, int, int, int]:
@@ -132,7 +131,6 @@ class SingleClassAnalysis(LesionStudy):
         }
         attrs = self.attrs(METHOD, n) | {
             "family": "one per kind of p-value, over all its cells",
-            "headline": self.place.labels[self.shifting],
             "k": self.k,
             "n_permutations": len(self.random),
             "class_layer": self.layer,

@@ -184,12 +184,13 @@ class LesionStudyOptions(Model):
         if isinstance(self.headline.multiply, str):
             message = "headline: expected a rule with a quantile, of which random masks of equal size can be made"
             raise problem_at(("headline",), message, self.headline)
-        rules = [rule for place in self.at or () for rule in self.rules_at(place)] or self.rules
-        if self.headline not in rules:
-            message = (
-                f"headline: {rule_label(self.headline)} is not among the rules: list it there, or take one of them"
-            )
-            raise problem_at(("headline",), message, self.headline)
+        for number, place in enumerate(self.at or [None]):
+            if self.headline not in (self.rules if place is None else self.rules_at(place)):
+                message = (
+                    f"headline: {rule_label(self.headline)} is not among the rules"
+                    f"{'' if place is None else f' of {place.name}'}: list it there, or take one of them"
+                )
+                raise problem_at(("headline",) if place is None else ("at", number), message, self.headline)
         places = ["+".join(sorted(place.layers)) for place in self.at or ()]
         for number, place in enumerate(self.at or ()):
             if places[number] in places[:number]:

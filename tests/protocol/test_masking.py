@@ -205,10 +205,12 @@ def test_headlines_that_are_refused(analysis: str, options: dict[str, Any], frag
     assert fragment in refused(protocol(analysis, **options))
 
 
-def test_the_headline_is_a_rule_of_some_place() -> None:
-    at = [{"layers": ["conv1"], "rules": {"quantile": 0.8}}, {"layers": ["conv2"], "rules": {"quantile": 0.7}}]
+def test_the_headline_is_a_rule_of_every_place() -> None:
+    at = [{"layers": ["conv1"], "rules": {"quantile": [0.7, 0.8]}}, {"layers": ["conv2"], "rules": {"quantile": 0.7}}]
     options = read(at=at, headline={"quantile": 0.7}, rules={"quantile": 0.5})
-    assert [pairs(options.rules_at(place)) for place in options.at] == [[(0.8, 0)], [(0.7, 0)]]
+    assert [pairs(options.rules_at(place)) for place in options.at] == [[(0.7, 0), (0.8, 0)], [(0.7, 0)]]
+    message = refused(protocol(at=at, headline={"quantile": 0.8}))
+    assert "headline: q0.8 x0 is not among the rules of conv2: list it there, or take one of them" in message
 
 
 # places
@@ -249,11 +251,11 @@ def test_random_masks_are_of_the_headlines_multiplier() -> None:
     """As many as of the place, or of the study: most by the headline's rule, some by its other quantiles."""
     rules = [{"quantile": [0.5, 0.9], "multiply": [0, 0.5]}, {"multiply": ["s", "1 - s"]}]
     at = [["conv1"], {"layers": ["conv2"], "random": 7}, {"layers": ["linear"], "random": 0, "controls": 2}]
-    at += [{"layers": ["conv1", "conv2"], "rules": [{"quantile": 0.5, "multiply": [0.5, 0]}]}]
+    at += [{"layers": ["conv1", "conv2"], "rules": [{"quantile": 0.9}, {"quantile": 0.5, "multiply": [0.5, 0]}]}]
     options = read(at=at, rules=rules, random=30, controls=4)
     half, most = RuleSpec(quantile=0.5, multiply=0.0), RuleSpec(quantile=0.9, multiply=0.0)
     found = [options.n_random(place) for place in options.at]
-    assert found == [{half: 4, most: 30}, {half: 4, most: 7}, {half: 2, most: 0}, {half: 4}]
+    assert found == [{half: 4, most: 30}, {half: 4, most: 7}, {half: 2, most: 0}, {half: 4, most: 30}]
     other = read(at=at, rules=rules, headline={"quantile": 0.5, "multiply": 0.5}, random=30, controls=4)
     assert [rule.multiply for place in other.at for rule in other.n_random(place)] == [0.5] * 7
     assert other.n_random(other.at[0])[RuleSpec(quantile=0.5, multiply=0.5)] == 30
