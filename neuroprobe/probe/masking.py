@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuroprobe import names
 from neuroprobe.design.randomness import generator
@@ -256,25 +256,38 @@ def open_study(
                 with about("at", number):
                     found.read(place.layers)
                 _, conditions = by_name.setdefault(place.name, (place, [INTACT]))
-                asked = conditions_of(options, place, found.factors)
-                conditions += [one for one in asked if one not in set(conditions)]
-    whole = _bytes_per_image(lambda: target.network(images))
-    places = []
-    for name, (spec, conditions) in by_name.items():
-        maps = tuple(found.of_layer(layer) for layer in spec.layers)
-        passes = MaskedPasses(target.network, {one.layer: one.shape for one in maps}, images, lesion)
-        ones = [torch.ones((1, *one.shape), device=images.device) for one in maps]
-        with torch.no_grad():
-            values = passes.before(images)
-        behind = _bytes_per_image(lambda: passes.outputs(values, ones))  # noqa: B023 - called at once
-        at_once = max(1, min(MAX_AT_ONCE, whole // max(1, behind))) if passes.shares else 1
-        bytes_before = sum(value.nbytes for value in values) // len(images)
-        places.append(Place(name, maps, tuple(conditions), passes, at_once, bytes_before))
-    return MaskingStudy(found.factors, tuple(places), found.sources, places_asked, sensitivity, layer)
+                known = set(conditions)
+                conditions += [one for one in conditions_of(options, place, found.factors) if one not in known]
+    places = tuple(
+        _open_place(name, [found.of_layer(layer) for layer in spec.layers], conditions, target.network, images, lesion)
+        for name, (spec, conditions) in by_name.items()
+    )
+    return MaskingStudy(found.factors, places, found.sources, places_asked, sensitivity, layer)
 
 
-def _bytes_per_image(forward: Callable[[], Tensor]) -> int:
-    with torch.no_grad(), LiveTensors() as live:
+def _open_place(
+    name: str,
+    maps: Sequence[LayerMaps],
+    conditions: Sequence[Condition],
+    network: nn.Module,
+    images: Tensor,
+    lesion: Lesion,
+) -> Place:
+    """Cut the network before a place, and see how many masks can be run together there."""
+    passes = MaskedPasses(network, {one.layer: one.shape for one in maps}, images, lesion)
+    ones = [torch.ones((1, *one.shape), device=images.device) for one in maps]
+    with torch.no_grad():
+        values = passes.before(images)
+        whole = _bytes_alive(lambda: network(images))
+        behind = _bytes_alive(lambda: passes.outputs(values, ones))
+    at_once = max(1, min(MAX_AT_ONCE, whole // max(1, behind))) if passes.shares else 1
+    bytes_before = sum(value.nbytes for value in values) // len(images)
+    return Place(name, tuple(maps), tuple(conditions), passes, at_once, bytes_before)
+
+
+def _bytes_alive(forward: Callable[[], Tensor]) -> int:
+    """Bytes of the tensors that are alive at most while a pass goes on."""
+    with LiveTensors() as live:
         forward()
     return live.peak
 
