@@ -191,7 +191,8 @@ def test_the_reference_differs_by_that_word_alone(name: str, analyses: list[str]
 
 
 @pytest.mark.filterwarnings(
-    "ignore:(image. redrawn hides|standard errors rest on 2 blocks|contrast. accuracies are left out):UserWarning"
+    "ignore:(image. redrawn hides|standard errors rest on 2 blocks|contrast. accuracies are left out"
+    "|layer .* are undefined in some map):UserWarning"
 )
 @pytest.mark.parametrize("path", PROTOCOLS, ids=label)
 def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatch) -> None:
