@@ -176,6 +176,7 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
         disk={},
         rows_run=tuple(n_run.tolist()),
         warnings=tuple(_warnings(rig, wanted, samples, layout)),
+        lesion=rig.subject.lesion.n_masked,
         masks={} if not rig.lesion_analyses or rig.study is None else rig.study.n_masks,
     )
 
@@ -237,6 +238,11 @@ def _lesion_warnings(rig: Rig) -> Iterator[str]:
     """Say what of a study of lesions takes longer than it might, and what its maps leave out."""
     if rig.study is None:
         return
+    without = [factor.name for factor in rig.factors if factor.name not in rig.study.factors]
+    if without:
+        yield f"no map is of {', '.join(without)}: images are shown so altered, and there is no headline of it"
+    if rig.study.left_out:
+        yield f"maps of {', '.join(rig.study.left_out)} are left out: no alterations here; ask for them by `factors`"
     for place in rig.study.places:
         if not place.passes.shares:
             yield (

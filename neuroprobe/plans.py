@@ -87,6 +87,8 @@ class Plan:
     seconds : float or None
         Expected time, from timed batches; None if none were timed.
     warnings : tuple of str
+    lesion : dict
+        Units of each layer that the subject's lesion masks.
     masks : dict
         Of a study of lesions, the masks at each place; every row is shown to the network under each.
     """
@@ -109,6 +111,7 @@ class Plan:
     layer_bytes: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
     warnings: tuple[str, ...] = field(default=())
+    lesion: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -142,6 +145,7 @@ class Plan:
             "factors": list(self.factors),
             "layout": asdict(self.layout),
             "shard": self.shard,
+            "lesion": dict(self.lesion),
             "masks": dict(self.masks),
             "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
             "units": self.n_units,
@@ -165,6 +169,8 @@ class Plan:
             f"  blocks      {self.n_blocks} of {layout.block} {sampled}{each}; shards of {self.shard}",
             *([f"  units       {self.n_units:,}"] if self.sites else []),
         ]
+        if self.lesion:
+            lines.append(f"  lesion      {', '.join(f'{n:,} units of {layer}' for layer, n in self.lesion.items())}")
         for place, n in self.masks.items():
             lines.append(f"  masks       {n:,} at {place}: {n * self.n_presented:,} rows to present")
         for site in self.sites:

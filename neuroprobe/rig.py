@@ -363,7 +363,8 @@ def open_rig(protocol: Protocol) -> Rig:
         if protocol.stimuli.image == "factor" and len(images) < 2:
             raise PlanError("image: factor takes at least two images, received one").about("stimuli", "image")
         outcome = open_outcome(protocol, subject, images, tried)
-        study = open_studies(protocol, subject, target, tried, outcome)
+        lesion = subject.lesion.digest if protocol.subject.lesion else ""
+        study = open_studies(protocol, subject, replace(target, lesion=lesion), tried, outcome)
         if outcome is None and subject.lesion.masks:
             with about("subject", "lesion"):
                 require_effect(subject.lesion, target, [site.name for site in sites])

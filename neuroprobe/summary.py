@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -56,6 +57,8 @@ class Status:
     single_classes : list of dict
         Of each place and factor the mean Jaccard index of the classes most sensitive to it with those that have the
         largest outputs, without a lesion and with that of its own map, on images that the factor alters.
+    lesion : dict
+        Units of each layer that are masked in the network that was recorded.
     """
 
     title: str
@@ -68,6 +71,7 @@ class Status:
     accuracies: list[dict[str, Any]]
     lesions: list[dict[str, Any]]
     single_classes: list[dict[str, Any]]
+    lesion: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; None in the place of what is undefined."""
@@ -77,9 +81,13 @@ class Status:
         state = "finished" if self.finished else "unfinished: run the same protocol into it again to go on"
         lines = [f"{self.title or 'untitled'}: {state}"]
         lines += [
-            f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} base samples"
+            f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} "
+            f"{'base samples' if name == names.PICK_FREEZE else 'images'}"
             for name, one in self.sessions.items()
         ]
+        if self.lesion:
+            masked = ", ".join(f"{n:,} units of {layer}" for layer, n in self.lesion.items())
+            lines.append(f"the network was recorded with a lesion: {masked} masked")
         if self.stored:
             lines += ["", "stored responses", self.stored]
         parts = (
@@ -216,8 +224,10 @@ def status(store: str | os.PathLike[str]) -> Status:
     header = require_store(path)
     finished = finished_samples(path) == header.samples
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    lesion: dict[str, int] = {}
     if finished:
         result = open_result(path)
+        lesion = (json.loads(result.attrs[names.PROVENANCE]).get("lesion") or {}).get("n_masked", {})
         with readable(path):
             tables = {name: rows(result) for name, rows in TABLES.items()}
     stored = ""
@@ -235,6 +245,7 @@ def status(store: str | os.PathLike[str]) -> Status:
         },
         finished=finished,
         stored=stored,
+        lesion=lesion,
         **tables,
     )
 

@@ -612,7 +612,7 @@ NAMED: dict[str, tuple[str, str, str, list[str]]] = {
         "network: embedded, layers: [conv6], lesion: {units: \"layer == 'pool'\"}", "3:47",
         ["lesion of layer 'pool' has no effect on what is recorded: 'conv6' is the last layer"]),
     "lesion of nothing": (NETWORK, "network: embedded, lesion: {units: \"layer == 'conv1' and channel == 99\"}",
-        "3:30", ["the lesion masks no unit of any layer"]),
+        "3:30", ["is true of no unit: look at its layers"]),
     "lesion by a map of other weights": (NETWORK,
         "network: embedded, weights: none, lesion: {units: 'total_order_hue > 0.3', from: good.zarr}", "3:86",
         ["good.zarr' is a result of network 'embedded' with the weights", "or write `any_network: true`"]),

@@ -190,7 +190,7 @@ def _checked(layer: str, given: Any) -> NDArray[np.float32]:
 
 
 @contextmanager
-def lesioned(network: nn.Module, lesion: Lesion) -> Iterator[nn.Module]:
+def lesioned(network: nn.Module, lesion: Lesion | Mapping[str, Any]) -> Iterator[nn.Module]:
     """Put a lesion into a network, and always take it out again.
 
     Within the context, the response of each layer of the lesion is multiplied by its mask in every forward pass of the
@@ -201,7 +201,8 @@ def lesioned(network: nn.Module, lesion: Lesion) -> Iterator[nn.Module]:
     ----------
     network : torch.nn.Module
         It is called as a whole: calls of a module are counted from the beginning of a forward pass.
-    lesion : Lesion
+    lesion : Lesion, or mapping
+        Or the masks of one: layer → array.
 
     Yields
     ------
@@ -216,6 +217,7 @@ def lesioned(network: nn.Module, lesion: Lesion) -> Iterator[nn.Module]:
         In a forward pass: if a response is no tensor of the mask's shape; a layer that is called several times was
         given without the number of the call; or a layer was not called.
     """
+    lesion = lesion if isinstance(lesion, Lesion) else Lesion(lesion)
     modules = dict(network.named_modules())
     for layer in lesion.masks:
         if layer.split("#")[0] not in modules:

@@ -75,8 +75,10 @@ def _finished(
     """Lesion with its provenance: the words of the protocol, and how many units are masked, undefined, clipped."""
     lesion = Lesion(masks, candidates or {})
     if not isinstance(spec, ArrayLesion) and not sum(lesion.n_masked.values()):
-        where = ", ".join(masks) or "any layer"
-        raise SubjectError(f"the lesion masks no unit of {where}: take a larger share, other units or other layers")
+        if isinstance(spec, UnitsLesion):
+            raise SubjectError(f"the query {spec.units!r} is true of no unit: look at its layers and numbers")
+        where = ", ".join(masks)
+        raise SubjectError(f"the lesion masks no unit of {where}: take a larger share or other layers")
     layers = {
         layer: {"n_units": mask.size, "n_masked": lesion.n_masked[layer], **(counts or {}).get(layer, {})}
         for layer, mask in lesion.masks.items()
@@ -153,7 +155,20 @@ def _by_places(spec: UnitsLesion, target: Target) -> Lesion:
         places[f"/{layer}"] = xr.Dataset(coords={dim: np.arange(n) for dim, n in zip(dims, shape, strict=True)})
     with about("units"):
         chosen = _per_layer(select_units(xr.DataTree.from_dict(places), spec.units), target)
+        _require_apart(chosen)
     return _finished(spec, _masks_at(chosen, spec.multiply))
+
+
+def _require_apart(layers: Iterable[str]) -> None:
+    """Refuse layers of which one holds another: what leaves both would be multiplied twice."""
+    known = list(layers)
+    for layer in known:
+        inner = next((other for other in known if other.startswith(f"{layer.split('#')[0]}.")), None)
+        if inner is not None:
+            raise SubjectError(
+                f"the query is true of units of {layer!r} and of {inner!r} within it, {len(known)} layers in all: name "
+                "the layers, by `layers: [layer, …]` or by `layer == 'layer'` in the query"
+            )
 
 
 def _per_layer(units: xr.Dataset, target: Target) -> dict[str, NDArray[np.bool_]]:

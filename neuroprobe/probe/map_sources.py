@@ -41,12 +41,15 @@ class Target:
         As protocols name it; empty where any name will do.
     digest : str
         Hash of its weights.
+    lesion : str
+        Hash of the masks that are in it; empty without.
     """
 
     network: nn.Module
     image: Tensor
     name: str
     digest: str
+    lesion: str = ""
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
@@ -102,6 +105,12 @@ def _same_network(tree: xr.DataTree, spec: MapsSpec | UnitsLesion, target: Targe
             f"{spec.result!r} is a result of network {network!r} with the weights {digest[:8]}…, expected "
             f"{target.name or type(target.network).__name__!r} with the weights {target.digest[:8]}…: take a result of "
             "this network, or write `any_network: true`"
+        )
+    lesion = (details.get("lesion") or {}).get("hash", "")
+    if lesion and lesion != target.lesion and not spec.any_network:
+        raise SubjectError(
+            f"{spec.result!r} is a result of this network with a lesion (masks {lesion[:8]}…): take one of the intact "
+            "network, or write `any_network: true`"
         )
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -173,6 +173,8 @@ class MaskingStudy:
         Where the maps come from: results, and hashes of where these come from.
     asked : dict
         The places that each analysis asks for.
+    left_out : tuple of str
+        Factors of the results that are no alterations, and were not asked for.
     class_sensitivity : float array (factors, outputs), optional
         For single classes: how sensitive each output is to each factor.
     class_layer : str
@@ -183,6 +185,7 @@ class MaskingStudy:
     places: tuple[Place, ...]
     sources: tuple[Mapping[str, Any], ...]
     asked: Mapping[str, tuple[PlaceSpec, ...]]
+    left_out: tuple[str, ...] = ()
     class_sensitivity: NDArray[np.float64] | None = None
     class_layer: str = ""
 
@@ -243,9 +246,10 @@ def open_study(
     name, options = next(iter(studies.items()))
     with about(name):
         found = _Maps(options, alterations, target, seed)
-        sensitivity, layer = None, ""
-        single_class = studies.get(names.SINGLE_CLASS)
-        if isinstance(single_class, SingleClassOptions):
+    sensitivity, layer = None, ""
+    single_class = studies.get(names.SINGLE_CLASS)
+    if isinstance(single_class, SingleClassOptions):
+        with about(names.SINGLE_CLASS):
             sensitivity, layer = found.of_classes(single_class, n_outputs)
     by_name: dict[str, tuple[PlaceSpec, list[Condition]]] = {}
     places_asked: dict[str, tuple[PlaceSpec, ...]] = {}
@@ -262,7 +266,7 @@ def open_study(
         _open_place(name, [found.of_layer(layer) for layer in spec.layers], conditions, target.network, images, lesion)
         for name, (spec, conditions) in by_name.items()
     )
-    return MaskingStudy(found.factors, places, found.sources, places_asked, sensitivity, layer)
+    return MaskingStudy(found.factors, places, found.sources, places_asked, found.left_out, sensitivity, layer)
 
 
 def _open_place(
@@ -322,6 +326,7 @@ class _Maps:
         self._layers: dict[str, LayerMaps] = {}
         self._chosen: list[list[str]] = []
         self.sources: tuple[Mapping[str, Any], ...] = ()
+        self.left_out: tuple[str, ...] = ()
         for number, spec in enumerate(options.maps):
             with about("maps", number), open_maps(spec, target) as (tree, result_hash):
                 group = maps_group(tree, spec)
@@ -340,6 +345,7 @@ class _Maps:
                         "protocol; choose by `factors`"
                     )
                 self._chosen.append(list(chosen))
+                self.left_out += tuple(factor for factor in known if spec.factors is None and factor not in chosen)
                 words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
                 self.sources += ({**words, "factors": list(chosen), "result_hash": result_hash},)
         self.factors = tuple(factor for chosen in self._chosen for factor in chosen)
@@ -370,7 +376,10 @@ class _Maps:
                 group = maps_group(tree, spec)
                 known = map_layers(group, spec, None)
                 if layer not in known:
-                    raise UnknownNameError(f"{spec.result!r}: " + unknown_name("layer", layer, known))
+                    raise UnknownNameError(
+                        f"{spec.result!r}: " + unknown_name("layer", layer, known) + "; others are to be recorded in "
+                        "the run that makes the maps"
+                    )
                 dataset = group[layer].to_dataset()
                 found += [factor_map(dataset, spec, layer, factor, self._target) for factor in chosen]
         return np.stack([one.sensitivity for one in found]), np.array([one.n_clipped for one in found])
@@ -393,13 +402,13 @@ class _Maps:
 
     def _class_layer(self, n_outputs: int) -> str:
         spec = self._options.maps[0]
-        with about("maps", 0), open_maps(spec, self._target) as (tree, _):
+        with open_maps(spec, self._target) as (tree, _):
             group = maps_group(tree, spec)
             for layer in reversed(map_layers(group, spec, None)):
                 node = group[layer].to_dataset()
                 if node.sizes.get(names.CHANNEL) == n_outputs and names.Y not in node.dims:
                     return layer
             raise PlanError(
-                f"{spec.result!r}: no layer has one unit for each of the {n_outputs} outputs; record the last one, and "
-                "name it by `single_class: {layer: …}`"
+                f"{spec.result!r}: no layer has one unit for each of the {n_outputs} outputs; record the last layer of "
+                "the network in the run that makes the maps, or name another by `single_class: {layer: …}`"
             )

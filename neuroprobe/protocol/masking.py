@@ -190,7 +190,8 @@ class LesionStudyOptions(Model):
                     f"headline: {rule_label(self.headline)} is not among the rules"
                     f"{'' if place is None else f' of {place.name}'}: list it there, or take one of them"
                 )
-                raise problem_at(("headline",) if place is None else ("at", number), message, self.headline)
+                own = place is not None and place.rules is not None
+                raise problem_at(("at", number, "rules") if own else ("headline",), message, self.headline)
         places = ["+".join(sorted(place.layers)) for place in self.at or ()]
         for number, place in enumerate(self.at or ()):
             if places[number] in places[:number]:

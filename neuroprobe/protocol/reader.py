@@ -257,7 +257,8 @@ def _validate(value: Any, marks: _Marks, base: Path) -> Protocol:
 
 def _problems(found: list[ErrorDetails], places: Places) -> Iterator[Problem]:
     """Sentences for errors of pydantic's; a value that fits none of several forms gets one."""
-    paths = [places.path(details["loc"]) for details in found]
+    # a missing key has no place, and another block may have one of its name
+    paths = [places.path(details["loc"][: -1 if details["type"] == "missing" else None]) for details in found]
     expected: dict[tuple[Path_, str], list[str]] = {}
     for details, path in zip(found, paths, strict=True):
         message = _sentence(details, path)

@@ -37,6 +37,8 @@ def summary(one: View) -> Iterator[str]:
     """Say in a few sentences what was recorded and what stands out."""
     subject = one.details["protocol"]["subject"]
     weights = "random weights (the random twin)" if subject["random_twin"] else f"weights {subject['weights']}"
+    if lesion := one.details.get("lesion"):
+        weights += " and a lesion of " + ", ".join(f"{n:,} units of {layer}" for layer, n in lesion["n_masked"].items())
     yield (
         f"The network {subject['network']} with {weights}, recorded under {_number_of(len(one.factors), 'factor')}: "
         f"{', '.join(one.factors)}. {_presented(one)}"

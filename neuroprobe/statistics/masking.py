@@ -149,11 +149,14 @@ def estimates(sums: PlainSums, is_proportion: Bools, draws: Integers) -> Estimat
             np.where(is_proportion, *pair) for pair in zip(wilson, (low[number], high[number]), strict=True)
         )
     difference, error = mean_and_error(sums["d"], sums["d2"], n)
+    # where no image changed, a few others may (Clopper & Pearson's bound): without width it would claim too much
+    of_none = np.where((error == 0) & is_proportion, 1 - ((1 - LEVEL) / 2) ** (1 / max(n, 1)), 0.0)
+    margin = reach * error + of_none
     weight = sums["weight"][:, None, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled = np.where(weight > 0, sums["resampled"] / weight, np.nan)
     return Estimates(
-        mean, se, low, high, difference, error, difference - reach * error, difference + reach * error,
+        mean, se, low, high, difference, error, difference - margin, difference + margin,
         resampled, int(n), int(n_dropped),
     )  # fmt: skip
 

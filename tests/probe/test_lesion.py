@@ -254,3 +254,11 @@ def test_masks_go_where_the_responses_are(reused: nn.Module) -> None:
         expected = reused(IMAGES)
         found = reused.cuda()(IMAGES.cuda())
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_masks_alone_are_a_lesion(reused: nn.Module) -> None:
+    mask = channel_mask((4, 14, 14), 1)
+    with torch.no_grad(), lesioned(reused, {"conv1": mask}) as one:
+        found = one(IMAGES)
+    with torch.no_grad(), lesioned(reused, Lesion({"conv1": mask})) as other:
+        assert torch.equal(found, other(IMAGES))

@@ -65,10 +65,11 @@ def result(network: nn.Module, maps: dict[str, np.ndarray], tmp_path_factory: py
     return export(nodes, network, tmp_path_factory.mktemp("result") / "out.nc")
 
 
-def export(nodes: dict[str, xr.Dataset], network: nn.Module, path: Path) -> Path:
-    """Write a result of a network."""
+def export(nodes: dict[str, xr.Dataset], network: nn.Module, path: Path, lesion: str = "") -> Path:
+    """Write a result of a network, or of one with a lesion of some hash."""
     tree = xr.DataTree.from_dict(nodes)
-    details = {"protocol": {"subject": {"network": "mine:net"}}, "weights_hash": weights_hash(network)}
+    details: dict[str, Any] = {"protocol": {"subject": {"network": "mine:net"}}, "weights_hash": weights_hash(network)}
+    details["lesion"] = {"hash": lesion} if lesion else None
     tree.attrs["neuroprobe_provenance"] = json.dumps(details)
     tree.to_netcdf(path)
     return path
@@ -230,7 +231,7 @@ WRONG: dict[str, tuple[Any, type[NeuroprobeError], str]] = {
         "'deep' gives .1, 1, 36, 10. per image",
     ),
     "a reduced map to be ranked": ({"analysis": "sobol", "value": "total_order"}, SubjectError, "without `reduce`"),
-    "nothing selected": ({"units": "shapley_hue > 1e9"}, SubjectError, "masks no unit of any layer"),
+    "nothing selected": ({"units": "shapley_hue > 1e9"}, SubjectError, "'shapley_hue > 1e9' is true of no unit"),
     "nothing at random": ({"random": {"share": 0.01}, "layers": ["linear"]}, SubjectError, "no unit of linear: take a"),
     "an unknown column": ({"units": "first_order_hue > 0", "from": None}, QueryError, "first_order_hue"),
     "an unknown layer": ({"random": {"share": 0.1}, "layers": ["conv", "lin"]}, UnknownNameError, "nearest: linear"),
@@ -309,3 +310,24 @@ def test_what_is_written_wrong(network: nn.Module, case: str) -> None:
     given, said = WRITTEN_WRONG[case]
     with pytest.raises(ProtocolError, match=said):
         Lesion.from_spec(given, network, IMAGE)
+
+
+def test_a_query_of_a_layer_and_of_one_within_it_is_refused() -> None:
+    """Of a container and its last child the response is the same tensor, which would be multiplied twice."""
+    nested = nn.Sequential(nn.Sequential(nn.Conv2d(3, 10, 3), nn.ReLU()), nn.Flatten(), nn.Linear(360, 5)).eval()
+    with pytest.raises(SubjectError, match=r"units of '0' and of '0.0' within it, 5 layers in all: name the layers"):
+        Lesion.from_spec({"units": "channel == 3"}, nested, IMAGE)
+    for spec in ({"units": "channel == 3", "layers": ["0"]}, {"units": "channel == 3 and layer == '0'"}):
+        assert Lesion.from_spec(spec, nested, IMAGE).n_masked == {"0": 36}
+
+
+def test_maps_of_a_lesioned_network_are_not_those_of_the_intact_one(
+    network: nn.Module, maps: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    path = export({"shapley/conv": layer_node(maps["conv"], "shapley_effect")}, network, tmp_path / "out.nc", "ab" * 32)
+    spec = shapley(path, quantile=0.5, multiply=0)
+    with pytest.raises(
+        SubjectError, match=r"result of this network with a lesion \(masks abababab…\): take one of the"
+    ):
+        Lesion.from_spec(spec, network, IMAGE)
+    assert Lesion.from_spec({**spec, "any_network": True}, network, IMAGE).n_masked["conv"] > 0

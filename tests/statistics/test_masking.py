@@ -70,7 +70,9 @@ def test_sums_in_any_blocks_give_what_numpy_makes_of_the_images(n: int, block: i
     for values, mean, se in ((y, found.mean, found.se), (d, found.difference, found.difference_se)):
         np.testing.assert_allclose(mean, values.mean(0), atol=1e-14)
         np.testing.assert_allclose(se, stats.sem(values), atol=1e-8)
-    reach = stats.t.ppf(0.975, n - 1) * stats.sem(d)
+    error = stats.sem(d)
+    of_none = np.where((found.difference_se == 0) & IS_PROPORTION, 1 - 0.025 ** (1 / n), 0)
+    reach = stats.t.ppf(0.975, n - 1) * error + of_none
     np.testing.assert_allclose(found.difference_lower, d.mean(0) - reach, atol=1e-6)
     np.testing.assert_allclose(found.difference_upper, d.mean(0) + reach, atol=1e-6)
     assert np.isnan(found.resampled[0]).all()
@@ -390,3 +392,16 @@ def test_interval_of_a_correlation_covers_it(rng: np.random.Generator) -> None:
         low, high = correlation_interval(found[:1], found[1:, None])
         covered += low[0] <= expected <= high[0]
     assert covered >= 54
+
+
+def test_differences_of_no_image_have_an_interval(rng: np.random.Generator) -> None:
+    """Of shares: another sample may hold images that change; as wide as of a share of 0."""
+    n = 40
+    y = np.repeat(rng.integers(0, 2, (n, 1, 1, 2)).astype(float), 2, axis=2)
+    accumulator = MaskingAccumulator(1, 2, 2, 4)
+    accumulator.update(y, rng.poisson(1, (n, 4)).astype(float))
+    found = estimates(accumulator.end_block(), np.array([True, False]), np.array([1]))
+    _, bound = proportion_confint(0, n, method="beta")
+    np.testing.assert_allclose(found.difference_upper[0, :, 0], bound)
+    np.testing.assert_allclose(found.difference_lower[0, :, 0], -bound)
+    assert (found.difference_upper[0, :, 1] == 0).all()
