@@ -110,7 +110,7 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 
 def test_protocol_of_the_readme_is_valid() -> None:
-    block, sources, options, lesions = readme_blocks("yaml")
+    block, sources, options, kinds, lesions = readme_blocks("yaml")
     protocol = yaml.safe_load(block)
     assert load_protocol(protocol).neuroprobe == 1
     protocol["analyses"] = ["shapley"]
@@ -122,6 +122,10 @@ def test_protocol_of_the_readme_is_valid() -> None:
             if key == "segment":
                 del merged["preprocess"]  # of whole networks
             assert load_protocol({**protocol, name: merged}).neuroprobe == 1
+    assert len(kinds.splitlines()) == 4
+    for line in kinds.splitlines():
+        subject = {**protocol["subject"], **yaml.safe_load(line)}
+        assert len(load_protocol({**protocol, "subject": subject}).subject.lesion) == 1
     studies = load_protocol({**protocol, **yaml.safe_load(lesions)}).lesion_studies
     assert [study.name for study in studies] == ["masking", "single_class"]
     assert len(sources.splitlines()) == 5

@@ -485,3 +485,10 @@ def test_a_mapping_has_no_lines():
     assert len(lines) == 5
     assert all(line.startswith("<protocol>: ") for line in lines)
     assert "did you mean 'seed'?" in str(caught.value)
+
+
+def test_a_missing_key_is_missing_in_its_own_block(write):
+    """Though another block has one of its name."""
+    path = write("layers: [conv1]", "layers: [conv1]\n  lesion: {random: {share: 0.1}}")
+    (problem,) = problems_of(path)
+    assert (problem.message, problem.line) == ("missing key 'layers' in subject.lesion", 6)
