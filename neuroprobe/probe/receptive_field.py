@@ -255,7 +255,7 @@ class _Following(fx.Interpreter):
     def field_of(self, layer: Layer, outputs: Mapping[str, fx.Node]) -> ReceptiveField:
         """Field of a layer, whose node is among `outputs` unless it is called by a module of torch's."""
         if layer.address not in outputs:
-            why = f"layer {layer.address!r} is part of a module that is taken as a whole"
+            why = f"layer {layer.address!r} is part of a module that is followed as a whole"
             return _whole(self._image, _map_size(layer), why)
         field = self._fields[outputs[layer.address]]
         if field is None:

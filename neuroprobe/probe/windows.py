@@ -101,7 +101,9 @@ def read_windows(
         names = WINDOWED[name]
         given = dict(zip(names, args, strict=False)) | dict(kwargs)
         if module:
-            given = {name: getattr(module, name) for name in (*names, "padding_mode") if hasattr(module, name)}
+            given = {
+                name: getattr(module, name) for name in (*names, "padding", "padding_mode") if hasattr(module, name)
+            }
         return _RULES[name](given, taken)
     if name in ALONG and not (len(args) > 1 and isinstance(args[1], Tensor)):  # torch.max(x, y) is by positions
         n_axes = made.ndim if name in {"stack", "unsqueeze"} else taken.ndim
