@@ -216,10 +216,10 @@ def detection_from_counts(counts: Array) -> DetectionBounds:
     of_in = (counts * (mid_out / n_out[..., None] - auc[..., None]) ** 2).sum(-1)
     of_out = (others * (1 - mid_in / n_in[..., None] - auc[..., None]) ** 2).sum(-1)
     reach = (counts * others).sum(-1) / (2 * n_in * n_out)
-    # at the upper edge of each bin, and with those of its images that are of the class
+    # at the upper edge of each bin, 0 at that of the last one; and with those of its images that are of the class
     above = (n_in[..., None] - counts.cumsum(-1)) / n_in[..., None]
     above = above - (n_out[..., None] - others.cumsum(-1)) / n_out[..., None]
-    informedness = np.maximum(above.max(-1), np.where(known, 0, np.nan))
+    informedness = above.max(-1)
     upper = (above + counts / n_in[..., None]).max(-1)
     se = _delong(of_in, of_out, n_in, n_out)
     return DetectionBounds(auc, se, reach, informedness, upper, _p_value(informedness, n_in, n_out))

@@ -139,6 +139,13 @@ def test_d_prime_is_that_of_each_class_against_all_others(seed: int, n: int, off
             assert np.isnan([value[number, unit], se[number, unit]]).all()
 
 
+def test_units_that_do_not_vary_have_no_variance_by_rounding(rng: np.random.Generator) -> None:
+    constants = rng.gamma(2, size=200)
+    found = moments(summed(np.tile(constants, (21, 1)), np.repeat([0, 1], [10, 11]), 2))
+    assert (found.variance == 0).all()
+    assert np.isnan(d_prime(found)).all()
+
+
 def test_the_error_of_d_prime_is_that_of_drawing_again(rng: np.random.Generator) -> None:
     target = np.repeat([0, 1], [50, 120])
     values = rng.normal(np.array([2.0, 0.5])[target][:, None], np.array([1.5, 0.8])[target][:, None], (170, 4000))

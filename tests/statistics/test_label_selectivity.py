@@ -172,6 +172,16 @@ def test_permutations_against_all_that_there_are() -> None:
     assert found["gamma"].mean == pytest.approx(expected, abs=0.02)
 
 
+def test_no_permutation_is_as_concentrated_as_a_label_of_its_own() -> None:
+    """And then p is that of the labels as they are, among all: never 0."""
+    label_of_image = np.repeat(np.arange(10), 10)
+    found = label_permutation(
+        np.ones((1, 10)), np.arange(10)[None], label_of_image, least=0.9, n_permutations=24, seed=0
+    )
+    for permuted in found.values():
+        assert permuted.p_value.tolist() == [1 / 25]
+
+
 def test_labels_that_mean_nothing_have_uniform_p_values(rng: np.random.Generator) -> None:
     label_of_image = rng.integers(0, 30, 600)
     images = rng.permuted(np.tile(np.arange(600), (300, 1)), axis=1)[:, :20]
