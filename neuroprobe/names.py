@@ -163,6 +163,11 @@ CLASS_SHARE: Final = "class_share"
 CLASS_SHARE_SHIFT: Final = "class_share_shift"
 RECALL: Final = "recall"
 RECALL_SHIFT: Final = "recall_shift"
+GAMMA: Final = "gamma"
+N_LABELS: Final = "n_labels"
+CLASS_MASS: Final = "class_mass"
+POPULATION_CODE: Final = "population_code"
+ENTROPY: Final = "entropy"
 
 # measures of the output of a network
 TOP_1: Final = "top_1"
