@@ -26,6 +26,7 @@ from neuroprobe.progress import BatchDone
 from neuroprobe.protocol.lesion import RuleSpec
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.summary import status
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(standard errors|upper bound|undefined in some map|as a whole):UserWarning"
@@ -491,3 +492,34 @@ def test_real_accuracies_of_resnet20(data: Path, tmp_path: Path) -> None:
         assert float(node["unlesioned"].sel(input=name, measure="top_1")) == pytest.approx(
             float(right.mean()), abs=1e-9
         )
+
+
+def test_maps_and_alterations_that_do_not_meet_are_told(folder: Path, maps: Path) -> None:
+    given = changed(folder, maps)
+    given["treatment"] = {"alterations": ["grayscale", "hflip"]}
+    warnings = npr.plan(given, measure=False).warnings
+    assert any(text.startswith("no map is of hflip: images are shown so altered") for text in warnings)
+    assert any(text.startswith("maps of hue, rotation are left out") for text in warnings)
+    given["analyses"][0]["masking"]["maps"][0] |= {"factors": ["grayscale", "hue"]}
+    warnings = npr.plan(given, measure=False).warnings
+    assert not any("are left out" in text for text in warnings)
+
+
+def test_plan_and_status_tell_of_a_lesion(folder: Path, tmp_path: Path) -> None:
+    given = maps_protocol(folder)
+    given["subject"]["lesion"] = {"units": "layer == 'conv4' and channel < 2"}
+    plans = npr.plan(given, measure=False)
+    n = plans["pick-freeze"].lesion["conv4"]
+    assert n > 0
+    assert f"lesion      {n:,} units of conv4" in str(plans)
+    npr.run(given, tmp_path / "out.zarr")
+    found = status(tmp_path / "out.zarr")
+    assert found.lesion == {"conv4": n}
+    assert f"the network was recorded with a lesion: {n:,} units of conv4 masked" in str(found)
+    study = protocol(folder, tmp_path / "out.zarr")
+    with pytest.raises(SubjectError, match="a result of this network with a lesion") as caught:
+        npr.plan(study, measure=False)
+    assert caught.value.loc[:3] == ("analyses", 0, "masking")
+    # the same lesion in the network that is studied
+    study["subject"] = {**study["subject"], "lesion": given["subject"]["lesion"]}
+    assert npr.plan(study, measure=False)["masking"].lesion == {"conv4": n}
