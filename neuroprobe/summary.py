@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,8 +53,9 @@ class Status:
         Of the original images and each alteration, measure by measure, with intervals.
     lesions : list of dict
         Of each place, measure and factor of a map that is an alteration too, on images that it alters: the accuracy
-        without a lesion, and how the factor's own map and random masks change it, at the rule of the headline. The
-        first row of a place is about the original images, without a lesion.
+        without a lesion, and how the factor's own map, random masks and other factors' maps change it, at the rule of
+        the headline; ``diagonal`` and ``p_diagonal`` are about all factors. The first row of a place and measure is
+        about the original images, without a lesion.
     single_classes : list of dict
         Of each place and factor the mean Jaccard index of the classes most sensitive to it with those that have the
         largest outputs, without a lesion and with that of its own map, on images that the factor alters.
@@ -155,19 +157,28 @@ def _lesions(rows: list[dict[str, Any]]) -> Iterator[str]:
         first = rows[0]
         yield ""
         level = f"{100 * first['level']:g} % intervals"
+        corrected = "not corrected" if first["correction"] == "none" else f"corrected, {first['correction']}"
         yield f"lesions, {first['rule']}: each factor's map on images that the factor alters ({level})"
-        yield f"random: mean over random masks; p: the map does more than these (correction {first['correction']})"
-        yield (
-            f"{'place':<20} {'measure':<12} {'images':>6}  {'factor':<16} {'unlesioned':>20} {'own map':>24} "
-            f"{'random':>8} {'p':>8}"
-        )
-    for row in rows:
-        random = "–" if math.isnan(row[names.RANDOM_MEAN]) else f"{row[names.RANDOM_MEAN]:z.{N_DECIMALS}f}"
-        whole, change = (_interval(row, name, f"{name}_") for name in (names.UNLESIONED, names.DIFFERENCE))
-        yield (
-            f"{row['place']:<20} {row['measure']:<12} {row['n_images']:>6,}  {row['factor']:<16} "
-            f"{whole:>20} {change:>24} {random:>8} {p_text(row[names.P_ADJUSTED]):>8}"
-        )
+        yield f"random: mean over random masks; p: random masks change it as much, in magnitude ({corrected})"
+        yield "against others: change by the factor's map less that by the maps of other factors"
+    for (place, measure), some in groupby(rows, lambda row: (row["place"], row["measure"])):
+        of_one = list(some)
+        yield from ("", f"{place}, {measure}, {of_one[0]['n_images']:,} images")
+        yield (f"{'factor':<20} {'unlesioned':>20} {'own map':>24} {'random':>8} {'p':>8} {'against others':>24}")
+        for row in of_one:
+            random = "–" if math.isnan(row[names.RANDOM_MEAN]) else f"{row[names.RANDOM_MEAN]:z.{N_DECIMALS}f}"
+            shown = (names.UNLESIONED, names.DIFFERENCE, names.AGAINST_OTHERS)
+            whole, change, beyond = (_interval(row, name, f"{name}_") for name in shown)
+            yield (
+                f"{row['factor']:<20} {whole:>20} {change:>24} {random:>8} {p_text(row[names.P_ADJUSTED]):>8} "
+                f"{beyond:>24}"
+            )
+        diagonal, p = (of_one[0][name] for name in (names.DIAGONAL, names.P_DIAGONAL))
+        if not math.isnan(diagonal):
+            yield (
+                f"all factors: own maps change it by {diagonal:z.{N_DECIMALS}f} more, in magnitude, "
+                f"than maps on average (p {p_text(p)}, labels of maps permuted)"
+            )
 
 
 def _single_classes(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -175,8 +186,8 @@ def _single_classes(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield from ("", "classes most sensitive to a factor among those with the largest outputs (mean Jaccard index),")
         first = rows[0]
         yield (
-            f"{first['rule']}, with {100 * first['level']:g} % intervals; p: more than of permuted classes (correction "
-            f"{first['correction']})"
+            f"{first['rule']}, with {100 * first['level']:g} % intervals; p: more than of random sets of classes "
+            f"(correction {first['correction']})"
         )
         yield (
             f"{'place':<20} {'images':>6}  {'factor':<16} {'input':<16} {'unlesioned':>20} {'p':>8} {'lesioned':>20} "
@@ -325,10 +336,12 @@ def _lesion_rows(result: xr.DataTree) -> list[dict[str, Any]]:
         table = place_of(result, place)
         for measure in map(str, table[names.MEASURE].values):
             found = headline(result, place, measure)
+            of_all = table.sel({names.MEASURE: measure})
             about = {"place": place, "measure": measure, **_shown(table)}
+            about |= {name: float(of_all[name]) for name in (names.DIAGONAL, names.P_DIAGONAL)}
             shown = [*names.ends(names.UNLESIONED), *names.ends(names.DIFFERENCE), *names.ends(names.RANDOM_MEAN)]
-            shown += [*names.ends(names.EXCESS), names.P_VALUE, names.P_ADJUSTED]
-            original = table.sel({names.INPUT: ORIGINAL, names.MEASURE: measure})
+            shown += [*names.ends(names.EXCESS), *names.ends(names.AGAINST_OTHERS), names.P_VALUE, names.P_ADJUSTED]
+            original = of_all.sel({names.INPUT: ORIGINAL})
             whole = {name: float(original[name]) for name in names.ends(names.UNLESIONED)}
             rows.append({**about, "factor": ORIGINAL, **dict.fromkeys(shown, math.nan), **whole})
             for factor in found[names.FACTOR].values:

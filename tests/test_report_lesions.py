@@ -37,6 +37,14 @@ def test_one_analysis_alone(group: str) -> None:
     assert not plt.get_fignums()
 
 
+def test_provenance_lists_the_places_of_each_analysis() -> None:
+    made = make_masking()
+    made["single_class"] = made["single_class"].copy().filter(lambda node: node.name != "late")
+    told = dict(Page(report_page(made)).table("what", "value"))
+    assert told["masking"].endswith("; early+late, late")
+    assert told["single_class"].endswith("; early+late")
+
+
 def test_with_other_analyses() -> None:
     made = make_result()
     masked = make_masking(["hue", "rotation"], places=[["late"]])

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import neuroprobe as npr
 from made_masking import make_masking
+from neuroprobe.analysis.effects import p_text
 from neuroprobe.cli import main
 from neuroprobe.store import write_result
 
@@ -115,13 +116,22 @@ def test_lesions_and_single_classes(store: Path, options: dict[str, Any]) -> Non
     assert (one["n_images"], one["rule"], one["correction"]) == (49, "q0.9 x0", "fdr_by")
     random, p = ("–", "–") if options else (f"{float(at['random_mean']):z.3f}", f"{float(at['p_adjusted']):.3f}")
     assert (one["random_mean"] is None) == (one["p_adjusted"] is None) == bool(options)
-    words = row(text, "late", "top_1", "49", "hue")
-    interval = [f"{float(at[f'difference{end}']):z.3f}" for end in ("", "_lower", "_upper")]
-    assert [word.strip("[,]") for word in words[7:10]] == interval
-    assert words[10:] == [random, p]
-    original = row(text, "late", "top_1", "49", "original")
-    assert original[4] == f"{float(table['unlesioned'].sel(input='original')):.3f}"
-    assert original[7:] == ["–", "–", "–"]
+    of_place = text[text.index("late, top_1, 49 images") :]
+    words = [word.strip("[,]") for word in row(of_place, "hue")]
+    ends = ("", "_lower", "_upper")
+    assert words[4:7] == [f"{float(at[f'difference{end}']):z.3f}" for end in ends]
+    assert words[7:9] == [random, p]
+    assert words[9:] == [f"{float(at[f'against_others{end}']):z.3f}" for end in ends]
+    original = row(of_place, "original")
+    assert original[1] == f"{float(table['unlesioned'].sel(input='original')):.3f}"
+    assert original[4:] == ["–", "–", "–", "–"]
+    diagonal, p = float(table["diagonal"]), p_text(float(table["p_diagonal"]))
+    assert one["diagonal"] == pytest.approx(diagonal)
+    assert f"by {diagonal:z.3f} more, in magnitude, than maps on average (p {p}, labels" in of_place
+    assert "random sets of classes" in text
+    about_lesions = text[text.index("lesions, q0.9 x0") : text.index("classes most sensitive")]
+    assert max(map(len, about_lesions.splitlines())) <= 120
+    assert "in magnitude (corrected, fdr_by)" in about_lesions
 
     classes = {(one["place"], one["factor"]): one for one in status["single_classes"]}
     assert list(classes) == [(place, factor) for place in places for factor in own]

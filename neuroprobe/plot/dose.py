@@ -13,6 +13,7 @@ from neuroprobe import names
 from neuroprobe.analysis import lesion_effects
 from neuroprobe.analysis.lesion_effects import OWN
 from neuroprobe.plot.contrast import MEASURED
+from neuroprobe.plot.masking import titled
 from neuroprobe.plot.panels import Panels
 from neuroprobe.plot.style import BAND, COLOURS, LETTER, PALE, RANDOM, inner_ticks, plain_axes, texts
 
@@ -73,7 +74,7 @@ def dose_response(
         height=span * (1 + 2 * MARGIN),
         right=0.14 * share[-1],
         above=0.22 * span,
-        below=0.2 * span,
+        below=0.36 * span,
         n_columns=max(1, int(WIDTH / width / 1.14)),
     )
     corners = [panels.corner(number) for number in range(len(factors))]
@@ -94,12 +95,17 @@ def dose_response(
         hv.Segments(borders, ["x", "y", "x_2", "y_2"]).opts(color=PALE, linewidth=0.8, backend="matplotlib"),
         texts(heads),
         texts(percents, verticalalignment="top", size=7),
+        texts([((panels.lefts[-1] + panels.width) / 2, -0.18 * span, "masked share (%)")], verticalalignment="top"),
     ]
     values = inner_ticks(low, high)
+
+    def y_label(plot: Any, _: hv.Dimensioned) -> None:
+        plot.handles["axis"].set_ylabel(MEASURED[measure])
+
     return hv.Overlay(elements).opts(
-        title=f"{MEASURED[measure]} on {where}, by the share (%) of units × {multiply:g}",
+        title=titled(f"{MEASURED[measure]} on {where}, by the share of units × {multiply:g}", result, place),
         yticks=[(bottom + MARGIN * span - low + v, f"{v:g}") for bottom in panels.bottoms for v in values],
-        hooks=[plain_axes],
+        hooks=[plain_axes, y_label],
         legend_position="right",
         legend_limit=10_000,
         **panels.options(width / share[-1], HEIGHT / span),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import holoviews as hv
@@ -34,8 +35,22 @@ from neuroprobe.plot.style import (
 
 MAX_NUMBERS: Final = 16  # factors up to which the cells of a single table have room for numbers
 LEAF: Final = 0.105  # height of a leaf of a tree, in inches
+MAX_PLACE: Final = 28  # letters of a place that a title holds
 TREE: Final = 3.2  # width of a tree, in inches
 SMALL: Final = 6  # size of letters beside a tree
+SQUARES: Final = "squares: input, map"  # above those of a tree
+
+
+def titled(title: str, result: xr.DataTree, place: str | None = None, group: str = names.MASKING) -> str:
+    """Add to a title the place that is drawn, short, where a result has several."""
+    groups = [one for one in (names.MASKING, names.SINGLE_CLASS) if one in result.children]
+    if len({one for some in groups for one in lesion_effects.masking_places(result, some)}) < 2:
+        return title
+    place = lesion_effects.masking_places(result, group)[0] if place is None else place
+    layers = json.loads(lesion_effects.place_of(result, place, group).attrs["layers"])
+    if len(place) > MAX_PLACE and len(layers) > 1:
+        place = f"{layers[0]} … {layers[-1]} ({len(layers)} layers)"
+    return f"{title}\nlesions in {place}"
 
 
 def accuracy_differences(
@@ -57,8 +72,8 @@ def accuracy_differences(
     Returns
     -------
     holoviews.Overlay
-        A row per input, a column per factor whose map made the mask. Numbers are in %, grey where the interval includes
-        0. Cells of a map on images that its factor alters are framed.
+        A row per input, a column per factor whose map made the mask. Numbers are in %, bold where the interval excludes
+        0, grey where it includes it. Cells of a map on images that its factor alters are framed.
 
     Raises
     ------
@@ -67,9 +82,9 @@ def accuracy_differences(
     """
     found = lesion_effects.accuracy_differences(result, place, measure, rule)
     limit = max(float(np.nanmax(np.abs(found[names.DIFFERENCE].values), initial=0.0)), 0.01)
-    title = f"{MEASURED[measure]}: lesioned − unlesioned (numbers: %)"
-    head = f"maps of ({found.attrs['rule']})"
-    return _inputs_by_maps(found, names.DIFFERENCE, title, head, (-limit, limit))
+    title = f"{MEASURED[measure]}: lesioned − unlesioned (%)"
+    head = f"maps, rule {found.attrs['rule']}"
+    return _inputs_by_maps(found, names.DIFFERENCE, titled(title, result, place), head, (-limit, limit))
 
 
 def cross_table(result: xr.DataTree, place: str | None = None, measure: str = names.TOP_1) -> hv.Overlay:
@@ -85,8 +100,8 @@ def cross_table(result: xr.DataTree, place: str | None = None, measure: str = na
     Returns
     -------
     holoviews.Overlay
-        Spearman's correlations, in %; grey numbers have intervals that include 0. Cells of a map on images that its
-        factor alters are framed.
+        Spearman's correlations, in %; bold numbers have intervals that exclude 0, grey ones such that include it. Cells
+        of a map on images that its factor alters are framed.
 
     Raises
     ------
@@ -94,23 +109,26 @@ def cross_table(result: xr.DataTree, place: str | None = None, measure: str = na
         If there is no such place or measure.
     """
     found = lesion_effects.cross_table(result, place, measure)
-    title = f"{MEASURED[measure]}: correlation over rules with that on original images (numbers: %)"
-    return _inputs_by_maps(found, names.CROSS, title, "maps of", (-1.0, 1.0))
+    title = f"{MEASURED[measure]}: correlation over rules with that on original images (%)"
+    return _inputs_by_maps(found, names.CROSS, titled(title, result, place), "maps", (-1.0, 1.0))
 
 
 def _inputs_by_maps(found: xr.Dataset, name: str, title: str, head: str, limits: tuple[float, float]) -> hv.Overlay:
     """Draw a table of inputs by the factors of maps, with the own cells framed."""
     inputs, factors = ([str(one) for one in found[dim].values] for dim in (names.INPUT, names.FACTOR))
     values, low, high = (found[one].values for one in names.ends(name))
+    own = lesion_effects.own_factors(found)
+    notes = ["bold: the interval excludes 0; grey: it includes 0"] if len(factors) <= MAX_NUMBERS else []
+    notes += ["framed: a map on images that its factor alters"] if own else []
     return matrices(
         values[None],
         ((low > 0) | (high < 0))[None],
         [head],
         inputs,
-        title,
+        "\n".join([title, *notes]),
         limits,
         columns=factors,
-        outlined=[(inputs.index(one), factors.index(one)) for one in lesion_effects.own_factors(found)],
+        outlined=[(inputs.index(one), factors.index(one)) for one in own],
         empty="not defined",
         max_numbers=MAX_NUMBERS,
     )
@@ -163,8 +181,9 @@ def headline(result: xr.DataTree, place: str | None = None, measure: str = names
         hv.Scatter((own, y), "difference", "row", label="own map").opts(color=COLOURS[0], s=28, backend="matplotlib"),
         texts(said, horizontalalignment="left", verticalalignment="center"),
     ]
+    title = f"{MEASURED[measure]} on images that the factor alters: lesioned − unlesioned, {found.attrs['headline']}"
     return hv.Overlay(elements).opts(
-        title=f"{MEASURED[measure]} on images that the factor alters: lesioned − unlesioned, {found.attrs['headline']}",
+        title=titled(title, result, place),
         xlim=(left - 0.05 * span, right + 0.3 * span),
         xticks=inner_ticks(left, right),
         xlabel="difference",
@@ -216,7 +235,7 @@ def accuracy_dendrogram(result: xr.DataTree, place: str | None = None, measure: 
     found = lesion_effects.accuracy_clusters(result, place, measure)
     pairs = list(zip(found[names.INPUT].values.tolist(), found[names.FACTOR].values.tolist(), strict=True))
     merges, n = found[names.LINKAGE].values, len(pairs)
-    options = {"title": f"{MEASURED[measure]}, input · map, by √(1 − |ρ|) over rules", "hooks": [plain_axes]}
+    options = {"title": titled(f"{MEASURED[measure]} over rules: input · map", result, place), "hooks": [plain_axes]}
     if n < 2 or np.isnan(merges).any():
         few = "no tree: it takes 3 rules, and 2 pairs of an input and a map whose accuracy they change"
         return hv.Overlay([texts([(0.5, 0.5, few)])]).opts(**options, yticks=[(0, "")], **frame(TREE, 0.5))
@@ -237,24 +256,26 @@ def accuracy_dendrogram(result: xr.DataTree, place: str | None = None, measure: 
             cells.setdefault(colours[label], []).append((left, row + 0.05, left + side, row + 0.95))
     beside = [(1 + 4 * side, row + 0.5, f"{shown} · {of_map}") for row, shown, of_map in leaves]
     ticks = [(1 - v / highest, -0.3, f"{v:g}") for v in inner_ticks(0, highest)]
-    letters = 0.8 * SMALL / FONT * LETTER * max(len(text) for _, _, text in beside)
+    letters = 0.8 * SMALL / FONT * LETTER * max(len(SQUARES), *(len(text) for _, _, text in beside))
     right = 1 + 4 * side + letters / TREE
     elements: list[hv.Element] = [
         hv.Path(branches, ["x", "y"]).opts(color="black", linewidth=0.8, backend="matplotlib"),
         texts(beside, size=SMALL, horizontalalignment="left", verticalalignment="center"),
         texts(ticks, size=SMALL, verticalalignment="top"),
+        texts([(0.5, -1.5, "distance √(1 − |ρ|)")], verticalalignment="top"),
+        texts([(1 + side, n + 0.3, SQUARES)], size=SMALL, horizontalalignment="left"),
     ]
     elements += [
         hv.Rectangles(some).opts(facecolor=colour, edgecolor="none", backend="matplotlib")
         for colour, some in cells.items()
     ]
-    top = n + 0.3
+    top, bottom = n + 1.3, -3.2
     return hv.Overlay(elements).opts(
         **options,
         yticks=[(0, "")],
         xlim=(-0.02, right),
-        ylim=(-2, top),
-        **frame(TREE * (right + 0.02), LEAF * (top + 2)),
+        ylim=(bottom, top),
+        **frame(TREE * (right + 0.02), LEAF * (top - bottom)),
     )
 
 

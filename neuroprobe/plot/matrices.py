@@ -44,13 +44,13 @@ def matrices(
     values : array (matrices, rows, columns)
         Numbers, in %, are written where there is room for them.
     is_clear : bool array (matrices, rows, columns)
-        Whether a value is clear of what is to be expected by chance; numbers of others are grey, and thinner.
+        Whether a value is clear of what is to be expected by chance; numbers of these are bold, others grey.
     heads : sequence of str
         What stands above each matrix.
     rows, columns : sequence of str
         Names of rows, and of columns where they are others.
     limits : (float, float)
-        Values of the two ends of the colour scale.
+        Values of the two ends of the colour scale, which is labelled in %.
     outlined : sequence of (int, int)
         Rows and columns of cells with a frame.
     empty : str
@@ -70,7 +70,11 @@ def matrices(
     end, top = panels.lefts[-1] + width + beyond / 2 + 0.6, panels.bottoms[0]
     style = {"cmap": cmap, "interpolation": "nearest"}
     scale = [
-        (end + 0.1 * height + 0.15, top + height * share, f"{limits[0] + share * (limits[1] - limits[0]):.2g}")
+        (
+            end + 0.1 * height + 0.15,
+            top + height * share,
+            f"{100 * (limits[0] + share * (limits[1] - limits[0])):.3g} %",
+        )
         for share in (0.0, 0.5, 1.0)
     ]
     below_columns = [(left + j + 0.5, y - 0.1, name) for left, y in corners for j, name in enumerate(columns)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import holoviews as hv
 import numpy as np
 import xarray as xr
@@ -10,11 +12,18 @@ from neuroprobe import names
 from neuroprobe.analysis import lesion_effects
 from neuroprobe.analysis.effects import p_text
 from neuroprobe.analysis.lesion_effects import OWN
+from neuroprobe.plot.masking import titled
 from neuroprobe.plot.style import BAND, COLOURS, RANDOM, inner_ticks, row_axis, rows, strokes, texts
+
+DOT: Final = "●"  # before the names of sensitive classes
 
 
 def class_shifts(
-    result: xr.DataTree, factor: str, which: str = OWN, place: str | None = None, n_classes: int = 20
+    result: xr.DataTree,
+    factor: str | None = None,
+    which: str = OWN,
+    place: str | None = None,
+    n_classes: int = 20,
 ) -> hv.Overlay:
     """How much oftener, or more seldom, each class is predicted once the map of a factor has made a lesion.
 
@@ -22,8 +31,8 @@ def class_shifts(
     ----------
     result : xarray.DataTree
         As `neuroprobe.open_result` opens it.
-    factor : str
-        Whose map made the mask.
+    factor : str, optional
+        Whose map made the mask, by default the first that there is such an input for.
     which : str
         Input: ``original``, an alteration, or ``own`` for that of the factor.
     place : str, optional
@@ -34,13 +43,16 @@ def class_shifts(
     Returns
     -------
     holoviews.Overlay
-        A bar per class, and a line of one standard error on either side, at the rule of the headline.
+        A bar per class, and a line of one standard error on either side, at the rule of the headline. Names of the
+        classes that are most sensitive to the factor have a dot.
 
     Raises
     ------
     ReaderError
         If there is no such factor, input or place.
     """
+    if factor is None:
+        factor = lesion_effects.factors_on(lesion_effects.place_of(result, place, names.SINGLE_CLASS), which)[0]
     found = lesion_effects.class_shifts(result, factor, which, place, n_classes)
     classes = [str(name) for name in found[names.CLASS].values]
     shift, error = (found[name].values for name in (names.CLASS_SHARE_SHIFT, names.se(names.CLASS_SHARE_SHIFT)))
@@ -48,7 +60,7 @@ def class_shifts(
     elements: list[hv.Element] = [hv.VLine(0.0).opts(color=RANDOM, linewidth=1, backend="matplotlib")]
     sensitive = found[names.SENSITIVE_CLASS].values
     for some, label, colour in (
-        (sensitive, f"most sensitive to {factor}", COLOURS[1]),
+        (sensitive, f"{DOT} most sensitive to {factor}", COLOURS[1]),
         (~sensitive, "others", BAND),
     ):
         some = some & np.isfinite(shift)
@@ -60,10 +72,13 @@ def class_shifts(
     few = (
         "" if len(classes) == found.attrs["n_classes"] else f", {len(classes)} of {found.attrs['n_classes']:,} classes"
     )
+    title = f"Lesion by the map of {factor}, {found.attrs['headline']}, {found.attrs['input']} images{few} (± 1 se)"
+    # a shift of 0 has no bar to be coloured
+    labels = [f"{DOT} {name}" if one else name for name, one in zip(classes, sensitive, strict=True)]
     return hv.Overlay(elements).opts(
-        title=f"Lesion by the map of {factor}, {found.attrs['headline']}, {found.attrs['input']} images{few} (± 1 se)",
+        title=titled(title, result, place, names.SINGLE_CLASS),
         xlabel="change of the share of presentations in which the class is predicted",
-        **row_axis(classes, 0.2),
+        **row_axis(labels, 0.2),
     )
 
 
@@ -109,7 +124,9 @@ def jaccards(result: xr.DataTree, which: str = OWN, place: str | None = None, ru
         said.append((x, len(factors) - 0.2, head))
         said += [(x, row, p_text(p)) for row, p in zip(y.tolist(), at[name].values, strict=True)]
     elements: list[hv.Element] = [
-        hv.VLine(expected).opts(color=RANDOM, linestyle=":", linewidth=1, backend="matplotlib"),
+        strokes(
+            np.full(len(y), expected), y, 0.5, "mean of sets drawn at random", color=RANDOM, linestyle=":", linewidth=1
+        ),
         strokes(fence, y, 0.45, "fence of permuted sets", color=COLOURS[3], linestyle="--", linewidth=1),
         strokes(all_rules.ravel(), np.repeat(y, all_rules.shape[1]), 0.3, "all rules", color=RANDOM, linewidth=0.7),
     ]
@@ -125,8 +142,9 @@ def jaccards(result: xr.DataTree, which: str = OWN, place: str | None = None, ru
             points.opts(color=colour, s=20, backend="matplotlib"),
         ]
     where = "images that the factor alters" if which == OWN else f"{which} images"
+    title = f"Jaccard of the {found.attrs['k']} classes most sensitive to a factor with those predicted, {where}"
     return hv.Overlay([*elements, texts(said, horizontalalignment="left", verticalalignment="center")]).opts(
-        title=f"Jaccard of the {found.attrs['k']} classes most sensitive to a factor with those predicted, {where}",
+        title=titled(title, result, place, names.SINGLE_CLASS),
         xlim=(left - 0.05 * span, right + 0.95 * span),
         xticks=inner_ticks(left, right),
         xlabel="mean Jaccard",

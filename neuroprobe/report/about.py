@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import xarray as xr
@@ -74,9 +74,9 @@ def _changed(one: View) -> str:
     return f"{n_units:,} units of {n_layers}, of which {n_unchanged:,} are changed by none"
 
 
-def _places(one: View) -> str:
+def _places(one: View, groups: Sequence[str] = LESIONED) -> str:
     """Name the places of lesions; of many, say how many there are."""
-    places = list(dict.fromkeys(place for group in LESIONED for place in one.places(group)))
+    places = list(dict.fromkeys(place for group in groups for place in one.places(group)))
     return ", ".join(places) if len(places) <= MAX_PLACES else f"at {len(places)} places"
 
 
@@ -167,7 +167,7 @@ def provenance(one: View) -> Iterator[Part]:
         "blocks": f"of {attrs['block']}",
         **({"contrast": _shown(one.contrast_attrs)} if one.has("contrast") else {}),
         **{
-            group: f"{_shown(lesion_effects.place_of(one.tree, group=group).attrs)}; {_places(one)}"
+            group: f"{_shown(lesion_effects.place_of(one.tree, group=group).attrs)}; {_places(one, [group])}"
             for group in LESIONED
             if one.has(group)
         },

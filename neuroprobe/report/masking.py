@@ -74,7 +74,7 @@ def _pictures(one: View, place: str, measure: str) -> Iterator[Part]:
             plot.headline(one.tree, place, measure),
             f"Each factor's own map on images that the factor alters, with its {level} interval over {n_images}; in "
             "grey random masks of equal size, in orange the maps of other factors on the same images. p: does the own "
-            "map do more than random masks, corrected.",
+            "map change the accuracy more than random masks, in magnitude; corrected.",
         )
     else:
         yield Text("No factor of a map is an alteration too, so that no map has an input of its own to be tested on.")
@@ -89,14 +89,14 @@ def _pictures(one: View, place: str, measure: str) -> Iterator[Part]:
     yield picture(
         plot.accuracy_differences(one.tree, place, measure),
         f"Differences between the lesioned and the unlesioned network on the same {n_images}, in %, by input (rows) "
-        f"and the factor of the map (columns); grey numbers have {level} intervals that include 0. Frames: a map on "
-        "images that its factor alters.",
+        f"and the factor of the map (columns); numbers that are not bold have {level} intervals "
+        "that include 0. Frames: a map on images that its factor alters.",
     )
     yield picture(
         plot.cross_table(one.tree, place, measure),
         "Does a lesion do the same to altered as to original images? Spearman's correlation over "
-        f"{table.sizes[names.RULE]} rules between the two accuracies, in %; grey numbers have {level} intervals over "
-        f"{n_images} that include 0.",
+        f"{table.sizes[names.RULE]} rules between the two accuracies, in %; numbers that are not bold have {level} "
+        f"intervals over {n_images} that include 0.",
     )
     clusters = lesion_effects.accuracy_clusters(one.tree, place, measure)
     left_out = clusters.attrs[names.N_CONSTANT] + clusters.attrs[names.N_UNDEFINED]

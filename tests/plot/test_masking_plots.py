@@ -66,6 +66,7 @@ def test_curves_are_accuracies_by_share(result: xr.DataTree, which: str) -> None
     # the legend names each thing once
     assert sorted(labels) == ["map of the factor", "maps of other factors", "random masks"]
     assert [text for text in said(picture) if text in FACTORS] == FACTORS
+    assert "masked share (%)" in said(picture)
 
 
 @pytest.mark.parametrize("options", [{"n_random": 0}, {"n_random": 1}])
@@ -90,6 +91,11 @@ def test_tables_of_differences(result: xr.DataTree, rule: str | None) -> None:
     unclear = (found["difference_lower"] <= 0) & (found["difference_upper"] >= 0)
     assert sum(map(len, grey)) <= int(unclear.sum())
     assert [name for _, name in option(picture, "plot", "yticks")] == ["original", *FACTORS]
+    # numbers and the scale are in one unit
+    limit = 100 * float(abs(found["difference"]).max())
+    assert {f"{-limit:.3g} %", "0 %", f"{limit:.3g} %", f"maps, rule {rule or 'q0.9 x0'}"} < set(said(picture))
+    title = option(picture, "plot", "title")
+    assert all(word in title for word in ("bold: ", "grey: ", "framed: "))
     # own cells are framed: the middles of their frames lie on the diagonal under the original images
     frames = [
         (one["x"][:-1].mean(), one["y"][:-1].mean()) for one in of_kind(picture, hv.Path)[0].split(datatype="columns")
@@ -173,6 +179,7 @@ def test_tree_merges_at_its_distances(result: xr.DataTree) -> None:
     leaves = [text for text in said(picture) if " · " in text]
     pairs = [f"{found['input'].values[leaf]} · {found['factor'].values[leaf]}" for leaf in found["leaf"].values]
     assert leaves == pairs
+    assert {"distance √(1 − |ρ|)", "squares: input, map"} < set(said(picture))
     # a cell for the input and one for the map of each leaf
     assert sum(map(len, of_kind(picture, hv.Rectangles))) == 2 * len(pairs)
     colours = {option(e, "style", "facecolor") for e in of_kind(picture, hv.Rectangles)}
@@ -180,17 +187,26 @@ def test_tree_merges_at_its_distances(result: xr.DataTree) -> None:
 
 
 def test_bars_are_shifts_of_classes(result: xr.DataTree) -> None:
+    result = result.copy()
+    table = result["single_class/early+late"].to_dataset().copy(deep=True)
+    # a sensitive class without a bar
+    still = table["sensitive_class"].sel(factor="blur").values[0]
+    table["class_share_shift"].loc[{"class": still}] = 0
+    result["single_class/early+late"] = xr.DataTree(table)
     picture = npr.plot.class_shifts(result, "blur", n_classes=8)
     found = lesion_effects.class_shifts(result, "blur", n_classes=8)
     drawn = {}
-    for label in ("most sensitive to blur", "others"):
+    for label in ("● most sensitive to blur", "others"):
         for left, bottom, right, top in labelled(picture, label).array():
             drawn[round(7 - (bottom + top) / 2)] = (label, left + right)
     for row, name in enumerate(found["class"].values):
         one = found.sel({"class": name})
-        label = "most sensitive to blur" if one["sensitive_class"] else "others"
+        label = "● most sensitive to blur" if one["sensitive_class"] else "others"
         assert drawn[row] == (label, pytest.approx(float(one["class_share_shift"])))
-    assert [text for _, text in option(picture, "plot", "yticks")] == found["class"].values.tolist()
+    labels = [text for _, text in option(picture, "plot", "yticks")]
+    assert [text.removeprefix("● ") for text in labels] == found["class"].values.tolist()
+    assert [text.startswith("● ") for text in labels] == found["sensitive_class"].values.tolist()
+    assert f"● {still}" in labels
     lines = of_kind(picture, hv.Segments)[0]
     half = (lines.dimension_values(2) - lines.dimension_values(0)) / 2
     np.testing.assert_allclose(half, found["class_share_shift_se"])
@@ -204,9 +220,33 @@ def test_jaccards_stand_beside_their_fence(result: xr.DataTree) -> None:
         np.testing.assert_array_equal(labelled(picture, label).dimension_values(0), at[name])
     np.testing.assert_array_equal(labelled(picture, "all rules").dimension_values(0), found["jaccard"].values.ravel())
     np.testing.assert_array_equal(labelled(picture, "fence of permuted sets").dimension_values(0), found["fence"])
-    assert of_kind(picture, hv.VLine)[0].data == 0.21
+    assert set(labelled(picture, "mean of sets drawn at random").dimension_values(0)) == {0.21}
     expected = [p_text(float(p)) for name in ("p_unlesioned_adjusted", "p_adjusted") for p in at[name]]
     assert [text for text in said(picture) if text[0] in "0<"] == expected
+
+
+def test_class_shifts_are_by_default_those_of_the_first_factor_with_such_an_input() -> None:
+    made = make_masking(["hue", "blur"], maps=["other", "blur"])
+    for which, factor in (("own", "blur"), ("original", "other")):
+        title = option(npr.plot.class_shifts(made, which=which), "plot", "title")
+        assert title == option(npr.plot.class_shifts(made, factor, which), "plot", "title")
+
+
+DRAWN = ("dose_response", "accuracy_differences", "cross_table", "headline", "accuracy_dendrogram")
+
+
+@pytest.mark.parametrize("name", [*DRAWN, "class_shifts", "jaccards"])
+def test_titles_name_one_of_several_places(name: str) -> None:
+    long = [f"layer{i}.conv" for i in range(5)]
+    made, draw = make_masking(["hue", "blur"], places=[["late"], long]), getattr(npr.plot, name)
+    for place, expected in (
+        (None, "lesions in late"),
+        ("late", "lesions in late"),
+        ("+".join(long), "lesions in layer0.conv … layer4.conv (5 layers)"),
+    ):
+        assert expected in option(draw(made, place=place), "plot", "title").splitlines()
+    alone = make_masking(["hue", "blur"], places=[["late"]])
+    assert "lesions in" not in option(draw(alone), "plot", "title")
 
 
 @pytest.mark.parametrize("which", ["own", "original"])
