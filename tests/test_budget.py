@@ -21,7 +21,6 @@ from neuroprobe.machine import Budget
 from neuroprobe.packing import packs
 from neuroprobe.planner import _largest_fitting, make_plan
 from neuroprobe.plans import Plan
-from neuroprobe.probe.capture import Probe
 from neuroprobe.probe.footprint import LiveTensors
 from neuroprobe.progress import ShardDone
 from neuroprobe.protocol import load_protocol
@@ -89,9 +88,10 @@ def test_what_really_lives_in_a_pass_is_within_what_is_planned(changes: dict[str
     recorder = Recorder(rig, plan)
     recorder._start()
     shown = recorder.design.presentations(0, plan.layout.piece)
-    with LiveTensors() as live, Probe(rig.subject.network, rig.sites) as probe:
+    recorder._begin_piece(0, shown)
+    with LiveTensors() as live, recorder.attached():
         for pack in packs(shown, plan.layout.batch):
-            recorder._present(probe, shown, pack, recorder._rows(shown))
+            recorder._present(shown, pack)
     promised = by_purpose(memory_moments(plan, rig, GB)["recording"])
     passes = promised["forward pass"] + promised["stimuli"]
     assert live.peak <= passes

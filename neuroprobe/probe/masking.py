@@ -30,6 +30,7 @@ from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, Plac
 from neuroprobe.statistics.masks import count_share, descending_ranks, random_ranks, soft_mask
 
 MAX_AT_ONCE: Final = 64  # masks
+OTHER_FACTORS: Final = (names.ORDER, names.IMAGE, names.CLASS, names.PARTITION)  # that are no alterations anywhere
 CACHE_BYTES: Final = 256 << 20  # of the ranks of random masks; others are drawn again when they are needed
 
 
@@ -345,7 +346,8 @@ class _Maps:
                         "protocol; choose by `factors`"
                     )
                 self._chosen.append(list(chosen))
-                self.left_out += tuple(factor for factor in known if spec.factors is None and factor not in chosen)
+                rest = [factor for factor in known if factor not in (*chosen, *OTHER_FACTORS)]
+                self.left_out += () if spec.factors else tuple(rest)
                 words = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
                 self.sources += ({**words, "factors": list(chosen), "result_hash": result_hash},)
         self.factors = tuple(factor for chosen in self._chosen for factor in chosen)
