@@ -119,6 +119,7 @@ def alternatives(
         _first_order(rig),
         _unstored(rig),
         _unranked(rig),
+        _less_drawn(rig),
         _reduced(rig),
         _without(rig),
     ]
@@ -167,6 +168,25 @@ def _unranked(rig: Rig) -> list[tuple[str, Rig]]:
     unranked = spec.model_copy(update={"contrast": spec.options.model_copy(update={"ranks": None})})
     protocol = rig.protocol.model_copy(update={"analyses": [*analyses[:number], unranked, *analyses[number + 1 :]]})
     return [("`ranks` left out", rig.varied(protocol=protocol))]
+
+
+def _less_drawn(rig: Rig) -> list[tuple[str, Rig]]:
+    """Take fewer resamples of images and random sets of classes, where lesions are studied."""
+    if rig.session != names.MASKING:
+        return []
+    steps = []
+    for resamples, permutations in ((100, 499), (40, 99)):
+        fewer = {"bootstrap": resamples, "permutations": permutations}
+        texts: list[str] = []
+        analyses = []
+        for spec in rig.protocol.analyses:
+            given = {key: n for key, n in fewer.items() if n < getattr(spec.options, key, 0)}
+            texts += [f"`{key}: {n}`" for key, n in given.items()]
+            analyses.append(spec.model_copy(update={spec.name: spec.options.model_copy(update=given)}))
+        if texts:
+            protocol = rig.protocol.model_copy(update={"analyses": analyses})
+            steps.append((" and ".join(texts), rig.varied(protocol=protocol)))
+    return steps
 
 
 def _reduced(rig: Rig) -> list[tuple[str, Rig]]:

@@ -26,7 +26,8 @@ def lesion_recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     yield Part("sums", (depth_of(plan) + 2) * lesion_states(rig))
     for layer in {one.layer: one for place in rig.study.places for one in place.maps}.values():
         yield Part("maps", layer.sensitivity.nbytes + layer.ranks.nbytes, layer.layer)
-        yield Part("maps", layer.ranks.nbytes, layer.layer, on_device) if on_device else Part("maps", 0, layer.layer)
+        if on_device:
+            yield Part("maps", layer.ranks.nbytes, layer.layer, on_device)
         n_random = max((one.number + 1 for place in rig.study.places for one in place.conditions), default=0)
         yield Part("maps", min(CACHE_BYTES, n_random * 4 * layer.candidates.size), layer.layer, on_device)
     small, large = rig.footprint.forward(plan.layout.batch, 0 if on_device else MAPPED_BYTES)

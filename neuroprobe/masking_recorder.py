@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Shown:
         """Means over draws of values of rows (conditions, rows, …): (images, inputs, conditions, …)."""
         return np.moveaxis(values[:, self.index].mean(3), 0, 2)
 
-    @property
+    @cached_property
     def weights(self) -> Array:
         """What each row adds to the sums over images (inputs, rows)."""
         n_inputs, n_draws = self.index.shape[1:]

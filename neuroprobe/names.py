@@ -33,7 +33,6 @@ CLUSTER: Final = "cluster"
 INPUT: Final = "input"
 RULE: Final = "rule"
 MASK: Final = "mask"
-PLACE: Final = "place"
 VECTOR: Final = "vector"
 
 # coordinates of the presentation table

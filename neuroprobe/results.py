@@ -82,7 +82,7 @@ def _accuracy(
     analysis: ContrastAnalysis, rig: Rig, session: SessionStore
 ) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
     """The table of accuracies, a group without nodes, where they are measured."""
-    if rig.outcome is None:
+    if rig.outcome is None or rig.outcome.site not in rig.probed:
         return {}
     sums = session.merged(state_key(analysis.name, rig.outcome.site.name), PickFreezeSums)
     return {names.ACCURACY: iter([("", analysis.label_accuracy(sums, rig.outcome.measures))])}

@@ -523,3 +523,20 @@ def test_plan_and_status_tell_of_a_lesion(folder: Path, tmp_path: Path) -> None:
     # the same lesion in the network that is studied
     study["subject"] = {**study["subject"], "lesion": given["subject"]["lesion"]}
     assert npr.plan(study, measure=False)["masking"].lesion == {"conv4": n}
+
+
+def test_accuracies_that_contrasts_do_not_want_are_not_there(folder: Path, maps: Path, tmp_path: Path) -> None:
+    """Though masks are about them."""
+    given = changed(folder, maps, rules=[HEADLINE], at=[["conv5"]])
+    given["analyses"].insert(0, {"contrast": {"draws": 1, "accuracy": False}})
+    result = npr.run(given, tmp_path / "out.zarr", limit=8)
+    assert names.ACCURACY not in result.children
+    assert {"contrast", names.MASKING} <= set(result.children)
+
+
+def test_a_plan_over_the_memory_says_what_would_fit(folder: Path, maps: Path) -> None:
+    given = protocol(folder, maps, masking={"bootstrap": 8000})
+    needed = sum(npr.plan(given, measure=False)["masking"].memory.values())
+    with pytest.raises(PlanError, match=r"most of the rest goes to .* This would fit: `bootstrap: 100`") as caught:
+        npr.plan(given, measure=False, memory=needed - (needed // 20))
+    assert "Nothing tried" not in str(caught.value)

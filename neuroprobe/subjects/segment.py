@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from neuroprobe.errors import SubjectError, UnknownNameError, closest, reason, shown
-from neuroprobe.probe.graph import module_calls, trace
+from neuroprobe.probe.graph import module_calls, trace, where
 from neuroprobe.protocol.schema import INPUT, LayerSpec, SegmentSpec
 from neuroprobe.stimuli.alterations.colour import hsv
 
@@ -100,7 +100,7 @@ def detach(network: nn.Module, spec: SegmentSpec, layers: Sequence[LayerSpec]) -
     (image, *_) = (node for node in graph.nodes if node.op == "placeholder")
     stop = _find(network, calls, "to", spec.stop)
     start = image if spec.start == INPUT else _find(network, calls, "from", spec.start)
-    inside = _between(graph, start, stop, spec)
+    inside = _between(network, graph, start, stop, spec)
     _require_inside(network, graph, inside, layers)
     stage, before = (
         fx.GraphModule(network, _subgraph(nodes, first, last), type(network).__name__)
@@ -135,7 +135,7 @@ def _find(network: nn.Module, calls: dict[str, fx.Node], key: str, name: str) ->
     raise UnknownNameError(f"segment.{key}: {wrong}").about("segment", key)
 
 
-def _between(graph: fx.Graph, start: fx.Node, stop: fx.Node, spec: SegmentSpec) -> list[fx.Node]:
+def _between(network: nn.Module, graph: fx.Graph, start: fx.Node, stop: fx.Node, spec: SegmentSpec) -> list[fx.Node]:
     """Nodes behind `start` that `stop` is made of, in the order of the forward pass."""
     inside = _needed(graph, start, stop)
     behind = {start}
@@ -149,8 +149,8 @@ def _between(graph: fx.Graph, start: fx.Node, stop: fx.Node, spec: SegmentSpec) 
     if any(node.op == "placeholder" for node in inside):
         crossing = next(node for node in inside if node in behind and not behind.issuperset(_computed(node)))
         raise SubjectError(
-            f"segment: {_where(crossing)} takes the output of {spec.start!r} together with what was computed before or "
-            "beside it: a skip connection crosses the cut; begin behind the module that holds all of it"
+            f"segment: {where(crossing, network)} takes the output of {spec.start!r} together with what was computed "
+            "before or beside it: a skip connection crosses the cut; begin behind the module that holds all of it"
         ).about("segment", "from")
     return inside
 
@@ -170,15 +170,6 @@ def _needed(graph: fx.Graph, start: fx.Node, stop: fx.Node) -> list[fx.Node]:
 def _computed(node: fx.Node) -> list[fx.Node]:
     """What a node takes, but for weights."""
     return [taken for taken in node.all_input_nodes if taken.op != "get_attr"]
-
-
-def _where(node: fx.Node) -> str:
-    """Say what a node does, and in which module."""
-    if node.op == "call_module":
-        return f"layer {str(node.target)!r}"
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    modules = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
-    return f"{name!r} in " + (f"layer {modules[-1]!r}" if modules else "the network's own forward pass")
 
 
 def _require_inside(
