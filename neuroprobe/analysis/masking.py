@@ -148,7 +148,7 @@ class MaskedPlace:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LesionStudy:
     """What analyses of lesions have in common.
 
@@ -195,7 +195,7 @@ class LesionStudy:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskingAnalysis(LesionStudy):
     """Accuracies under all lesions at a place.
 
@@ -211,12 +211,12 @@ class MaskingAnalysis(LesionStudy):
     seed : int
     """
 
-    measures: tuple[str, ...] = ()
-    by_map: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64), compare=False)
-    at_random: dict[int, NDArray[np.int64]] = field(default_factory=dict, compare=False)
-    n_conditions: int = 0
-    n_resamples: int = 0
-    seed: int = 0
+    measures: tuple[str, ...]
+    by_map: NDArray[np.int64] = field(compare=False)
+    at_random: dict[int, NDArray[np.int64]] = field(compare=False)
+    n_conditions: int
+    n_resamples: int
+    seed: int
 
     name: ClassVar[str] = names.MASKING
 
@@ -271,7 +271,7 @@ class MaskingAnalysis(LesionStudy):
             random[:, rule, : len(conditions)] = found.difference[:, conditions]
         over_masks = (names.INPUT, names.RULE, names.MASK, names.MEASURE)
         n_random = np.array([rule.n_random for rule in self.place.rules])
-        summary = random_summary(random) if n_masks else _nothing(random[:, :, :0].sum(2))
+        summary = random_summary(random)
         return {
             names.RANDOM_DIFFERENCE: (over_masks, random),
             names.N_RANDOM: ((names.RULE,), n_random),
@@ -317,11 +317,6 @@ def variable_attrs(name: str, said: dict[str, str], ends: dict[str, str]) -> dic
             about = {} if suffix == "_se" else {"interval": f"{100 * LEVEL:g} %, {ends.get(value, 'over images, t')}"}
             return {"long_name": words + said[value], "units": "1", **about}
     return {"long_name": said[name], "units": "1"}
-
-
-def _nothing(like: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    keys = (names.RANDOM_MEAN, names.lower(names.RANDOM_MEAN), names.upper(names.RANDOM_MEAN))
-    return {name: np.full_like(like, np.nan) for name in keys}
 
 
 def _labels(values: Sequence[str]) -> NDArray[np.object_]:

@@ -49,7 +49,7 @@ ADJUSTED: Final = {
 SAID_OF_ALL: Final = SAID | {ADJUSTED[name]: f"{SAID[name]}, corrected" for name in ADJUSTED}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SingleClassAnalysis(LesionStudy):
     """Bias towards sensitive classes under the lesions of a place.
 
@@ -67,12 +67,12 @@ class SingleClassAnalysis(LesionStudy):
         Number of the condition that masks by each map and rule.
     """
 
-    classes: tuple[str, ...] = ()
-    layer: str = ""
-    sets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64), compare=False)
-    sensitivity: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
-    random: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64), compare=False)
-    by_map: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64), compare=False)
+    classes: tuple[str, ...]
+    layer: str
+    sets: NDArray[np.int64] = field(compare=False)
+    sensitivity: NDArray[np.float64] = field(compare=False)
+    random: NDArray[np.int64] = field(compare=False)
+    by_map: NDArray[np.int64] = field(compare=False)
 
     name: ClassVar[str] = names.SINGLE_CLASS
 

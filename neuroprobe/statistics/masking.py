@@ -318,7 +318,8 @@ def cross_table(accuracy: Array) -> Array:
 def random_summary(random: Array) -> dict[str, Array]:
     """Mean over random masks (axis -2) of what they change, and the ends of the middle 95 % of them; NaN without."""
     there = np.asarray(np.isfinite(random).any(-2))
-    filled = np.where(there[..., None, :], random, 0.0)
+    # 0 stands where there is no mask, so that there is something to take quantiles of
+    filled = np.where(there[..., None, :], random, 0.0) if random.shape[-2] else np.zeros(there.shape)[..., None, :]
     low, high = np.nanquantile(filled, ENDS, axis=-2)
     found = {names.RANDOM_MEAN: np.nanmean(filled, axis=-2), names.lower(names.RANDOM_MEAN): low,
              names.upper(names.RANDOM_MEAN): high}  # fmt: skip

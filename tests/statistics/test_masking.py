@@ -405,3 +405,9 @@ def test_differences_of_no_image_have_an_interval(rng: np.random.Generator) -> N
     np.testing.assert_allclose(found.difference_upper[0, :, 0], bound)
     np.testing.assert_allclose(found.difference_lower[0, :, 0], -bound)
     assert (found.difference_upper[0, :, 1] == 0).all()
+
+
+def test_nothing_is_said_of_no_random_masks() -> None:
+    for values in random_summary(np.empty((3, 2, 0, 2))).values():
+        assert values.shape == (3, 2, 2)
+        assert np.isnan(values).all()
