@@ -13,6 +13,14 @@ from neuroprobe import names
 from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.lesion_costs import lesion_disk, lesion_merging, lesion_recording, lesion_result, lesion_writing
 from neuroprobe.machine import give_back, resident_bytes
+from neuroprobe.selectivity_costs import (
+    layer_states,
+    selectivity_disk,
+    selectivity_recording,
+    selectivity_result,
+    selectivity_scoring,
+    selectivity_writing,
+)
 
 if TYPE_CHECKING:
     from neuroprobe.plans import Plan
@@ -119,6 +127,12 @@ def memory_moments(plan: Plan, rig: Rig, program: int) -> Moments:
             "merging sums": list(lesion_merging(plan, rig)),
             "writing the result": list(lesion_writing(rig)),
         }
+    elif rig.session == names.SELECTIVITY:
+        comes_and_goes = {
+            "recording": list(selectivity_recording(plan, rig)),
+            "scoring": list(selectivity_scoring(plan, rig)),
+            "writing the result": list(selectivity_writing(rig)),
+        }
     else:
         comes_and_goes = {
             "recording": [*_sums(plan, rig), *_recording(plan, rig), *_stored(plan, rig)],
@@ -159,6 +173,8 @@ def _sums(plan: Plan, rig: Rig) -> Iterator[Part]:
 
 def sums_of_layers(plan: Plan, rig: Rig) -> dict[str, int]:
     """Bytes of the sums of each layer while a run records."""
+    if rig.session == names.SELECTIVITY:
+        return layer_states(rig)
     return {part.layer: part.n_bytes for part in _sums(plan, rig)}
 
 
@@ -336,6 +352,11 @@ def disk_moments(plan: Plan, rig: Rig) -> Moments:
         return {
             "recording": tuple(lesion_disk(rig, sum(_peak_states(plan)))),
             "writing the result": (*lesion_disk(rig, plan.n_blocks.bit_count()), *lesion_result(rig)),
+        }
+    if rig.session == names.SELECTIVITY:
+        return {
+            "recording": tuple(selectivity_disk(rig, sum(_peak_states(plan)))),
+            "writing the result": (*selectivity_disk(rig, plan.n_blocks.bit_count()), *selectivity_result(rig)),
         }
     stored = (*_stored_on_disk(plan, rig), *_differences_on_disk(plan, rig))
     return {

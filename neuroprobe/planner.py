@@ -23,6 +23,7 @@ from neuroprobe.costs import (
 from neuroprobe.design.pick_freeze import block_length, is_power_of_two
 from neuroprobe.design.treatment_control import images_per_block
 from neuroprobe.errors import PlanError
+from neuroprobe.selectivity_costs import images_per_list
 from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
 from neuroprobe.plans import Layout, Plan
 
@@ -84,6 +85,13 @@ def make_plan(
 
 
 def _require_two_blocks(rig: Rig, wanted: int) -> None:
+    if rig.session == names.SELECTIVITY and rig.selectivity is not None:
+        if wanted < rig.selectivity.options.top:
+            raise PlanError(
+                f"limit: {wanted} images asked for, and lists of {rig.selectivity.options.top} are kept: raise the "
+                "limit, or lower `top`"
+            )
+        return
     if wanted >= MIN_SAMPLES:
         return
     why = f"expected at least {MIN_SAMPLES}: standard errors need two blocks of two"
@@ -120,6 +128,8 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
 
 def _images_per_block(rig: Rig, wanted: int) -> int:
     """Images of a block: so few that it takes about a minute to show them under every mask."""
+    if rig.session == names.SELECTIVITY:
+        return images_per_list(wanted, sum(len(site.channels) for site in rig.sites))
     block = images_per_block(wanted)
     n_masks = sum(rig.study.n_masks.values()) if rig.study is not None and rig.session == names.MASKING else 1
     while block > 4 and block * rig.design(None).n_rows * n_masks > MAX_PER_BLOCK:
@@ -261,6 +271,8 @@ def _lesion_warnings(rig: Rig) -> Iterator[str]:
 def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
     if samples != wanted:
         yield f"{wanted:,} images do not fill blocks of {layout.block}; {samples:,} are shown"
+    if rig.session == names.SELECTIVITY:
+        return
     options = rig.protocol.options("contrast")
     if rig.outcome is None and rig.images.labels is not None and getattr(options, "accuracy", False) == "auto":
         yield (

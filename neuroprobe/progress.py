@@ -37,11 +37,35 @@ class ShardDone:
 
 
 @dataclass(frozen=True)
+class StageStarted:
+    """All blocks are in the store, and what was found is followed up.
+
+    Attributes
+    ----------
+    name : str
+    total : int
+        Of `unit`.
+    unit : str
+    """
+
+    name: str
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class StageAdvanced:
+    """Some of a stage is done."""
+
+    n: int
+
+
+@dataclass(frozen=True)
 class Finished:
-    """All blocks are in the store."""
+    """All blocks are in the store, or a stage is done."""
 
 
-Event = RunStarted | BatchDone | ShardDone | Finished
+Event = RunStarted | BatchDone | ShardDone | StageStarted | StageAdvanced | Finished
 Listener = Callable[[Event], None]
 
 
@@ -71,7 +95,9 @@ class ProgressBar:
                     desc="recording",
                     file=self._file,
                 )
-            case BatchDone(n_samples=n) if self._bar is not None:
+            case StageStarted(name=name, total=total, unit=unit):
+                self._bar = tqdm(total=total, unit=unit, desc=name, file=self._file)
+            case BatchDone(n_samples=n) | StageAdvanced(n=n) if self._bar is not None:
                 self._bar.update(n)
             case Finished() if self._bar is not None:
                 self._bar.close()

@@ -16,6 +16,7 @@ from neuroprobe.plans import Plan
 from neuroprobe.probe.sites import Site
 from neuroprobe.recorder import state_key
 from neuroprobe.rig import Rig
+from neuroprobe.selectivity_results import selectivity_nodes, shown_images
 from neuroprobe.statistics.pick_freeze import PickFreezeSums
 from neuroprobe.statistics.plain_sums import PlainSums
 from neuroprobe.stimuli.examples import example_stimuli
@@ -35,6 +36,7 @@ def result_groups(
     """Datasets of the result: group → (node, dataset) one after the other."""
     groups: dict[str, Iterable[tuple[str, xr.Dataset]]] = {}
     convergence: list[tuple[str, xr.Dataset]] = []
+    stimuli: list[tuple[str, xr.Dataset]] = []
     for name, rig in rigs.items():
         for analysis in rig.analyses:
             if isinstance(analysis, ContrastAnalysis):
@@ -47,11 +49,14 @@ def result_groups(
             key = state_key(lesions.name, lesions.place.name)
             node = lesions.place.name, lesions.label(store.sessions[name].merged(key, PlainSums))
             groups[lesions.name] = chain(groups.get(lesions.name, ()), [node])
+        if name == names.SELECTIVITY:
+            groups[name] = selectivity_nodes(rig, plans[name], store.sessions[name], store.folder)
+            stimuli = [(names.SHOWN, shown_images(rig, store.sessions[name]))]
         convergence += _convergence_nodes(rig, plans[name], store.sessions[name])
     groups[names.CONVERGENCE] = iter(convergence)
     rig, plan = next((rig, plans[name]) for name, rig in rigs.items())
     examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout.scramble), rig.device)
-    groups[names.STIMULI] = iter([(names.EXAMPLES, examples)])
+    groups[names.STIMULI] = iter([(names.EXAMPLES, examples), *stimuli])
     return {group: nodes for group, nodes in groups.items() if group != names.CONVERGENCE or convergence}
 
 

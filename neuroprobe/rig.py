@@ -37,6 +37,7 @@ from neuroprobe.protocol.model import Model
 from neuroprobe.protocol.schema import Protocol
 from neuroprobe.protocol.sets import require_set
 from neuroprobe.protocol.treatment import TreatmentSpec
+from neuroprobe.selectivity import SelectivityStudy, open_selectivity
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.levels import nest_images
 from neuroprobe.stimuli.opening import open_images
@@ -51,6 +52,7 @@ SESSIONS: Final = {
     names.PICK_FREEZE: ("sobol", "shapley", "moments"),
     names.TREATMENT_CONTROL: ("contrast",),
     names.MASKING: (names.MASKING, names.SINGLE_CLASS),
+    names.SELECTIVITY: (names.SELECTIVITY,),
 }
 
 
@@ -73,6 +75,8 @@ class Rig:
         The levels of the set of images, where some of them are factors.
     study : MaskingStudy, optional
         Lesions that are compared, where some are.
+    selectivity : SelectivityStudy, optional
+        What channels are tested for, where they are.
     session : str
         Design of the session that it is set up for.
     """
@@ -86,6 +90,7 @@ class Rig:
     outcome: Outcome | None = None
     nested: NestedImages | None = None
     study: MaskingStudy | None = None
+    selectivity: SelectivityStudy | None = None
     session: str = names.PICK_FREEZE
 
     @property
@@ -124,6 +129,8 @@ class Rig:
     def factors(self) -> tuple[Factor, ...]:
         """What varies: the alterations and, where the protocol says so, the image and the order."""
         spec = self.protocol.treatment
+        if self.session == names.SELECTIVITY:
+            return ()  # images are shown as they are
         if self.shows_each_alone:
             # each is on in its own rows, whatever its switch is under the treatment
             return alone(spec.in_order)
@@ -141,6 +148,8 @@ class Rig:
     @property
     def alterations(self) -> tuple[AlterationSpec, ...]:
         """What the protocol says of the alterations that this session applies."""
+        if self.session == names.SELECTIVITY:
+            return ()
         control = control_alterations(self.protocol) if self.shows_each_alone else ()
         return (*self.protocol.treatment.in_order, *control)
 
@@ -167,13 +176,13 @@ class Rig:
     def draws(self) -> int:
         """Draws of each alteration for each image, where it is shown alone."""
         served = (self.protocol.options(name) for name in SESSIONS[self.session])
-        return next(one.draws for one in served if isinstance(one, ContrastOptions | LesionStudyOptions))
+        return next((one.draws for one in served if isinstance(one, ContrastOptions | LesionStudyOptions)), 1)
 
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> Design:
         """Return the design of the session."""
         if self.shows_each_alone:
             random = tuple(one.name for one in self.treatment.applied if one.alteration.takes_key)
-            control = alone(control_alterations(self.protocol))
+            control = alone(control_alterations(self.protocol)) if self.session != names.SELECTIVITY else ()
             n_images = len(self.images)
             return TreatmentControl(self.factors, self.protocol.seed, n_images, self.draws, random, control)
         return PickFreeze(
@@ -229,7 +238,7 @@ class Rig:
     @cached_property
     def analyses(self) -> tuple[Analysis, ...]:
         """The analyses of layers that share the recording of this session, in the order of the protocol."""
-        served = () if self.session == names.MASKING else SESSIONS[self.session]
+        served = () if self.session in {names.MASKING, names.SELECTIVITY} else SESSIONS[self.session]
         return tuple(self._analysis(item.options) for item in self.protocol.analyses if item.name in served)
 
     @cached_property
@@ -297,9 +306,13 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 
 
 def treatment_of_session(protocol: Protocol, session: str) -> Treatment:
-    """Make the treatment of a session: sessions of alterations that are shown together have no control."""
-    is_shown = session != names.PICK_FREEZE
-    return make_treatment(protocol.treatment, control_alterations(protocol) if is_shown else ())
+    """Make the treatment of a session: sessions of alterations that are shown together have no control.
+
+    That of selectivity shows images as they are.
+    """
+    if session == names.SELECTIVITY:
+        return Treatment(())
+    return make_treatment(protocol.treatment, () if session == names.PICK_FREEZE else control_alterations(protocol))
 
 
 def make_treatment(spec: TreatmentSpec, control: Sequence[AlterationSpec] = ()) -> Treatment:
@@ -370,9 +383,10 @@ def open_rig(protocol: Protocol) -> Rig:
                 require_effect(subject.lesion, target, [site.name for site in sites])
         with about("stimuli", "image"):
             nested = nest_images(images, protocol.stimuli)
+        selectivity = open_selectivity(protocol, subject, images, sites)
     session = asked_sessions(protocol)[0]
     treatment = treatment_of_session(protocol, session)
-    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, study, session)
+    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, study, selectivity, session)
 
 
 def _require_own_calls(subject: Subject) -> None:

@@ -30,6 +30,8 @@ from neuroprobe.recorder import BlockRecorder, Recorder, States, state_key
 from neuroprobe.responses import ResponseWriter
 from neuroprobe.results import result_groups, site_coords
 from neuroprobe.rig import Rig, open_rig
+from neuroprobe.selectivity_recorder import SelectivityRecorder
+from neuroprobe.selectivity_scores import score
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
 from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
@@ -143,6 +145,7 @@ def run(
         opened = open_rig(checked)
     content = {"lesion": opened.subject.lesion.digest} if checked.subject.lesion else {}
     content |= {"maps": opened.study.digest} if opened.study is not None else {}
+    content |= {"labels": opened.selectivity.digest} if opened.selectivity is not None else {}
     guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest, **content)
     if found is not None:
         _require_same(path, found, guard)
@@ -172,6 +175,10 @@ def run(
             _record(recorder, store.sessions[name], budget, listener or default_listener())
             del recorder  # its sums are of no use any more, and large
             give_back()
+        if names.SELECTIVITY in rigs:
+            with explained_shortage(lambda: "while crops were shown"):
+                one = names.SELECTIVITY
+                score(rigs[one], plans[one], store.sessions[one], store.folder, listener or default_listener())
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, result_groups(rigs, plans, store), root_attrs(opened, plans))
     result = open_result(path)
@@ -233,6 +240,8 @@ def make_recorder(rig: Rig, plan: Plan, path: Path | None = None) -> BlockRecord
     """Make the recorder of a session; it writes responses and differences, where some are kept, into a store."""
     if rig.session == names.MASKING:
         return MaskingRecorder(rig, plan)
+    if rig.session == names.SELECTIVITY:
+        return SelectivityRecorder(rig, plan)
     if path is None:
         return Recorder(rig, plan)
     return Recorder(rig, plan, _writer(path, rig, plan), difference_files(path, rig))

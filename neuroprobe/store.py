@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from neuroprobe.statistics.tree import State
 
 S = TypeVar("S", bound="State")
+PACKING: Final = ("dtype", "scale_factor", "_FillValue")  # of variables that are stored in fewer bits
 SEPARATOR: Final = "|"  # between the key of a state and the name of its array
 
 
@@ -265,7 +266,9 @@ def _encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
     for name, variable in dataset.data_vars.items():
         by_factor = variable.nbytes > CHUNK_OF_RESULT
         chunks = [1 if by_factor and str(dim).startswith(names.FACTOR) else n for dim, n in variable.sizes.items()]
-        encoding[name] = {"chunks": tuple(chunks), "compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")]}
+        # how the dataset's own maker packs its numbers
+        packed = {key: variable.encoding[key] for key in PACKING if key in variable.encoding}
+        encoding[name] = packed | {"chunks": tuple(chunks), "compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")]}
     return encoding
 
 

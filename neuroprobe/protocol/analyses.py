@@ -10,6 +10,7 @@ from neuroprobe.design.treatment_control import MAX_DRAWS
 from neuroprobe.errors import unknown_name
 from neuroprobe.protocol.masking import MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import Model, problem, short_form
+from neuroprobe.protocol.selectivity import SelectivityOptions
 from neuroprobe.statistics.paired import CORRECTIONS
 
 
@@ -98,6 +99,13 @@ class SingleClassSpec(AnalysisSpec):
     single_class: SingleClassOptions
 
 
+class SelectivitySpec(AnalysisSpec):
+    """What drives each channel, and what it is selective for."""
+
+    name: ClassVar[str] = "selectivity"
+    selectivity: SelectivityOptions
+
+
 ANALYSES: dict[str, type[Model]] = {
     "sobol": SobolOptions,
     "shapley": ShapleyOptions,
@@ -105,8 +113,10 @@ ANALYSES: dict[str, type[Model]] = {
     "contrast": ContrastOptions,
     "masking": MaskingOptions,
     "single_class": SingleClassOptions,
+    "selectivity": SelectivityOptions,
 }
 ALONE: Final = ("contrast", "masking", "single_class")  # those that show each alteration alone, beside the control
+UNALTERED: Final = ("selectivity",)  # those that show images without the treatment
 
 
 def _name(value: Any) -> str:
@@ -133,7 +143,8 @@ AnyAnalysis = Annotated[
     | Annotated[MomentsSpec, Tag("moments")]
     | Annotated[ContrastSpec, Tag("contrast")]
     | Annotated[MaskingSpec, Tag("masking")]
-    | Annotated[SingleClassSpec, Tag("single_class")],
+    | Annotated[SingleClassSpec, Tag("single_class")]
+    | Annotated[SelectivitySpec, Tag("selectivity")],
     Discriminator(_name),
     BeforeValidator(_known),
 ]

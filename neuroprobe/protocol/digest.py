@@ -22,9 +22,11 @@ def as_given(protocol: Protocol) -> dict[str, Any]:
     What a reference sets counts as given.
     """
     value = protocol.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    for block in (value["treatment"], value.get("control")):
+    for block in (value.get("treatment"), value.get("control")):
         if isinstance(block, dict):
             block["alterations"] = [_alteration_as_given(item) for item in block["alterations"]]
+    if not value.get("treatment", {}).get("alterations", True):
+        del value["treatment"]
     value["subject"]["layers"] = [_short(layer, "name") for layer in value["subject"]["layers"]]
     if len(value["subject"].get("lesion", ())) == 1:
         (value["subject"]["lesion"],) = value["subject"]["lesion"]
@@ -69,6 +71,9 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
     for options in (options for analysis in value["analyses"] for options in analysis.values()):
         for maps in options.get("maps", ()):
             del maps["from"], maps["any_network"]
+        for maps in options.get("label_maps", {}).values():
+            del maps["folder"], maps["names"]
+        options.pop("hierarchy", None)
     images = value["stimuli"]["images"]
     for source in images if isinstance(images, list) else [images]:
         for key in PLACES:

@@ -22,7 +22,7 @@ from pydantic import (
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
-from neuroprobe.protocol.analyses import ALONE, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
+from neuroprobe.protocol.analyses import ALONE, UNALTERED, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.lesion import AnyLesions
 from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
@@ -264,7 +264,7 @@ class Protocol(Model):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
-    treatment: TreatmentSpec
+    treatment: TreatmentSpec = Field(default_factory=TreatmentSpec.none)
     control: Literal["original"] | ControlSpec = "original"
     design: DesignSpec = DesignSpec()
     analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
@@ -301,7 +301,7 @@ class Protocol(Model):
                     f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
                 )
                 raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
-            if item.constant and any(analysis.name not in ALONE for analysis in self.analyses):
+            if item.constant and any(analysis.name not in (*ALONE, *UNALTERED) for analysis in self.analyses):
                 message = (
                     f"alteration {item.name!r} is constant under `switch: {item.switch}`: it cannot explain any "
                     "variance; give it a switch between 0 and 1, or a law to one of its parameters"
@@ -312,6 +312,7 @@ class Protocol(Model):
             if name in listed[:number]:
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
+        self._check_treatment()
         self._check_estimator()
         self._check_contrast()
         self._check_stored()
@@ -333,6 +334,17 @@ class Protocol(Model):
             )
             raise problem_at(("design", "replicate"), message, self.design.replicate)
         return self
+
+    def _check_treatment(self) -> None:
+        """Refuse analyses of a treatment without one."""
+        needing = [analysis.name for analysis in self.analyses if analysis.name not in UNALTERED]
+        if needing and not self.treatment.alterations:
+            raise problem_at(
+                ("treatment",),
+                f"missing key 'treatment': {' and '.join(needing)} compares images with altered ones; give "
+                "`treatment: {alterations: […]}`, or ask for `analyses: [selectivity]` alone",
+                None,
+            )
 
     def _check_estimator(self) -> None:
         """Refuse SALib's formulas where they are wrong, or where it has none."""
@@ -374,6 +386,11 @@ class Protocol(Model):
             message = (
                 f"store: responses under the masks of {self.lesion_studies[0].name} are not stored; store none, or "
                 "record a lesioned network by `subject: {lesion: …}`"
+            )
+        elif "selectivity" in listed:
+            message = (
+                "store: selectivity keeps of each channel what drives it, and no responses; store none, or record "
+                "responses by a protocol of their own"
             )
         elif "contrast" in listed and len(listed) > 1:
             message = (

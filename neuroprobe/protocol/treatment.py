@@ -79,6 +79,11 @@ class TreatmentSpec(Model):
         _ = self.copula  # refuses what it cannot be
         return self
 
+    @classmethod
+    def none(cls) -> Self:
+        """Return the treatment of a protocol whose analyses show images as they are."""
+        return cls.model_construct(alterations=[])
+
     @property
     def copula(self) -> GaussianCopula | None:
         """How parameters of the alterations depend on each other."""

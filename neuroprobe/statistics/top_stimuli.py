@@ -7,7 +7,7 @@ does not say: here those of the image with the smaller number.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+NOTHING: Final = -np.inf  # of places in a list that no image takes
+NO_IMAGE: Final = -1
 Candidates = tuple[Array, Integers, Integers, Integers]  # responses, images, rows, columns: (units, candidates) each
 
 
@@ -75,11 +77,15 @@ class TopStimuli:
     n_units : int
     n_kept : int
         N.
+    floor : float array (units,), optional
+        Responses that N images are known to reach, all of which are shown to some state that is merged with this one:
+        smaller ones are left out at once.
 
     Attributes
     ----------
     values, images, rows, columns : arrays (units, min(N, images shown))
-        Largest response first, and of equal ones that of the image with the smallest number. Never NaN.
+        Largest response first, and of equal ones that of the image with the smallest number. Never NaN. Where a floor
+        leaves a unit with fewer images than others, its last values are -inf and their images -1.
 
     Examples
     --------
@@ -89,12 +95,18 @@ class TopStimuli:
     (array([[3., 3.]]), array([[8, 9]]))
     """
 
-    def __init__(self, n_units: int, n_kept: int) -> None:
+    def __init__(self, n_units: int, n_kept: int, floor: Array | None = None) -> None:
         if n_kept < 1:
             raise ValueError(f"a list of the top stimuli keeps 1 or more, received {n_kept}")
         self.n_kept = n_kept
+        self._floor = np.full(n_units, NOTHING) if floor is None else floor
         nothing = np.empty((n_units, 0), dtype=np.int64)
         self.values, self.images, self.rows, self.columns = np.empty((n_units, 0)), nothing, nothing, nothing
+
+    @property
+    def reached(self) -> Array:
+        """Response that N of the images reach (units,); -inf where fewer were kept."""
+        return self.values[:, -1] if self.values.shape[1] == self.n_kept else np.full(len(self.values), NOTHING)
 
     def update(
         self,
@@ -120,27 +132,27 @@ class TopStimuli:
             If a response is NaN or infinite, before anything is changed.
         """
         shown = np.asarray(values, dtype=np.float64) + 0.0  # which makes 0 of -0
-        _check_finite(shown, images)
-        units, wanted = np.arange(shown.shape[1]), np.arange(len(shown))
-        if self.values.shape[1] == self.n_kept:  # most responses come after the last one of the list
-            reached = shown >= self.values[:, -1]
-            units, wanted = np.flatnonzero(reached.any(0)), np.flatnonzero(reached.any(1))
-        if not units.size or not wanted.size:
+        numbers = np.asarray(images, dtype=np.int64)
+        _check_finite(shown, numbers)
+        twice = len(np.unique(numbers)) < len(numbers)
+        least = np.maximum(self._floor, self.reached)
+        if not twice and len(shown) > self.n_kept:
+            least = np.maximum(least, np.partition(shown, -self.n_kept, axis=0)[-self.n_kept])
+        image, unit = np.nonzero(shown >= least)
+        if not unit.size:
             return
-        part = np.ix_(wanted, units)
-        number = np.asarray(images, dtype=np.int64)[wanted]
-        shape = len(units), len(number)
-        row, column = (
-            np.zeros(shape, np.int64) if place is None else place[part].T.astype(np.int64) for place in (rows, columns)
-        )
-        new = shown[part].T, np.broadcast_to(number, shape), row, column
-        old = self.values[units], self.images[units], self.rows[units], self.columns[units]
-        again = len(np.unique(number)) < len(number) or bool(np.isin(number, old[1]).any())
-        found = _best(old, new, self.n_kept, again)
-        if len(units) == len(self.values):
-            self.values, self.images, self.rows, self.columns = found
-        else:
-            self.values[units], self.images[units], self.rows[units], self.columns[units] = found
+        order = np.lexsort((numbers[image], -shown[image, unit], unit))
+        image, unit = image[order], unit[order]
+        first = np.searchsorted(unit, np.arange(shown.shape[1]))
+        rank = np.arange(len(unit)) - first[unit]
+        kept = rank < self.n_kept if not twice else np.ones(len(rank), dtype=np.bool_)
+        image, unit, rank = image[kept], unit[kept], rank[kept]
+        shape = shown.shape[1], int(rank.max()) + 1
+        new = np.full(shape, NOTHING), *(np.full(shape, NO_IMAGE) for _ in range(3))
+        new[0][unit, rank], new[1][unit, rank] = shown[image, unit], numbers[image]
+        for at, place in zip(new[2:], (rows, columns), strict=True):
+            at[unit, rank] = 0 if place is None else place[image, unit]
+        self._take(new, twice)
 
     def merge(self, right: TopStimuli) -> None:
         """Add the state of other images, or of the same ones, in place."""
@@ -149,9 +161,13 @@ class TopStimuli:
                 f"lists of {right.n_kept} stimuli of {len(right.values)} units do not merge with "
                 f"lists of {self.n_kept} of {len(self.values)}"
             )
-        again = bool(np.isin(right.images, self.images).any())
-        own, other = ((state.values, state.images, state.rows, state.columns) for state in (self, right))
-        self.values, self.images, self.rows, self.columns = _best(own, other, self.n_kept, again)
+        self._take((right.values, right.images, right.rows, right.columns))
+
+    def _take(self, new: Candidates, twice: bool = False) -> None:
+        """Add candidates; `twice` where an image may be among them more than once."""
+        own = self.values, self.images, self.rows, self.columns
+        again = twice or bool(np.isin(new[1][new[1] != NO_IMAGE], own[1]).any())
+        self.values, self.images, self.rows, self.columns = _best(own, new, self.n_kept, again)
 
     def state(self) -> dict[str, Tensor]:
         """Return the arrays, to be saved."""
@@ -192,10 +208,9 @@ def _best(left: Candidates, right: Candidates, n: int, again: bool) -> Candidate
         )
         repeated = np.zeros(values.shape, dtype=np.bool_)
         repeated[:, 1:] = images[:, 1:] == images[:, :-1]
-        values[repeated] = -np.inf  # behind all others
-        # lists that are not full hold all images, so that this is the same number for all units
-        n = min(n, values.shape[1] - int(repeated.sum(1).max(initial=0)))
+        values[repeated], images[repeated] = NOTHING, NO_IMAGE  # behind all others
     order = np.lexsort((images, -values), axis=-1)[:, :n]
-    best = (np.take_along_axis(array, order, 1) for array in (values, images, rows, columns))
+    n_kept = int((np.take_along_axis(images, order, 1) != NO_IMAGE).sum(1).max(initial=0))
+    best = (np.take_along_axis(array, order[:, :n_kept], 1) for array in (values, images, rows, columns))
     found: Candidates = next(best), next(best), next(best), next(best)
     return found

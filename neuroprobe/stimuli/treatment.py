@@ -107,6 +107,8 @@ class Treatment:
 
     def _turns(self, values: dict[str, Tensor], n: int) -> Tensor:
         """Return which alteration (or OFF) each of `n` images gets at each turn: integers (turn, image) on the CPU."""
+        if not self.applied:
+            return torch.empty(0, n, dtype=torch.int64)
         order = self.order(values, n)
         always = torch.ones(n)
         on = torch.stack([values.get(names.switch(one.name), always).cpu() > 0 for one in self.applied], 1)
