@@ -18,11 +18,13 @@ class Registry(Generic[T]):
     ----------
     kind : str
         What the things are called in messages ("alteration", "network", ...).
+    plural : str, optional
+        Of the kind, where it is not the kind with an s.
 
     Notes
     -----
-    A package adds its own by an entry point in the group ``neuroprobe.<kind>s``, named as the thing is named; it is
-    loaded when it is first asked for.
+    A package adds its own by an entry point in the group ``neuroprobe.<plural>``, with _ for spaces, named as the
+    thing is named; it is loaded when it is first asked for.
 
     Examples
     --------
@@ -36,9 +38,9 @@ class Registry(Generic[T]):
     neuroprobe.errors.RegistryError: unknown colour 'rad' (did you mean 'red'?); known: red
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, plural: str | None = None) -> None:
         self.kind = kind
-        self.group = f"neuroprobe.{kind.replace(' ', '_')}s"
+        self.group = f"neuroprobe.{(plural or f'{kind}s').replace(' ', '_')}"
         self._known: dict[str, T] = {}
 
     def add(self, name: str, thing: T) -> None:
