@@ -181,7 +181,7 @@ def _binned(hue: Array, weight: Array) -> tuple[Array, Array]:
     centre = (np.arange(N_BINS) + 0.5) * (2 * np.pi / N_BINS)
     angle = np.where(share > 0, np.arctan2(sine, cosine), centre)
     total = share.sum(1, keepdims=True)
-    return np.divide(share, total, out=np.zeros_like(share), where=total > 0), angle
+    return np.divide(share, total, out=np.zeros(share.shape), where=total > 0), angle
 
 
 def _estimate(weight: Array, angle: Array) -> tuple[Array, Array]:
