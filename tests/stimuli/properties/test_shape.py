@@ -6,6 +6,7 @@ from torch import Tensor
 from altering import random_images
 from manipulating import manipulated
 from neuroprobe.stimuli.properties import MANIPULATIONS
+from neuroprobe.stimuli.properties.randomness import bits_for
 
 
 def numbered(n: int, height: int, width: int) -> Tensor:
@@ -55,3 +56,10 @@ def test_every_order_is_as_likely() -> None:
 def test_one_pixel_stays() -> None:
     crops = random_images(1, 1)
     assert all(torch.equal(altered, crops) for altered in manipulated("shape", crops).values())
+
+
+def test_two_purposes_draw_independently_from_the_same_keys() -> None:
+    keys = torch.arange(500)
+    draws = [bits_for(purpose, keys, 3) for purpose in ("shape", "sham")]
+    assert len(torch.cat(draws).unique()) == 2 * 500 * 3
+    assert torch.equal(bits_for("shape", keys, 5)[:, :3], draws[0])
