@@ -91,6 +91,11 @@ def test_the_group_of_a_kind_of_two_words(monkeypatch):
     assert Registry("image source")["web"] == "web"
 
 
+def test_the_group_of_a_kind_with_a_plural_of_its_own(monkeypatch):
+    offer(monkeypatch, "neuroprobe.selectivity_indexes", warmth="warm")
+    assert Registry("selectivity index", "selectivity indexes")["warmth"] == "warm"
+
+
 def test_a_module_that_registers_its_thing_when_it_is_imported(monkeypatch):
     found = colours()
     offer(monkeypatch, found.group, blue=lambda: found.add("blue", "by decorator") or "by entry point")

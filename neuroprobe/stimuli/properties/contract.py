@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from neuroprobe.errors import RegistryError
+from neuroprobe.errors import RegistryError, reason
 from neuroprobe.protocol.model import Model, problem
 from neuroprobe.registry import Registry
 
@@ -128,7 +128,7 @@ def distinct(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-def check_manipulation(thing: str | Manipulation, options: Model | None = None) -> None:
+def check_manipulation(thing: str | Manipulation, options: Model | None = None, *, device: str = "cpu") -> None:
     """Check that a manipulation keeps the contract; for authors of manipulations, and for our tests.
 
     It has to be batched (crops do not affect each other), a function of crops and keys, to give one altered batch per
@@ -141,6 +141,8 @@ def check_manipulation(thing: str | Manipulation, options: Model | None = None) 
         Or its name in the registry.
     options : Model, optional
         Else its defaults.
+    device : str
+        On which the crops lie.
 
     Raises
     ------
@@ -148,11 +150,11 @@ def check_manipulation(thing: str | Manipulation, options: Model | None = None) 
         Naming the rule that is broken.
     """
     found = MANIPULATIONS[thing] if isinstance(thing, str) else thing
-    for complaint in _complaints(found, options):
+    for complaint in _complaints(found, options, device):
         raise RegistryError(f"{MANIPULATIONS.kind} {found.name!r}: {complaint}")
 
 
-def _complaints(thing: Manipulation, options: Model | None) -> Iterator[str]:
+def _complaints(thing: Manipulation, options: Model | None, device: str) -> Iterator[str]:
     """Rules that a manipulation breaks, one after the other; each relies on those before it."""
     of: object = thing.options
     if not (isinstance(of, type) and issubclass(of, Model)):
@@ -173,11 +175,11 @@ def _complaints(thing: Manipulation, options: Model | None) -> Iterator[str]:
         yield f"its members {', '.join(members)} are not distinct"
     for height, width in SIZES:
         for dtype in (torch.float32, torch.float64):
-            crops = _crops(height, width).to(dtype)
+            crops = _crops(height, width).to(device, dtype)
             try:
                 found = list(islice(_complaints_of_crops(thing, options, len(members), crops), 1))
             except Exception as error:
-                found = [f"it raised {type(error).__name__}: {error}"]
+                found = [f"it raised {reason(error)}"]
             yield from (f"of crops of {height}×{width} px: {complaint}" for complaint in found)
 
 
@@ -191,7 +193,7 @@ def _crops(height: int, width: int) -> Tensor:
 
 
 def _keys(crops: Tensor) -> Tensor:
-    return torch.arange(len(crops)) + 10**12
+    return torch.arange(len(crops), device=crops.device) + 10**12
 
 
 def _complaints_of_crops(thing: Manipulation, options: Model, n_members: int, crops: Tensor) -> Iterator[str]:

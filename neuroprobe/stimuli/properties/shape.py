@@ -42,4 +42,4 @@ def shape(crops: Tensor, options: ShapeOptions, keys: Tensor) -> Tensor:
     for draw, place in enumerate(shuffled):
         order = bits[:, draw].argsort(1)
         torch.gather(pixels, 2, order[:, None].expand_as(pixels), out=place)
-    return shuffled.view(-1, *crops.shape)
+    return shuffled.view(options.draws, *crops.shape)
