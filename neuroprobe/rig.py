@@ -311,7 +311,7 @@ def treatment_of_session(protocol: Protocol, session: str) -> Treatment:
     That of selectivity shows images as they are.
     """
     if session == names.SELECTIVITY:
-        return Treatment(())
+        return Treatment((), None)
     return make_treatment(protocol.treatment, () if session == names.PICK_FREEZE else control_alterations(protocol))
 
 

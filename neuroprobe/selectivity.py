@@ -20,10 +20,10 @@ from neuroprobe.errors import PlanError, SubjectError, about
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.model import Model
 from neuroprobe.protocol.schema import Protocol
-from neuroprobe.protocol.selectivity import CIFAR10, CLASS_INDEX, COLOUR_NAMES, IndexSpec, SelectivityOptions
+from neuroprobe.protocol.selectivity import CLASS_INDEX, COLOUR_NAMES, IndexSpec, SelectivityOptions
 from neuroprobe.statistics.colour_names import COLOUR_NAMES as NAMED
 from neuroprobe.statistics.colour_names import name_pixels
-from neuroprobe.stimuli.hierarchies import read_hierarchy, require_labels
+from neuroprobe.stimuli.hierarchies import ancestry_of, read_hierarchy
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.label_maps import open_label_maps
 from neuroprobe.stimuli.properties import MANIPULATIONS, Manipulation
@@ -228,10 +228,7 @@ def _open_hierarchy(options: SelectivityOptions, classes: Sequence[str]) -> dict
     with about("hierarchy"):
         if not classes:
             raise PlanError("a hierarchy takes images of classes, and these have none: leave it out")
-        source = options.hierarchy if options.hierarchy == CIFAR10 else Path(options.hierarchy)
-        found = read_hierarchy(source)
-        require_labels(found, classes)
-    return found
+        return ancestry_of(read_hierarchy(options.hierarchy), classes)
 
 
 def _open_pixel_labels(

@@ -134,7 +134,7 @@ def label_indexes(found: LabelShares, threshold: float = THRESHOLD, least: float
         names.N_LABELS: n_labels,
         names.CLASS_MASS: (shares * kept).sum(1),
         names.POPULATION_CODE: kept.sum(1).astype(np.float64),
-        names.ENTROPY: special.entr(shares).sum(1) / np.log(2),
+        names.ENTROPY: special.entr(shares).sum(1) / np.log(2) + 0.0,
     }
     indexes = {name: np.where(defined, values, np.nan) for name, values in indexes.items()}
     return indexes | {names.DEFINED: defined.astype(np.int8)}
