@@ -22,6 +22,7 @@ Integers = NDArray[np.int64]
 Policy = Literal["masked", "fill_gray", "pad_black", "resize"]
 GREY: Final = 127 / 255
 LEAST: Final = 0.1  # share of the weight that has to cover a pixel
+N_AT_ONCE: Final = 1 << 18  # numbers of crops
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,15 @@ class FeatureAccumulator:
         own, row = np.unique(units, return_inverse=True)
         entries = (weight.astype(np.float32), (row, np.arange(len(units))))
         by_unit = sparse.csr_array(entries, shape=(len(own), len(units)))
-        flat = np.asarray(crops, dtype=np.float32).reshape(len(units), 3 * h * w)
-        place = own, slice(top, top + h), slice(left, left + w)
-        self._sum[place] += (by_unit @ flat).reshape(len(own), h, w, 3)
-        self._covered[place] += by_unit.sum(1)[:, None, None]
+        columns = slice(3 * left, 3 * (left + w))
+        sums = self._sum.reshape(n_units, height, 3 * width)
+        step = max(1, N_AT_ONCE // (3 * w * max(1, len(units))))
+        for first in range(0, h, step):  # a few rows at a time stay in the processor's cache
+            rows = np.ascontiguousarray(crops[:, first : first + step], dtype=np.float32)
+            n_rows = rows.shape[1]
+            added = by_unit @ rows.reshape(len(units), n_rows * 3 * w)
+            sums[own, top + first : top + first + n_rows, columns] += added.reshape(len(own), n_rows, 3 * w)
+        self._covered[own, top : top + h, left : left + w] += by_unit.sum(1)[:, None, None]
 
     def merge(self, right: FeatureAccumulator) -> None:
         """Add the sums of other crops of the same units, in place."""

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 Picture = Image.Image | NDArray[Any]
 MID_GREY: Final = (0.5, 0.5, 0.5)
+SIDEWAYS: Final = (5, 6, 7, 8)  # EXIF orientations
 ROUNDING: Final = 1e-6  # by which a float may leave [0, 1]
 
 
@@ -29,7 +30,7 @@ class Framing:
     size: tuple[int, int] | None = None
     resize: int | None = None
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def __call__(self, image: Image.Image, resample: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
         """Scale and crop an image."""
         if self.size is None:
             return image
@@ -41,7 +42,7 @@ class Framing:
         # rounded as torchvision rounds, so that a declared framing is the one that the weights were tested with
         resized = (max(width, int(image.width * scale + 1e-9)), max(height, int(image.height * scale + 1e-9)))
         if resized != image.size:
-            image = image.resize(resized, Image.Resampling.BILINEAR)
+            image = image.resize(resized, resample)
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         return image.crop((left, top, left + width, top + height))
 
@@ -90,6 +91,20 @@ def as_rgb(
         picture = _deep_values(picture)
     planes = [np.asarray(framing(Image.fromarray(plane))) for plane in _planes(picture, background)]
     return np.broadcast_to(np.stack(planes), (3, *planes[0].shape)).clip(0, 1)
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Height and width of a picture, turned as its EXIF orientation says.
+
+    Examples
+    --------
+    >>> size_of(np.zeros((2, 3, 3), dtype=np.uint8))
+    (2, 3)
+    """
+    if isinstance(picture, np.ndarray):
+        return picture.shape[0], picture.shape[1]
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+    return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from neuroprobe import names
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ImageError, ReaderError, about, reason
-from neuroprobe.stimuli.decoding import AS_IS, MID_GREY, Framing, Picture, as_rgb
+from neuroprobe.stimuli.decoding import AS_IS, MID_GREY, Framing, Picture, as_rgb, size_of
 
 CACHE_BYTES: Final = 256 << 20
 N_THREADS: Final = min(8, os.cpu_count() or 1)
@@ -150,6 +150,11 @@ class ImageSet:
     def load(self, index: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """Decode images: float32 (n, 3, height, width) in [0, 1]."""
         return torch.from_numpy(np.stack([self._image(self._items[int(i)]) for i in index]))
+
+    def size_before_framing(self, index: int) -> tuple[int, int]:
+        """Height and width of an image as its source has it."""
+        number, at = self._items[index]
+        return size_of(self._sources[number].read(at))
 
     def _image(self, item: Item) -> NDArray[np.float32]:
         if item not in self._cache:

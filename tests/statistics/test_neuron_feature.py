@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import resize
 
+from neuroprobe.statistics import neuron_feature
 from neuroprobe.statistics.neuron_feature import GREY, FeatureAccumulator, stretched
 
 HEIGHT, WIDTH, N_UNITS = 7, 6, 4
@@ -58,9 +59,11 @@ def brute_force(groups: list[Group], policy: str, least: float) -> tuple[np.ndar
     return feature, coverage
 
 
+@pytest.mark.parametrize("n_at_once", [1, 1 << 19])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(3))
-def test_brute_force(policy: str, seed: int) -> None:
+def test_brute_force(policy: str, seed: int, n_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron_feature, "N_AT_ONCE", n_at_once)
     groups = made(seed)
     sums = FeatureAccumulator(N_UNITS, HEIGHT, WIDTH, policy, least=0.3)
     for group in groups:
