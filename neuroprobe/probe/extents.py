@@ -92,12 +92,7 @@ def follow(
     sizes : sequence of int
         Positions of the whole map that it makes.
     shown : pair of arrays (unit,), optional
-        Start and stop of the part of the image that will be there, which may hold more than is needed.
-
-    Raises
-    ------
-    ValueError
-        If it holds less.
+        Start and stop of a part of the image that is to be there, needed or not.
     """
     start, stop = np.empty((2, len(sizes), sizes[-1]), dtype=np.int64)
     start[:], stop[:] = np.array(sizes)[:, None], 0
@@ -112,9 +107,7 @@ def follow(
             start[source], stop[source] = np.minimum(start[source], low), np.maximum(stop[source], high)
             wanted[step, source] = first, low, high, last
     if shown is not None:
-        if np.any(shown[0] > start[0]) or np.any(shown[1] < stop[0]):
-            raise ValueError("units need more of the image than there will be")
-        start[0], stop[0] = shown
+        start[0], stop[0] = np.minimum(start[0], shown[0]), np.maximum(stop[0], shown[1])
     cuts = {
         (step, source): np.stack([low - start[source], high - start[source], low - first, last - high], axis=1)
         for (step, source), (first, low, high, last) in wanted.items()

@@ -162,9 +162,13 @@ def _options(call: Call) -> dict[str, Any]:
     }
 
 
-def padded(part: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
-    """Put positions of one value around a part, where there are any to put."""
-    return functional.pad(part, pads, value=value) if any(pads) else part
+def padded(part: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
+    """Put positions of one value around a part, and cut off where there are to be fewer than none."""
+    if any(pad > 0 for pad in pads):
+        part = functional.pad(part, [max(pad, 0) for pad in pads], value=value)
+    if any(pad < 0 for pad in pads):  # after that, as a part may be shorter than what is cut off
+        part = functional.pad(part, [min(pad, 0) for pad in pads])
+    return part
 
 
 def _convolution(given: Mapping[str, Any], windows: Windows) -> Windowed | str:
@@ -240,7 +244,7 @@ def _pad(given: Mapping[str, Any], windows: Windows) -> Windowed | str:
     if given.get("mode", "constant") != "constant" and any(ends[:4]):
         return f"pads a map with what is in it ({given['mode']})"
     others, value = tuple(ends[4:]), given.get("value") or 0.0
-    return lambda part, pads: functional.pad(part, (*pads, *others), value=value)
+    return lambda part, pads: padded(part, (*pads, *others), value)
 
 
 _RULES: Final[dict[str, Callable[[Mapping[str, Any], Windows], Windowed | str]]] = {

@@ -90,15 +90,12 @@ class Passage:
         box = field.box(at, 0) if axis == 0 else field.box(0, at)
         # a unit that sees nothing but padding is shown the nearest pixel
         first, last = np.clip(box[axis], 0, n_pixels - 1), np.clip(box[axis + 2], 1, n_pixels)
-        try:
-            return follow(
-                [tuple(set(step.sources.values())) for step in self._steps],
-                [step.windows[axis] for step in self._steps],
-                [step.size[axis] for step in self._steps],
-                (first, last),
-            )
-        except ValueError as error:
-            raise Impassable(str(error)) from error
+        return follow(
+            [tuple(set(step.sources.values())) for step in self._steps],
+            [step.windows[axis] for step in self._steps],
+            [step.size[axis] for step in self._steps],
+            (first, last),
+        )
 
     def respond(self, crops: Tensor, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
         """Respond to crops (n, channels, height, width) at places that all go one way.
