@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from neuroprobe.errors import SubjectError, reason
 
@@ -27,18 +27,28 @@ class _Tracer(fx.Tracer):
 class _DeepTracer(fx.Tracer):
     """Traces down to torch.nn's own modules, and notes what each module gives, those that hold others too."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, masked: Collection[str]) -> None:
         super().__init__()
         self._names = {module: name for name, module in network.named_modules()}  # as hooks know them
+        self._masked, self._calls = masked, Counter[str]()
         self.given: list[tuple[str, object]] = []
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Trace the call of a module."""
-        output = super().call_module(m, forward, args, kwargs)
-        self.given.append((self._names[m], output))
+        output, name = super().call_module(m, forward, args, kwargs), self._names[m]
+        layer = name if name in self._masked else f"{name}#{self._calls[name]}"
+        self._calls[name] += 1
+        if layer in self._masked:
+            output = self.create_proxy("call_function", masked_response, (output, layer), {})
+        self.given.append((name, output))
         return output
+
+
+def masked_response(response: Tensor, layer: str) -> Tensor:
+    """Stand in a graph for the product of a layer's response and its mask, which whoever runs the graph has."""
+    return response.clone()
 
 
 def trace(network: nn.Module, layers: Iterable[str]) -> fx.Graph:
@@ -52,8 +62,14 @@ def trace(network: nn.Module, layers: Iterable[str]) -> fx.Graph:
     return _run(_Tracer(layers), network, "cannot be cut, as its forward pass cannot be traced by torch.fx")
 
 
-def trace_operations(network: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
+def trace_operations(network: nn.Module, masked: Collection[str] = ()) -> tuple[fx.Graph, dict[str, fx.Node]]:
     """Trace a forward pass down to single operations and to torch.nn's own modules.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    masked : collection of str
+        Layers behind which a node `masked_response` is put.
 
     Returns
     -------
@@ -66,7 +82,7 @@ def trace_operations(network: nn.Module) -> tuple[fx.Graph, dict[str, fx.Node]]:
     SubjectError
         If it cannot be traced.
     """
-    tracer = _DeepTracer(network)
+    tracer = _DeepTracer(network, masked)
     graph = _run(tracer, network, "cannot be traced by torch.fx")
     outputs = zip(_addresses([name for name, _ in tracer.given]), tracer.given, strict=True)
     return graph, {address: output.node for address, (_, output) in outputs if isinstance(output, fx.Proxy)}

@@ -92,7 +92,7 @@ def read_windows(
     args, kwargs, result
         Values that it takes and gives.
     """
-    name = _name(node, module)
+    name = operation_name(node, module)
     (taken, *_), (made, *_) = tensors((args, kwargs)), tensors(result)
     if isinstance(module, nn.modules.batchnorm._BatchNorm) or name == "batch_norm":
         own = module.running_mean is None if module else kwargs.get("training", args[5] if len(args) > 5 else False)
@@ -107,9 +107,9 @@ def read_windows(
         return _RULES[name](given, taken)
     if name in ALONG and not (len(args) > 1 and isinstance(args[1], Tensor)):  # torch.max(x, y) is by positions
         n_axes = made.ndim if name in {"stack", "unsqueeze"} else taken.ndim
-        return SAME if _spares_space(_axes(name, module, args, kwargs), n_axes) else TOGETHER
+        return SAME if _spares_space(axes_of(name, module, args, kwargs), n_axes) else TOGETHER
     if name in ORDERS:
-        return SAME if _order(name, args, kwargs, taken.ndim)[-2:] == [taken.ndim - 2, taken.ndim - 1] else MOVED
+        return SAME if order_of(name, args, kwargs, taken.ndim)[-2:] == [taken.ndim - 2, taken.ndim - 1] else MOVED
     if name in SHAPES:
         return SAME if made.ndim > 2 and made.shape[-2:] == taken.shape[-2:] else TOGETHER
     if name == "getitem":
@@ -131,7 +131,8 @@ def tensors(tree: object) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _name(node: fx.Node, module: nn.Module | None) -> str:
+def operation_name(node: fx.Node, module: nn.Module | None) -> str:
+    """Name of an operation: of the function or method, or of the module in small letters."""
     if module is not None:
         kind = next((name for kind, name in WINDOWED_MODULES.items() if isinstance(module, kind)), "")
         return kind or type(module).__name__.lower()
@@ -205,8 +206,8 @@ _RULES: Final[dict[str, Callable[[Mapping[str, Any], Tensor], Windows | str]]] =
 }
 
 
-def _axes(name: str, module: nn.Module | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the axes that an operation works along; None for all."""
+def axes_of(name: str, module: nn.Module | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the axes that an operation of `ALONG` works along; None for all."""
     if module is not None:
         return getattr(module, "dim", None)
     place, default = ALONG[name]
@@ -218,7 +219,8 @@ def _spares_space(axes: Any, n_axes: int) -> bool:
     return all(isinstance(axis, int) and axis % n_axes < n_axes - 2 for axis in given)
 
 
-def _order(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], n_axes: int) -> list[int]:
+def order_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], n_axes: int) -> list[int]:
+    """Return where the axes of what an operation of `ORDERS` makes come from."""
     given = [leaf % n_axes for leaf in tree_leaves((args[1:], dict(kwargs))) if isinstance(leaf, int)]
     if name == "permute":
         return given
@@ -228,13 +230,21 @@ def _order(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], n_axes: in
     return order
 
 
-def _sliced(index: Any, taken: Tensor) -> Windows | str:
+def full_index(index: Any, taken: Tensor) -> list[Any] | None:
+    """Return an index with a part for every axis of a tensor, or None if it holds more than slices and numbers."""
     parts = list(index) if isinstance(index, tuple) else [index]
     if not all(part is None or part is Ellipsis or isinstance(part, slice | int) for part in parts):
-        return UNKNOWN
+        return None
     missing = [slice(None)] * (taken.ndim - sum(isinstance(part, slice | int) for part in parts))
-    place = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
-    rows, columns = [*parts[:place], *missing, *parts[place + 1 :]][-2:]
+    place = next((at for at, part in enumerate(parts) if part is Ellipsis), len(parts))
+    return [*parts[:place], *missing, *parts[place + 1 :]]
+
+
+def _sliced(index: Any, taken: Tensor) -> Windows | str:
+    parts = full_index(index, taken)
+    if parts is None:
+        return UNKNOWN
+    rows, columns = parts[-2:]
     if not (isinstance(rows, slice) and isinstance(columns, slice)):
         return TOGETHER
     steps = [one.indices(n) for one, n in zip((rows, columns), taken.shape[-2:], strict=True)]
