@@ -170,8 +170,8 @@ def _gallery_title(found: dict[str, xr.Dataset], order_by: str, ascending: bool,
         f"{STAR} corrected p < {selectivity_overview.LEVEL:g}" if is_tested else "",
         f"{n_undefined:,} undefined left out" if n_undefined else "",
     ]
-    where = f"{next(iter(found))}: " if len(found) == 1 else ""
-    return "; ".join(one for one in [f"{where}Neuron Features by {title_of(order_by)}, {which}", *notes] if one)
+    said = "; ".join(one for one in notes if one)
+    return f"Neuron Features by {title_of(order_by)}, {which}" + (f"\n{said}" if said else "")
 
 
 def _image(pixels: Pixels, left: float, bottom: float, side: float) -> hv.RGB:
@@ -224,7 +224,7 @@ def top_crops(result: xr.DataTree, layer: str, channel: int, columns: int = 7) -
     return hv.Overlay(
         [*pictures, texts(labels, size=FONT - 1.5, horizontalalignment="left", verticalalignment="top")]
     ).opts(
-        title=f"{layer}, channel {channel}: what drives it most",
+        title=f"{layer}, channel {channel}: what drives it most\nresponse / largest response, class, image",
         yaxis=None,
         hooks=[plain_axes],
         **panels.options(CROP_INCHES, CROP_INCHES),

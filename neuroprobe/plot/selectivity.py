@@ -128,10 +128,14 @@ def index_scatter(
     styles = dict(zip(known, factor_styles(known), strict=True))
     elements = []
     for name, points in found.items():
+        legend = _legend(name, correlations.sel({names.LAYER: name}))
         for full in (True, False):
-            label = _legend(name, correlations.sel({names.LAYER: name})) if full else ""
             some = points.isel({names.CHANNEL: np.flatnonzero(points["full"].values == full)})
-            elements.append(_scatter(some, label, styles[name], full, (x, y), images))
+            if some.sizes[names.CHANNEL]:
+                elements.append(_scatter(some, legend, styles[name], full, (x, y), images))
+                legend = ""
+    if not elements:
+        elements = [texts([(0.5, 0.5, "no unit has both")])]
     n_left_out = sum(points.attrs[names.N_UNDEFINED] for points in found.values())
     notes = [
         f"full points: corrected p < {LEVEL:g}" if any(points.attrs["is_tested"] for points in found.values()) else "",
@@ -140,7 +144,15 @@ def index_scatter(
     title = "\n".join([f"{title_of(y)} against {title_of(x)}", "; ".join(note for note in notes if note)]).strip()
     shared = {"title": title, "xlabel": title_of(x), "ylabel": title_of(y), "legend_position": "right"}
     picture = hv.Overlay(elements).opts(**shared, hooks=[grid], legend_limit=10_000, **frame(3.6, 3.2))
-    return picture.opts(**shared, legend_limit=10_000, width=720, height=480, backend="bokeh")
+    return picture.opts(**shared, hooks=[_point_at_all], legend_limit=10_000, width=720, height=480, backend="bokeh")
+
+
+def _point_at_all(plot: Any, _: hv.Dimensioned) -> None:
+    """Hook: holoviews gives a tooltip in HTML to the first of several elements only."""
+    from bokeh.models import HoverTool
+
+    for tool in plot.state.select({"type": HoverTool}):
+        tool.renderers = "auto"
 
 
 def _legend(layer: str, at: xr.Dataset) -> str:
@@ -174,8 +186,6 @@ def _scatter(
     points: xr.Dataset, label: str, style: dict[str, Any], full: bool, indexes: tuple[str, str], images: bool
 ) -> hv.Points:
     """Draw the units of one layer that are significant, or those that are not."""
-    from bokeh.models import HoverTool
-
     columns = ("x", "y", "layer", "channel", "image")
     drawn = hv.Points(tuple(points[name].values for name in columns), ["x", "y"], list(columns[2:]), label=label)
     face = style["color"] if full else "none"
@@ -183,12 +193,13 @@ def _scatter(
         facecolors=face, edgecolors=style["color"], marker=style["marker"], s=22, linewidth=0.8, backend="matplotlib"
     )
     x, y = map(title_of, indexes)
-    hover = HoverTool(tooltips=(IMAGE if images else "") + TOOLTIP.format(x=x, y=y))
+    tooltip = (IMAGE if images else "") + TOOLTIP.format(x=x, y=y)
     return drawn.opts(
         color=style["color"],
         fill_alpha=0.8 if full else 0.0,
         size=7,
         marker=BOKEH_MARKERS.get(style["marker"], "circle"),
-        tools=[hover],
+        tools=["hover"],
+        hover_tooltips=tooltip,
         backend="bokeh",
     )

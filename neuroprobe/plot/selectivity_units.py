@@ -29,6 +29,7 @@ from neuroprobe.plot.style import (
 
 MAP: Final = 3.6  # side of a map of similarities, in inches
 MAX_TICKS: Final = 32  # channels that have room beside it
+FAMILIES: Final = {"orientation": "rotation (degrees)", "symmetry": "axis of mirroring (degrees)"}
 MAX_MEMBERS: Final = 12  # alterations of a family that have room below an axis
 
 
@@ -66,9 +67,9 @@ def activation_curve(
         share, mean = at[names.SHARE].values, float(at[names.MEAN])
         said = f"channel {channels[number]}"
         if not np.isfinite(share).any():
-            elements.append(
-                hv.Curve([], "rank", "share", label=f"{said}: no response").opts(**style, backend="matplotlib")
-            )
+            # a line without a place has its legend nevertheless
+            nothing = hv.Curve((rank, share), "rank", "share", label=f"{said}: no response")
+            elements.append(nothing.opts(**style, ms=3, linewidth=1.2, backend="matplotlib"))
             continue
         left = np.nan
         if index is not None:
@@ -86,6 +87,7 @@ def activation_curve(
     lines = "dashed: mean" + ("" if index is None or not _is_ratio(units, index) else "; dotted: what is left, altered")
     return hv.Overlay(elements).opts(
         title=f"{layer}: responses to the {len(rank)} top stimuli\n{lines}",
+        xlim=(0.5, len(rank) + 0.5),
         xlabel="rank",
         ylabel="response / largest response",
         ylim=(min(0.0, float(np.nanmin(found[names.SHARE].values, initial=0.0))) - 0.02, 1.05),
@@ -146,18 +148,17 @@ def similarity_map(result: xr.DataTree, layer: str) -> hv.Overlay:
         below = [(i + 0.5, -0.015 * n, str(channels[i])) for i in range(0, n, step)]
         elements.append(texts(below, rotation=90, verticalalignment="top", size=7))
         heads = [(n - 0.5 - i, str(channels[i])) for i in range(0, n, step)]
-        elements.append(texts([(n / 2, -0.1 * n, "top stimuli of channel")], verticalalignment="top"))
     else:
         elements.append(texts([(0.5, 0.5, "no unit responds")]))
         n, heads = 1, []
     lost = f" ({n_undefined:,} undefined left out)" if n_undefined else ""
     return hv.Overlay(elements).opts(
-        title=f"{layer}: similarity of units{lost}",
+        title=f"{layer}: similarity{lost}\nrows: responses of a unit to the top stimuli of others",
         yticks=heads,
         xlim=(0, 1.25 * n),
-        ylim=(-0.16 * n, 1.01 * n),
+        ylim=(-0.1 * n, 1.01 * n),
         hooks=[plain_axes],
-        **{**frame(MAP * 1.25, MAP * 1.17), "fontsize": {"title": 10, "ticks": 7}},
+        **{**frame(MAP * 1.25, MAP * 1.11), "fontsize": {"title": 10, "ticks": 7}},
     )
 
 
@@ -214,7 +215,8 @@ def selectivity_profile(
     lost = f"; {n_undefined:,} undefined left out" if n_undefined else ""
     return hv.Overlay(elements).opts(
         title=f"{title_of(index)}: {who}{lost}",
-        xlabel=f"{index.replace('_', ' ')}: alteration",
+        xlabel=FAMILIES.get(index, f"{index.replace('_', ' ')}: alteration"),
+        xlim=_ends(members),
         ylabel=meaning,
         xticks=_member_ticks(members),
         xrotation=slant(members[:: _step(members)], 4.2),
@@ -239,7 +241,8 @@ def _one_profile(x: np.ndarray, found: xr.Dataset, index: str, label: str, style
         ]
     low, middle, high = found[index].transpose(names.QUANTILE, names.MEMBER).values
     if not np.isfinite(middle).any():
-        return [hv.Curve([], "alteration", "index", label=f"{label}: none defined").opts(**style, backend="matplotlib")]
+        nothing = hv.Curve((x, middle), "alteration", "index", label=f"{label}: none defined")
+        return [nothing.opts(**style, ms=4, linewidth=1.2, backend="matplotlib")]
     band = hv.Area((x, low, high), "alteration", ["index", "upper"])
     curve = hv.Curve((x, middle), "alteration", "index", label=f"{label} (n {int(found[names.N_DEFINED]):,})")
     return [
@@ -254,6 +257,13 @@ def _places(members: Sequence[str]) -> np.ndarray:
         return np.array([float(one) for one in members])
     except ValueError:
         return np.arange(float(len(members)))
+
+
+def _ends(members: Sequence[str]) -> tuple[float, float]:
+    """Ends of the axis, with room beyond the first and the last alteration."""
+    places = _places(members)
+    room = 0.03 * float(np.ptp(places)) or 0.5
+    return float(places.min()) - room, float(places.max()) + room
 
 
 def _step(members: Sequence[str]) -> int:
