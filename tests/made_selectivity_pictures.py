@@ -95,7 +95,7 @@ class _Layer:
     def __init__(self, rng, share: float, n: int, n_kept: int, dead: np.ndarray, whole: bool, depth: int) -> None:
         self.rng, self.share, self.n, self.kept, self.dead = rng, share, n, n_kept, dead
         self.whole, self.depth = whole, depth
-        self.field = SIDE if whole else 7 + 6 * depth
+        self.field = SIDE if whole else min(SIDE, 7 + 6 * depth)
         self.hue, self.angle = rng.uniform(0, 360, n), rng.uniform(0, 180, n)
         self.coloured = rng.beta(1 + 3 * share, 2, n)
 
@@ -123,7 +123,7 @@ class _Layer:
         self.responses, self.label = responses, label
         order = np.argsort(-responses, axis=1, kind="stable")[:, : self.kept]
         self.value, self.image = np.take_along_axis(responses, order, 1), order
-        places = 1 if self.whole else 9 - 2 * self.depth
+        places = 1 if self.whole else max(2, 9 - 2 * self.depth)
         y, x = self.rng.integers(0, places, (2, self.n, self.kept))
         listed = ("channel", "rank")
         alive = ~self.dead
@@ -293,3 +293,20 @@ def adjusted(p_value: np.ndarray) -> np.ndarray:
     if there.any():
         found[there] = stats.false_discovery_control(p_value[there], method="by")
     return found
+
+
+def with_values(result: xr.DataTree, layer: str, **values: object) -> xr.DataTree:
+    """A result with other numbers of the units of a layer."""
+    made = result.copy()
+    node = made[f"selectivity/{layer}"].to_dataset().copy(deep=True)
+    for name, of in values.items():
+        node[name] = ("channel", np.asarray(of))
+    made[f"selectivity/{layer}"] = xr.DataTree(node)
+    return made
+
+
+def without(result: xr.DataTree, layer: str, *variables: str) -> xr.DataTree:
+    """A result without some variables of a layer."""
+    made = result.copy()
+    made[f"selectivity/{layer}"] = xr.DataTree(made[f"selectivity/{layer}"].to_dataset().drop_vars(variables))
+    return made

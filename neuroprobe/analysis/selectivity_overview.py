@@ -62,11 +62,14 @@ def _group(result: xr.DataTree) -> xr.DataTree:
 
 def known_indexes(units: xr.Dataset) -> list[str]:
     """Names of the numbers that a layer holds of each unit."""
-    return [str(name) for name, one in units.data_vars.items() if one.dims == (names.CHANNEL,) and _is_number(one)]
+    return [str(name) for name in units.data_vars if holds(units, str(name))]
 
 
-def _is_number(one: xr.DataArray) -> bool:
-    return one.dtype.kind in "fiub"
+def holds(units: xr.Dataset, index: str) -> bool:
+    """Whether a layer holds this number of each unit."""
+    # variables, and not arrays with their coordinates, which take a while to make
+    one = units.variables.get(index)
+    return one is not None and one.dims == (names.CHANNEL,) and one.dtype.kind in "fiub"
 
 
 def unit_values(result: xr.DataTree, layer: str, index: str) -> Array:
@@ -78,22 +81,18 @@ def unit_values(result: xr.DataTree, layer: str, index: str) -> Array:
         If no layer holds it, or there is no such layer.
     """
     units = selectivity_of(result, layer)
-    if index in known_indexes(units):
+    if holds(units, index):
         return units[index].values.astype(np.float64)
-    known = list(dict.fromkeys(one for each in selectivity_layers(result) for one in known_in(result, each)))
-    if index not in known:
+    if not has_index(result, index):
+        layers = [selectivity_of(result, one) for one in selectivity_layers(result)]
+        known = dict.fromkeys(one for each in layers for one in known_indexes(each))
         raise ReaderError(unknown_name("index", index, known))
     return np.full(units.sizes[names.CHANNEL], np.nan)
 
 
-def known_in(result: xr.DataTree, layer: str) -> list[str]:
-    """Names of the numbers that a result holds of each unit of a layer."""
-    return known_indexes(selectivity_of(result, layer))
-
-
 def has_index(result: xr.DataTree, index: str) -> bool:
     """Whether any layer holds this number of its units."""
-    return any(index in known_in(result, layer) for layer in selectivity_layers(result))
+    return any(holds(selectivity_of(result, layer), index) for layer in selectivity_layers(result))
 
 
 def p_adjusted(index: str) -> str:
@@ -106,7 +105,8 @@ def significant(result: xr.DataTree, layer: str, *indexes: str, level: float = L
 
     A unit without a p-value is not.
     """
-    tested = [p_adjusted(index) for index in indexes if p_adjusted(index) in known_in(result, layer)]
+    units = selectivity_of(result, layer)
+    tested = [p_adjusted(index) for index in indexes if holds(units, p_adjusted(index))]
     if not tested:
         return None
     return np.all([unit_values(result, layer, name) < level for name in tested], axis=0)

@@ -2,10 +2,10 @@
 
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.dose import dose_response
+from neuroprobe.plot.gallery import neuron_features, top_crops
 from neuroprobe.plot.interactions import interactions
 from neuroprobe.plot.maps import index_maps
 from neuroprobe.plot.masking import accuracy_dendrogram, accuracy_differences, cross_table, headline
-from neuroprobe.plot.neuron_features import neuron_features, top_crops
 from neuroprobe.plot.selectivity import index_scatter, selectivity_by_layer
 from neuroprobe.plot.selectivity_units import activation_curve, label_shares, selectivity_profile, similarity_map
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions

@@ -15,7 +15,7 @@ from neuroprobe import names
 from neuroprobe.analysis import selectivity_overview
 from neuroprobe.analysis.effects import p_text
 from neuroprobe.analysis.selectivity_overview import LEVEL
-from neuroprobe.plot.neuron_features import thumbnails, title_of
+from neuroprobe.plot.gallery import thumbnails, title_of
 from neuroprobe.plot.style import COLOURS, RANDOM, factor_styles, frame, grid, row_axis, rows, texts
 from neuroprobe.plot.units import stacked_bars
 
@@ -29,8 +29,8 @@ BOKEH_MARKERS: Final = {
     "X": "x",
     "h": "hex",
 }
-IMAGE: Final = '<img src="@image" width="96" alt="" style="image-rendering: pixelated"><br>'
-TOOLTIP: Final = "<b>@layer, channel @channel</b><br>{x}: @x{{0.00}}<br>{y}: @y{{0.00}}"
+IMAGE: Final = '<img src="@{image}" width="96" alt="" style="image-rendering: pixelated"><br>'
+TOOLTIP: Final = "<b>@{{layer}}, channel @{{channel}}</b><br>{x}: @{{x}}{{0.00}}<br>{y}: @{{y}}{{0.00}}"
 
 
 def selectivity_by_layer(

@@ -12,7 +12,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis import selectivity_overview, selectivity_units
 from neuroprobe.errors import ReaderError
-from neuroprobe.plot.neuron_features import title_of
+from neuroprobe.plot.gallery import title_of
 from neuroprobe.plot.style import (
     COLOURS,
     PALE,
@@ -150,7 +150,7 @@ def similarity_map(result: xr.DataTree, layer: str) -> hv.Overlay:
         heads = [(n - 0.5 - i, str(channels[i])) for i in range(0, n, step)]
     else:
         elements.append(texts([(0.5, 0.5, "no unit responds")]))
-        n, heads = 1, []
+        n, heads = 1, [(0.5, "")]
     lost = f" ({n_undefined:,} undefined left out)" if n_undefined else ""
     return hv.Overlay(elements).opts(
         title=f"{layer}: similarity{lost}\nrows: responses of a unit to the top stimuli of others",

@@ -33,7 +33,8 @@ TITLES: Final = {
 UNCOVERED: Final = 0.5  # grey of places that no crop covers
 FINE: Final = 48  # px that a picture has at least
 INCHES: Final = 0.62  # side of a Neuron Feature
-LABEL: Final = 0.34  # height of what stands under one, in its sides
+GAP: Final = 0.12  # between two of them, in sides of one
+LABEL: Final = 0.34  # height of what stands under one
 THUMBNAIL: Final = 32  # px of a picture that appears under the pointer
 CROP_INCHES: Final = 1.05
 LETTERS: Final = 17  # of a line under a crop
@@ -55,13 +56,12 @@ def displayed(units: xr.Dataset) -> Pixels:
     feature = units[names.NEURON_FEATURE].transpose(names.CHANNEL, "field_y", "field_x", "rgb").values
     coverage = units[names.COVERAGE].transpose(names.CHANNEL, "field_y", "field_x").values
     covered = (coverage > 0) & np.isfinite(feature).all(-1)
-    flat = feature.reshape(len(feature), -1)
-    inside = np.repeat(covered.reshape(len(feature), -1), 3, axis=1)
-    low = np.where(inside, flat, np.inf).min(1, initial=np.inf)[:, None, None, None]
-    high = np.where(inside, flat, -np.inf).max(1, initial=-np.inf)[:, None, None, None]
+    inside = covered[..., None]
+    low = np.where(inside, feature, np.inf).min((1, 2, 3), keepdims=True, initial=np.inf)
+    high = np.where(inside, feature, -np.inf).max((1, 2, 3), keepdims=True, initial=-np.inf)
     varies = high > low
     stretched = np.divide(feature - np.where(varies, low, 0), np.where(varies, high - low, 1))
-    return _bytes(np.where(covered[..., None], stretched, UNCOVERED))
+    return _bytes(np.where(inside, stretched, UNCOVERED))
 
 
 def _bytes(values: NDArray[np.floating]) -> Pixels:
@@ -127,13 +127,15 @@ def neuron_features(
     bottom = 0.0
     is_tested = False
     for name, units in reversed(found.items()):
-        n = units.sizes[names.CHANNEL]
-        panels = Panels(max(1, n), 1.0, 1.0, right=0.12, above=0.05, below=LABEL, n_columns=columns)
+        n, pixels = units.sizes[names.CHANNEL], _enlarged(displayed(units))
+        panels = Panels(max(1, n), 1.0, 1.0, right=GAP, above=0.05, below=LABEL, n_columns=columns)
         base = bottom + LABEL
-        heads.append((base + panels.bottoms[0] + 0.5, f"{name}\n{units.attrs['field_height']} px"))
-        for number, pixels in enumerate(displayed(units)):
-            left, low = panels.corner(number)
-            elements.append(_image(pixels, left, base + low, 1.0))
+        top = base + panels.bottoms[0] + 1
+        heads.append((top - 0.5, f"{name}\n{units.attrs['field_height']} px"))
+        if n:
+            elements.append(_sheet(pixels, columns, top))
+        else:
+            labels.append((0.5, base + 0.5, "no unit responds"))
         tested = selectivity_overview.significant(result, name, order_by)
         is_tested |= tested is not None
         clear = set() if tested is None else set(_channels(result, name)[tested].tolist())
@@ -142,10 +144,8 @@ def neuron_features(
             left, low = panels.corner(number)
             star = STAR if channel in clear else ""
             labels.append((left + 0.5, base + low - 0.03, f"{channel}: {value:z.2f}{star}"))
-        if not n:
-            labels.append((0.5, base + 0.5, "no unit responds"))
-        bottom = base + panels.bottoms[0] + 1.05 + (0.12 if len(layers) > 1 else 0.0)
-    width = columns * 1.12
+        bottom = top + 0.05 + (0.12 if len(layers) > 1 else 0.0)
+    width = columns * (1 + GAP)
     return hv.Overlay([*elements, texts(labels, size=6.5, verticalalignment="top")]).opts(
         title=_gallery_title(found, order_by, ascending, limit, is_tested),
         yticks=heads,
@@ -174,15 +174,40 @@ def _gallery_title(found: dict[str, xr.Dataset], order_by: str, ascending: bool,
     return f"Neuron Features by {title_of(order_by)}, {which}" + (f"\n{said}" if said else "")
 
 
-def _image(pixels: Pixels, left: float, bottom: float, side: float) -> hv.RGB:
-    """Draw a picture in a square; one of few px keeps them."""
-    few = max(pixels.shape[:2]) < FINE
-    repeats = -(-FINE // max(pixels.shape[:2])) if few else 1
-    large = pixels.repeat(repeats, 0).repeat(repeats, 1)
-    height, width = (side * n / max(pixels.shape[:2]) for n in pixels.shape[:2])
-    x, y = left + (side - width) / 2, bottom + (side - height) / 2
-    picture = hv.RGB(large, bounds=(x, y, x + width, y + height))
-    return picture.opts(interpolation="nearest" if few else "antialiased", backend="matplotlib")
+def _enlarged(pictures: Pixels) -> Pixels:
+    """Pictures (n, height, width, rgb) in white squares of 48 px or more, in which single pixels are seen."""
+    height, width = pictures.shape[1:3]
+    side = max(height, width)
+    above, left = (side - height) // 2, (side - width) // 2
+    around = ((0, 0), (above, side - height - above), (left, side - width - left), (0, 0))
+    square = np.pad(pictures, around, constant_values=255)
+    repeats = -(-FINE // side)
+    return square.repeat(repeats, 1).repeat(repeats, 2)
+
+
+def _sheet(pictures: Pixels, columns: int, top: float) -> hv.RGB:
+    """Draw squares (n, side, side, rgb) row under row as one picture, from a height downwards."""
+    n, side = pictures.shape[:2]
+    n_rows = -(-n // columns)
+    right, below = (round(gap * side) for gap in (GAP, LABEL + 0.05))
+    rest = np.full((n_rows * columns - n, side, side, 3), 255, np.uint8)
+    cells = np.pad(np.concatenate([pictures, rest]), ((0, 0), (0, below), (0, right), (0, 0)), constant_values=255)
+    sheet = cells.reshape(n_rows, columns, *cells.shape[1:]).swapaxes(1, 2)
+    sheet = sheet.reshape(n_rows * cells.shape[1], columns * cells.shape[2], 3)
+    bounds = (0.0, top - n_rows * (1.05 + LABEL), columns * (1 + GAP), top)
+    return hv.RGB(sheet, bounds=bounds).opts(interpolation=_interpolation(side), backend="matplotlib")
+
+
+def _image(pixels: Pixels, left: float, bottom: float) -> hv.RGB:
+    """Draw a picture in a square."""
+    square = _enlarged(pixels[None])[0]
+    picture = hv.RGB(square, bounds=(left, bottom, left + 1, bottom + 1))
+    return picture.opts(interpolation=_interpolation(len(square)), backend="matplotlib")
+
+
+def _interpolation(side: int) -> str:
+    """Squares that were enlarged keep their pixels; large ones are made smaller."""
+    return "nearest" if side < 2 * FINE else "antialiased"
 
 
 def top_crops(result: xr.DataTree, layer: str, channel: int, columns: int = 7) -> hv.Overlay:
@@ -215,8 +240,8 @@ def top_crops(result: xr.DataTree, layer: str, channel: int, columns: int = 7) -
     there = np.isfinite(share[: len(crops)])
     said = [["Neuron Feature"], *(_said(found, rank) for rank in np.flatnonzero(there).tolist())]
     n_lines = max(map(len, said))
-    panels = Panels(len(said), 1.0, 1.0, right=0.12, above=0.05, below=0.05 + 0.125 * n_lines, n_columns=columns)
-    pictures = [_image(pixels, *panels.corner(number), 1.0) for number, pixels in enumerate([feature, *crops[there]])]
+    panels = Panels(len(said), 1.0, 1.0, right=GAP, above=0.05, below=0.05 + 0.125 * n_lines, n_columns=columns)
+    pictures = [_image(pixels, *panels.corner(number)) for number, pixels in enumerate([feature, *crops[there]])]
     labels = []
     for number, lines in enumerate(said):
         left, bottom = panels.corner(number)
