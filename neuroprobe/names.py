@@ -209,6 +209,11 @@ HYPERNYM_WEIGHT: Final = "hypernym_weight"
 HUE_MODES: Final = "hue_modes"
 OPPONENT: Final = "opponent"
 CHROMA: Final = "chroma"
+MEMBER: Final = "member"
+SIDE: Final = "side"
+SIGNIFICANT: Final = "significant"
+N_TESTED: Final = "n_tested"
+WHOLE_IMAGE: Final = "whole_image"
 
 # measures of the output of a network
 TOP_1: Final = "top_1"

@@ -2,9 +2,12 @@
 
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.dose import dose_response
+from neuroprobe.plot.gallery import neuron_features, top_crops
 from neuroprobe.plot.interactions import interactions
 from neuroprobe.plot.maps import index_maps
 from neuroprobe.plot.masking import accuracy_dendrogram, accuracy_differences, cross_table, headline
+from neuroprobe.plot.selectivity import index_scatter, selectivity_by_layer
+from neuroprobe.plot.selectivity_units import activation_curve, label_shares, selectivity_profile, similarity_map
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
 from neuroprobe.plot.single_class import class_shifts, jaccards
 from neuroprobe.plot.specialisation import confusions, correlations, factor_trees, specialisation_profile
@@ -15,6 +18,7 @@ __all__ = [
     "accuracies",
     "accuracy_dendrogram",
     "accuracy_differences",
+    "activation_curve",
     "activity",
     "class_shifts",
     "confusions",
@@ -28,12 +32,19 @@ __all__ = [
     "headline",
     "index_distributions",
     "index_maps",
+    "index_scatter",
     "interactions",
     "jaccards",
+    "label_shares",
+    "neuron_features",
     "preferences",
+    "selectivity_by_layer",
+    "selectivity_profile",
     "significant_units",
+    "similarity_map",
     "specialisation_profile",
     "stacked_shares",
     "stimulus_examples",
     "strongest_units",
+    "top_crops",
 ]

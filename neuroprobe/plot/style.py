@@ -132,7 +132,8 @@ def grid(plot: Any, _: hv.Dimensioned) -> None:
     """Hook that draws lines behind the data at the ticks of the vertical axis."""
     axis = plot.handles["axis"]
     axis.grid(True, axis="y", color="#e6e6e6")
-    axis.set_axisbelow(True)
+    # holoviews draws its first element at 0, which is under what matplotlib calls below
+    axis.yaxis.set_zorder(-1)
     for label in axis.get_xticklabels():
         if label.get_rotation():
             # the end of a slanted label, not its middle, is at its tick

@@ -104,7 +104,7 @@ def preferences(result: xr.DataTree, index: str = names.TOTAL_ORDER, layers: Seq
     factors = [str(factor) for factor in found[names.FACTOR].values]
     shares = np.column_stack([found[names.SHARE].values, found[names.UNCLEAR].values])
     colours = [style["color"] for style in factor_styles(factors)]
-    bars = _stacked_bars(
+    bars = stacked_bars(
         [str(layer) for layer in found[names.LAYER].values], shares, [*factors, "none clear"], [*colours, PALE]
     )
     return bars.opts(
@@ -148,7 +148,7 @@ def stacked_shares(
     errors = hv.Segments(
         ((ends - error)[is_drawn], y[is_drawn], (ends + error)[is_drawn], y[is_drawn]), ["x", "y", "x_2", "y_2"]
     )
-    bars = _stacked_bars(
+    bars = stacked_bars(
         [str(layer) for layer in found[names.LAYER].values],
         share,
         parts,
@@ -187,7 +187,7 @@ def activity(result: xr.DataTree, layers: Sequence[str] | None = None) -> hv.Ove
     undefined, rare = parts[:, :3].sum(1), parts[:, 3]
     said = [f"{u:,} + {r:,} of {n:,}" for u, r, n in zip(undefined, rare, total, strict=True)]
     numbers = [(1.02, len(shown) - 1 - i, text) for i, text in enumerate(said)]
-    bars = _stacked_bars(
+    bars = stacked_bars(
         shown,
         np.column_stack([parts, total - parts.sum(1)]) / total[:, None],
         kinds,
@@ -203,7 +203,7 @@ def activity(result: xr.DataTree, layers: Sequence[str] | None = None) -> hv.Ove
     )
 
 
-def _stacked_bars(
+def stacked_bars(
     layers: Sequence[str], shares: np.ndarray, kinds: Sequence[str], colours: Sequence[str], *beside: hv.Element
 ) -> hv.Overlay:
     """Horizontal bars, one per layer, the first on top; shares are (layers, kinds)."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import xarray as xr
 import yaml
 
 from neuroprobe import names, plot
 from neuroprobe.analysis import lesion_effects, overview
+from neuroprobe.analysis import selectivity_overview as selected
 from neuroprobe.analysis.effects import p_text
 from neuroprobe.report.findings import interval
 from neuroprobe.report.page import Part, Table, Text
@@ -39,21 +41,27 @@ def summary(one: View) -> Iterator[str]:
     weights = "random weights (the random twin)" if subject["random_twin"] else f"weights {subject['weights']}"
     if lesion := one.details.get("lesion"):
         weights += " and a lesion of " + ", ".join(f"{n:,} units of {layer}" for layer, n in lesion["n_masked"].items())
-    yield (
-        f"The network {subject['network']} with {weights}, recorded under {_number_of(len(one.factors), 'factor')}: "
-        f"{', '.join(one.factors)}. {_presented(one)}"
-    )
+    yield (f"The network {subject['network']} with {weights}, recorded{_under(one)}. {_presented(one)}")
     if one.values:
         yield _largest_index(one)
     if one.has("contrast"):
         yield _largest_effect(one)
     if one.has(names.MASKING):
         yield _largest_lesion(one)
+    if one.has(names.SELECTIVITY):
+        yield from _most_selective(one)
+
+
+def _under(one: View) -> str:
+    """Name the factors, where there are any."""
+    return f" under {_number_of(len(one.factors), 'factor')}: {', '.join(one.factors)}" if one.factors else ""
 
 
 def _presented(one: View) -> str:
     """Say how much was shown, and of how many units."""
     attrs, n_images = one.tree.attrs, _number_of(one.details["n_images"], "image")
+    if not (one.is_pick_freeze or one.has("contrast") or one.places_of_lesions):
+        return _selected(one)
     if not one.is_pick_freeze:
         shown = _number_of(attrs["samples"], "image")
         found = _changed(one) if one.has("contrast") else f"each without and with lesions ({_places(one)})"
@@ -65,6 +73,17 @@ def _presented(one: View) -> str:
     return (
         f"{samples:,} base samples × {rows} rows = {samples * rows:,} presentations of {n_images}; "
         f"{n_units:,} units of {n_layers}, of which {n_units - n_defined:,} {undefined}."
+    )
+
+
+def _selected(one: View) -> str:
+    """Say how many images the top stimuli were chosen from, and for how many units."""
+    facts = selected.layer_facts(one.tree)
+    n_units, n_silent = (int(facts[name].sum()) for name in (names.N_UNITS, names.N_SILENT))
+    n_layers = _number_of(facts.sizes[names.LAYER], "layer")
+    return (
+        f"{_number_of(one.selectivity_attrs['n_images'], 'image')}, each as it is; {n_units:,} units of {n_layers}, of "
+        f"which {n_silent:,} respond to none."
     )
 
 
@@ -112,6 +131,20 @@ def _largest_lesion(one: View) -> str:
     )
 
 
+def _most_selective(one: View) -> Iterator[str]:
+    """Name the layer whose units are most selective for colour, and for classes beyond chance."""
+    for index, said in (
+        ("colour_corrected", "colour, beyond sham alterations"),
+        ("gamma_corrected", "classes, beyond chance"),
+    ):
+        if not selected.has_index(one.tree, index):
+            continue
+        found = selected.layer_quantiles(one.tree, index, (0.5,))[index][:, 0]
+        if found.notnull().any():
+            at = found[int(np.nanargmax(found.values))]
+            yield f"Units are most selective for {said}, in {at[names.LAYER].item()}: median {float(at):z.2f}."
+
+
 def _largest(table: xr.Dataset, name: str) -> str:
     """Name the place of the largest of several medians (layer, factor), with its size."""
     place = table[name].argmax(...)
@@ -130,7 +163,9 @@ def protocol(one: View) -> Iterator[Part]:
     """The protocol, short, and the laws of the alterations in full."""
     given = one.details.get("protocol_as_given", one.details["protocol"])
     yield Text(yaml.safe_dump(given, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100), "code")
-    treatment = one.details["protocol"]["treatment"]
+    treatment = one.details["protocol"].get("treatment") or {}
+    if not treatment.get("alterations"):
+        return
     rows = []
     for item in treatment["alterations"]:
         laws = [f"{name}: {_law(law)}" for name, law in item.items() if name not in ("name", "as", "switch")]
@@ -171,6 +206,7 @@ def provenance(one: View) -> Iterator[Part]:
             for group in LESIONED
             if one.has(group)
         },
+        **({names.SELECTIVITY: _top(one.selectivity_attrs)} if one.has(names.SELECTIVITY) else {}),
         "images": f"{details['n_images']:,}, {' × '.join(map(str, details['image_shape']))} (colours, height, width)",
         "device, precision": f"{details['device']}, {details['dtype']}",
         "batch": ", ".join(
@@ -203,9 +239,13 @@ def _shown(attrs: dict[str, Any]) -> str:
     return f"{_number_of(attrs['n_images'], 'image')}, {_number_of(attrs['draws'], 'draw')}"
 
 
+def _top(attrs: dict[str, Any]) -> str:
+    return f"{_number_of(attrs['n_images'], 'image')}, {attrs['n_kept']:,} top stimuli of each unit"
+
+
 def stimuli(one: View) -> Iterator[Part]:
     """Examples of the stimuli."""
-    if names.STIMULI not in one.tree.children:
+    if not one.has(names.STIMULI) or names.EXAMPLES not in one.tree.children[names.STIMULI].children:
         yield Text("This result holds no examples of its stimuli.")
         return
     n = overview.stored_examples(one.tree).sizes[names.IMAGE]
@@ -236,7 +276,13 @@ def reading(one: View) -> Iterator[Part]:
             "chooses rests on the map's own errors: of a map that is mostly noise, the units are chosen nearly at "
             "random, and do no more than random masks."
         )
-    if one.tree.attrs["nan"] == "drop":
+    if one.has(names.SELECTIVITY):
+        yield Text(
+            "Selectivity is asked of the images that drive a unit most, and so depends on which were shown: a unit is "
+            "selective among them. Standard errors of its indexes are over the top stimuli of a unit. A unit that is "
+            "selective for a class need not tell it from others: it may respond to few images of the class."
+        )
+    if one.tree.attrs.get("nan") == "drop":
         yield Text("Base samples with a response that is not finite were left out, unit by unit (nan: drop).")
 
 

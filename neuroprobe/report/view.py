@@ -17,6 +17,7 @@ from neuroprobe.analysis import overview
 from neuroprobe.analysis.effects import contrast_table
 from neuroprobe.analysis.lesion_effects import masking_places
 from neuroprobe.analysis.moments import moments_table
+from neuroprobe.analysis.selectivity_overview import selectivity_layers, selectivity_of
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.plot.style import png
 from neuroprobe.report.page import Picture
@@ -63,6 +64,16 @@ class View:
     def contrast_attrs(self) -> dict[str, Any]:
         """What the contrasts of any layer say of all."""
         return next(iter(self.tree.children["contrast"].children.values())).to_dataset().attrs
+
+    @property
+    def places_of_lesions(self) -> list[str]:
+        """Places where any lesion was made."""
+        return [place for group in (names.MASKING, names.SINGLE_CLASS) for place in self.places(group)]
+
+    @property
+    def selectivity_attrs(self) -> dict[str, Any]:
+        """What is known of the selectivity of any layer, and said of all."""
+        return selectivity_of(self.tree, selectivity_layers(self.tree)[0]).attrs
 
     @cached_property
     def moments(self) -> xr.Dataset:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import require_file_name, write_text
-from neuroprobe.report import about, contrast, findings, masking, specialisation
+from neuroprobe.report import about, contrast, findings, masking, selectivity, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
@@ -83,6 +83,7 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     _of_indices("Specialisation", specialisation.maps),
     ("Moments", findings.moments, lambda one: one.has("moments")),
     ("Contrasts", contrast.contrasts, lambda one: one.has("contrast")),
+    ("Selectivity", selectivity.selectivity, lambda one: one.has(names.SELECTIVITY)),
     ("Lesions", masking.lesions, lambda one: one.has(names.MASKING)),
     ("Single classes", masking.single_classes, lambda one: one.has(names.SINGLE_CLASS)),
     ("How to read the numbers", about.reading, lambda one: True),
