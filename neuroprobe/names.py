@@ -7,6 +7,7 @@ from typing import Final
 # dimensions
 PRESENTATION: Final = "presentation"
 CHANNEL: Final = "channel"
+CHANNEL_2: Final = "channel_2"
 Y: Final = "y"
 X: Final = "x"
 TOKEN: Final = "token"
@@ -167,6 +168,10 @@ N_LABELS: Final = "n_labels"
 CLASS_MASS: Final = "class_mass"
 POPULATION_CODE: Final = "population_code"
 ENTROPY: Final = "entropy"
+SIMILARITY: Final = "similarity"
+NEURON_FEATURE: Final = "neuron_feature"
+COVERAGE: Final = "coverage"
+CROP: Final = "crop"  # the dimension of these pictures too
 
 # measures of the output of a network
 TOP_1: Final = "top_1"
@@ -174,6 +179,9 @@ TOP_5: Final = "top_5"
 PROBABILITY: Final = "probability"
 
 # attributes
+LABELS: Final = "labels"
+LEAST: Final = "least"
+HIERARCHY: Final = "hierarchy"
 FACTORS: Final = "factors"
 GROUPS: Final = "groups"
 PROVENANCE: Final = "neuroprobe_provenance"
