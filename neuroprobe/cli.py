@@ -166,39 +166,66 @@ def export(store: Path, output: Path) -> None:
 @main.command()
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("query", required=False)
+@click.option(
+    "--with",
+    "others",
+    metavar="STORE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Another result of the same network, whose columns stand beside those of the first; may be given again.",
+)
 @click.option("--columns", help="Columns of the output, separated by commas.")
-@click.option("--sort", "sort_by", metavar="COLUMN", help="Column to sort by, the largest value first.")
-@click.option("--ascending", is_flag=True, help="Sort the smallest value first.")
+@click.option("--order-by", "--sort", "order_by", metavar="COLUMN", help="Column to order by, the largest value first.")
+@click.option("--ascending", is_flag=True, help="Order the smallest value first.")
 @click.option("--limit", type=click.IntRange(min=0), help="Units to print, at most.")
 @click.option("--csv", "style", flag_value="csv", help="Print CSV with all digits.")
 @click.option("--json", "style", flag_value="json", help="Print a list of JSON records.")
+@click.option(
+    "--gallery",
+    type=click.Path(path_type=Path),
+    help="Write an HTML page with the pictures of the units, 500 at most, in place of printing them.",
+)
 @click.option("--list-columns", "only_list", is_flag=True, help="Print the columns that there are, and stop.")
 @_readable
 def select(
     store: Path,
     query: str | None,
+    others: tuple[Path, ...],
     columns: str | None,
-    sort_by: str | None,
+    order_by: str | None,
     ascending: bool,
     limit: int | None,
     style: str | None,
+    gallery: Path | None,
     only_list: bool,
 ) -> None:
     """Print the units of the result in a STORE, or netCDF export, for which a QUERY is true: one a line.
 
     A query is such as "layer == 'conv2' and first_order_hue > 2 * first_order_se_hue", or "channel in [3, 5] and not
-    (mean < 0 or mean > 1)". Without one, all units are printed.
+    (mean < 0 or mean > 1)", or "'red' in colours and under(classes, 'animal') > 0.3", or "near('conv2/17', 0.4)".
+    Without one, all units are printed.
     """
     from neuroprobe.analysis.select import list_columns, select_units
     from neuroprobe.export import write_units
 
+    results = [store, *others]
     if only_list:
-        rows = list_columns(store)
+        rows = list_columns(results)
         click.echo(json.dumps(rows) if style == "json" else _table(rows))
         return
+    if gallery is not None and style is not None:
+        raise click.UsageError("--gallery writes a page, and nothing else is printed; leave --csv and --json away")
     chosen = None if columns is None else [name.strip() for name in columns.split(",")]
-    units = select_units(store, query, columns=chosen, sort_by=sort_by, ascending=ascending, limit=limit)
-    write_units(units, sys.stdout, style or "tsv")
+    if gallery is not None and chosen is not None:
+        chosen = [*chosen, "layer", "channel"]
+    units = select_units(results, query, columns=chosen, order_by=order_by, ascending=ascending, limit=limit)
+    if gallery is None:
+        write_units(units, sys.stdout, style or "tsv")
+    else:
+        from neuroprobe.report import write_gallery
+
+        write_gallery(results, units, gallery)
+        click.echo(str(gallery))
     click.echo(f"{units.attrs['n_selected']:,} of {units.attrs['n_units']:,} units", err=True)
 
 

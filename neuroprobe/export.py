@@ -73,7 +73,8 @@ def write_units(units: xr.Dataset, stream: TextIO, style: str = "tsv") -> None:
     stream : text file
     style : str
         ``"tsv"``: separated by tabs, numbers to six digits, for people; ``"csv"`` or ``"json"``: all digits. Undefined
-        numbers are NaN; in JSON they are null, and so are infinite ones.
+        numbers are NaN; in JSON they are null, and so are infinite ones. Sets of labels are text, as in
+        ``red .62, blue .21``; in JSON they are objects, ``{"red": 0.621, "blue": 0.21}``, or null.
     """
     table = units.to_dataframe().reset_index(drop=True)
     for name in map(str, units.coords):
@@ -82,6 +83,9 @@ def write_units(units: xr.Dataset, stream: TextIO, style: str = "tsv") -> None:
             table[name] = table[name].astype("Int64")
     match style:
         case "json":
+            for of_labels in (v for v in units.data_vars.values() if v.dtype == object and names.LABELS in v.attrs):
+                shares = [getattr(text, "shares", None) for text in of_labels.values]
+                table[str(of_labels.name)] = pd.Series(shares, dtype=object)
             _write_json(table, stream)
         case "csv":
             table.to_csv(stream, index=False, na_rep="NaN")

@@ -7,6 +7,7 @@ from typing import Final
 # dimensions
 PRESENTATION: Final = "presentation"
 CHANNEL: Final = "channel"
+CHANNEL_2: Final = "channel_2"
 Y: Final = "y"
 X: Final = "x"
 TOKEN: Final = "token"
@@ -34,7 +35,6 @@ INPUT: Final = "input"
 RULE: Final = "rule"
 MASK: Final = "mask"
 VECTOR: Final = "vector"
-CHANNEL_2: Final = "channel_2"
 FIELD_Y: Final = "field_y"
 FIELD_X: Final = "field_x"
 CROP: Final = "crop"
@@ -221,11 +221,11 @@ TOP_5: Final = "top_5"
 PROBABILITY: Final = "probability"
 
 # attributes
+LABELS: Final = "labels"
+LEAST: Final = "least"
+HIERARCHY: Final = "hierarchy"
 FACTORS: Final = "factors"
 GROUPS: Final = "groups"
-LABELS: Final = "labels"  # of a variable over labels: what the labels of each unit are called in queries
-LEAST: Final = "least"  # share from which a label is one of a unit's
-HIERARCHY: Final = "hierarchy"  # JSON: label → the one above it
 PROVENANCE: Final = "neuroprobe_provenance"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 

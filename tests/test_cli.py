@@ -229,7 +229,7 @@ def test_select_lists_its_columns(store: Path) -> None:
     [
         (["mean = 1"], 2, "error: query:1:6: '=' is not part of a query: write ==\n  mean = 1\n       ^\n"),
         (["men > 0"], 2, "error: query:1:1: unknown column 'men' (did you mean 'mean'?); known: layer, channel, y, x"),
-        (["--sort", "men"], 2, "error: sort_by: unknown column 'men' (did you mean 'mean'?)"),
+        (["--sort", "men"], 2, "error: order_by: unknown column 'men' (did you mean 'mean'?)"),
         (["--columns", "mean,men"], 2, "error: columns: unknown column 'men'"),
         (["true", "--limit", "-1"], 2, "Usage"),
     ],

@@ -1,14 +1,15 @@
 """What a query is made of: expressions over columns, their kinds, and their values in three-valued logic.
 
-A value is an array or a scalar of numbers or text, a `Truth`, or None where a column is missing. A comparison with a
-missing value (NaN, empty text, a missing column) is neither true nor false, as in SQL and in Kleene's logic.
+A value is an array or a scalar of numbers or text, a `Truth`, `LabelSets`, or None where a column is missing. A
+comparison with a missing value (NaN, empty text, a missing column) is neither true nor false, as in SQL and in Kleene's
+logic.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -18,21 +19,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neuroprobe.analysis.labels import LabelSets, Vocabulary
 from neuroprobe.errors import QueryError, closest
 
-Kind = Literal["number", "text", "condition"]
+Kind = Literal["number", "text", "condition", "labels"]
 Mask = NDArray[np.bool_] | np.bool_
 Value = Any
 
 # of the dtypes of numpy: signed, unsigned and floating numbers; objects and both sorts of text; truth values
 KINDS: Final[dict[str, Kind]] = {**dict.fromkeys("iuf", "number"), **dict.fromkeys("OTU", "text"), "b": "condition"}
-NOUNS: Final[dict[Kind, str]] = {"number": "a number", "text": "text", "condition": "a condition"}
+NOUNS: Final[dict[Kind, str]] = {
+    "number": "a number",
+    "text": "text",
+    "condition": "a condition",
+    "labels": "a set of labels",
+}
 PARTNERS: Final[dict[Kind, str]] = {
     "number": "a number, such as 0.3",
     "text": "text in quotes, such as 'conv1'",
     "condition": "true, false or a condition",
 }
-EXAMPLES: Final[dict[Kind, str]] = {"number": "> 0", "text": "== 'conv1'"}
+EXAMPLES: Final[dict[Kind, str]] = {"number": "{} > 0", "text": "{} == 'conv1'", "labels": "'dog' in {}"}
 EQUALITIES: Final = {"==", "!="}
 COMPARISONS: Final[dict[str, Callable[[Value, Value], Any]]] = {
     "==": operator.eq,
@@ -42,7 +49,8 @@ COMPARISONS: Final[dict[str, Callable[[Value, Value], Any]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-N_NAMED: Final = 12  # columns that an error names
+HERE: Final = "/"  # in place of a column: the name of the layer whose units are asked for
+N_NAMED: Final = 12  # columns, or labels, that an error names
 MAX_SHOWN: Final = 60  # characters of a wrong name that an error shows
 
 
@@ -143,21 +151,47 @@ class Membership(Expression):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Holding(Expression):
+    """Whether the sets of labels of the second part hold the text of the first, or do not."""
+
+    negated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Under(Expression):
+    """Sum of the shares of labels that are at a node of their hierarchy or below it."""
+
+    node: Constant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near(Expression):
+    """Whether units of a layer are as similar to one of them as they have to be; of other layers none is."""
+
+    layer: str
+    least: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Logic(Expression):
     """Conditions of which all (and), some (or) or none (not) must be true."""
 
     word: Literal["and", "or", "not"]
 
 
-def find_kind(expression: Expression, kinds: Mapping[str, Kind]) -> Kind:
-    """Kind of the values of an expression, given those of the columns.
+def find_kind(
+    expression: Expression, kinds: Mapping[str, Kind], vocabularies: Mapping[str, Vocabulary] | None = None
+) -> Kind:
+    """Kind of the values of an expression, given those of the columns and the labels of those that hold labels.
 
     Raises
     ------
     QueryError
         If a column does not exist, or the kinds of its parts do not fit; without the text.
     """
-    parts = [(part, find_kind(part, kinds)) for part in expression.parts]
+    if isinstance(expression, Near) and str(expression.parts[0]) not in kinds:
+        raise expression.error("near needs a result that holds the similarities of units, as of selectivity")
+    parts = [(part, find_kind(part, kinds, vocabularies)) for part in expression.parts]
     match expression:
         case Constant(given=given):
             return "condition" if isinstance(given, bool) else "text" if isinstance(given, str) else "number"
@@ -170,7 +204,11 @@ def find_kind(expression: Expression, kinds: Mapping[str, Kind]) -> Kind:
                 if kind != "number":
                     raise part.error(f"{part} is {NOUNS[kind]}, expected a number to calculate with")
             return "number"
+        case Under(node=node):
+            _require_node(*parts[0], node, vocabularies or {})
+            return "number"
         case Comparison(signs=signs):
+            _require_no_labels(parts)
             for left, right in pairwise(parts):
                 _require_alike(*left, *right)
             first, kind = parts[0]
@@ -178,10 +216,13 @@ def find_kind(expression: Expression, kinds: Mapping[str, Kind]) -> Kind:
                 raise expression.error(f"{first} is {NOUNS[kind]}, which has no order: compare by == or !=")
         case Membership():
             (first, kind), *items = parts
+            _require_no_labels(parts)
             if kind == "condition":
                 raise first.error(f"{first} is a condition, expected a number or text")
             for item in items:
                 _require_alike(first, kind, *item)
+        case Holding():
+            _require_label(*parts[0], *parts[1], vocabularies or {})
         case Logic():
             for part, kind in parts:
                 require_condition(part, kind)
@@ -191,8 +232,57 @@ def find_kind(expression: Expression, kinds: Mapping[str, Kind]) -> Kind:
 def require_condition(expression: Expression, kind: Kind) -> None:
     """Refuse what is no condition."""
     if kind != "condition":
-        example = f", such as {expression} {EXAMPLES[kind]}" if isinstance(expression, Column) else ""
+        example = f", such as {EXAMPLES[kind].format(expression)}" if isinstance(expression, Column) else ""
         raise expression.error(f"{expression} is {NOUNS[kind]}, expected a condition{example}")
+
+
+def _require_no_labels(parts: list[tuple[Expression, Kind]]) -> None:
+    """Refuse to compare a set of labels."""
+    for part, kind in parts:
+        if kind == "labels":
+            texts = [str(other) for other, its_kind in parts if its_kind == "text"]
+            raise part.error(
+                f"{part} is a set of labels, which is compared with nothing: ask for one of them by "
+                f"{(texts or [repr('dog')])[0][:MAX_SHOWN]} in {part}"
+            )
+
+
+def _require_label(
+    label: Expression, its_kind: Kind, column: Expression, kind: Kind, vocabularies: Mapping[str, Vocabulary]
+) -> None:
+    """Refuse what is no set of labels, and a label that no unit can have."""
+    if kind != "labels":
+        raise column.error(
+            f"{column} is {NOUNS[kind]}, expected after in a column of labels, such as classes, or a list in brackets"
+        )
+    if its_kind != "text":
+        raise label.error(f"{label} is {NOUNS[its_kind]}, expected the name of a label in quotes, such as 'dog'")
+    if isinstance(label, Constant):
+        known = vocabularies[str(column)].labels
+        if label.given not in known:
+            raise label.error(_unknown_word(f"unknown label of {column}", str(label.given), known))
+
+
+def _require_node(column: Expression, kind: Kind, node: Constant, vocabularies: Mapping[str, Vocabulary]) -> None:
+    """Refuse a node that is in no hierarchy."""
+    if kind != "labels":
+        raise column.error(f"{column} is {NOUNS[kind]}, expected a column of labels, such as classes")
+    known = vocabularies[str(column)].nodes
+    if known is None:
+        raise column.error(
+            f"this result holds no hierarchy of {column}: give one by the option `hierarchy:` of selectivity in the "
+            "protocol"
+        )
+    if node.given not in known:
+        raise node.error(_unknown_word(f"unknown node above {column}", str(node.given), known))
+
+
+def _unknown_word(what: str, given: str, known: Collection[str]) -> str:
+    """Sentence for a label or node that does not exist; of many, it names the first."""
+    given = given[:MAX_SHOWN]
+    rest = f" and {len(known) - N_NAMED} more" if len(known) > N_NAMED else ""
+    listed = ", ".join(repr(one[:MAX_SHOWN]) for one in list(known)[:N_NAMED]) or "none"
+    return f"{what}, {given!r}{closest(given, known)}; known: {listed}{rest}"
 
 
 def _require_alike(left: Expression, left_kind: Kind, right: Expression, right_kind: Kind) -> None:
@@ -220,12 +310,14 @@ def evaluate(expression: Expression, columns: Mapping[str, Any]) -> Value:
     """Values of an expression whose kinds fit; columns that are not in the mapping are missing."""
     if isinstance(expression, Membership):
         return _is_among(evaluate(expression.parts[0], columns), expression)
+    if isinstance(expression, Near) and columns.get(HERE, expression.layer) != expression.layer:
+        return Truth(np.False_, np.True_)
     values = [evaluate(part, columns) for part in expression.parts]
     match expression:
         case Constant(given=given):
             return _truth(given, True) if isinstance(given, bool) else given
         case Column(name=name):
-            return _column_value(np.asarray(columns[name])) if name in columns else None
+            return _column_value(columns[name]) if name in columns else None
         case Function(name=name):
             return _calculate(FUNCTIONS[name], *values)
         case Arithmetic(signs=signs):
@@ -235,6 +327,13 @@ def evaluate(expression: Expression, columns: Mapping[str, Any]) -> Value:
             return total
         case Comparison(signs=signs):
             return reduce(operator.and_, map(_compare, signs, values, values[1:]))
+        case Near(least=least):
+            return _compare(">=", values[0], least)
+        case Under(node=node):
+            return None if values[0] is None else values[0].under(node.given)
+        case Holding(negated=negated):
+            truth = _holds(values[1], values[0])
+            return ~truth if negated else truth
         case Logic(word="not"):
             return ~(values[0] or UNDEFINED)
         case Logic(word=word):
@@ -245,7 +344,10 @@ def _truth(answer: Any, defined: Any) -> Truth:
     return Truth(np.logical_and(answer, defined), np.logical_and(np.logical_not(answer), defined))
 
 
-def _column_value(values: NDArray[Any]) -> Value:
+def _column_value(given: Any) -> Value:
+    if isinstance(given, LabelSets):
+        return given
+    values = np.asarray(given)
     match kind_of(values.dtype):
         case "condition":
             return _truth(values, True)
@@ -271,6 +373,12 @@ def _compare(sign: str, left: Value, right: Value) -> Truth:
         same = (left & right) | (~left & ~right)
         return same if sign == "==" else ~same
     return _truth(COMPARISONS[sign](left, right), np.logical_and(_defined(left), _defined(right)))
+
+
+def _holds(sets: LabelSets | None, label: Value) -> Truth:
+    if sets is None or label is None:
+        return UNDEFINED
+    return _truth(sets.has(label), np.logical_and(sets.defined, _defined(label)))
 
 
 def _is_among(value: Value, expression: Membership) -> Truth:

@@ -1,19 +1,32 @@
 """The language in which units are asked for: ``layer == 'conv2' and first_order_hue > 2 * first_order_se_hue``.
 
-========================  ==========================================================================================
+============================  ======================================================================================
 ``== != < <= > >=``       comparisons, also chained: ``0.1 < total_order_hue <= 0.3``; text by ``==`` and ``!=`` only
-``in``, ``not in``        a list: ``layer in ['conv1', 'conv2']``, ``channel not in [3, 5]``
-``and``, ``or``, ``not``  of conditions; parentheses group
-``+ - * /``, ``abs()``    of numbers; what is divided by 0 is undefined
-``0.3``, ``-1e-3``        numbers
-``'conv1'``, ``"conv1"``  text
-``true``, ``false``       of columns that hold conditions
-``first_order_hue``       a column; one whose name holds other characters in backticks: `` `mean_sea lion` ``
-========================  ==========================================================================================
+``in``, ``not in``            a list: ``layer in ['conv1', 'conv2']``, ``channel not in [3, 5]``; or a column of labels:
+                              ``'red' in colours``, ``preferred_class not in classes``
+``and``, ``or``, ``not``      of conditions; parentheses group
+``+ - * /``, ``abs()``        of numbers; what is divided by 0 is undefined
+``under(classes, 'animal')``  a number: the sum of the shares of those labels of a unit that are at or below a node of
+                              the hierarchy of the labels
+``near('conv2/17', 0.4)``     a condition: units of layer conv2 that give to the top stimuli of its channel 17 at least
+                              0.4 of what they give to their own
+``0.3``, ``-1e-3``            numbers
+``'conv1'``, ``"conv1"``      text
+``true``, ``false``           of columns that hold conditions
+``first_order_hue``           a column; one whose name holds other characters in backticks: `` `mean_sea lion` ``
+============================  ======================================================================================
 
 A comparison with a value that is missing (NaN, an empty text, a column that a layer does not have) is neither true nor
 false, and so are its contrary and what depends on it: neither ``x > 1`` nor ``not (x > 1)`` selects units whose x is
 undefined. Units without a defined index are ``defined == 0``.
+
+A column of labels, of the kind ``labels``, holds for each unit the labels whose share reaches the least one that counts
+(the attribute ``least`` of the variable, 0.1 by default). Of units that do not respond the labels are undefined:
+neither ``'red' in colours`` nor ``'red' not in colours`` selects them. Other comparisons of labels there are none.
+
+``near(u, s)`` is about similarity S(n, m), which is not symmetric: n is the unit asked for, m is u, which is near
+itself. It is false of all units of other layers, and undefined of units that do not respond. S itself is the column
+`` `similarity_conv2/17` ``, which is missing in other layers.
 
 Text is read by the grammar below and by nothing else: no part of a query is ever executed.
 
@@ -22,10 +35,12 @@ Text is read by the grammar below and by nothing else: no part of a query is eve
     condition   = conjunction {"or" conjunction}
     conjunction = inversion {"and" inversion}
     inversion   = "not" inversion | comparison
-    comparison  = sum ({sign sum} | ["not"] "in" "[" constant {"," constant} "]")
+    comparison  = sum ({sign sum} | ["not"] "in" ("[" constant {"," constant} "]" | column))
     sum         = product {("+" | "-") product}
     product     = factor {("*" | "/") factor}
-    factor      = "-" factor | number | text | "true" | "false" | column | "abs" "(" sum ")" | "(" condition ")"
+    factor      = "-" factor | number | text | "true" | "false" | column | "(" condition ")" | function
+    function    = "abs" "(" sum ")" | "under" "(" column "," text ")" | "near" "(" text "," constant ")"
+    constant    = ["-"] number | text
 """
 
 from __future__ import annotations
@@ -40,6 +55,7 @@ from typing import Any, Final, Literal, cast
 
 import numpy as np
 
+from neuroprobe import names
 from neuroprobe.analysis.expression import (
     COMPARISONS,
     MAX_SHOWN,
@@ -50,50 +66,25 @@ from neuroprobe.analysis.expression import (
     Constant,
     Expression,
     Function,
+    Holding,
     Kind,
     Logic,
     Membership,
+    Near,
     Truth,
+    Under,
     evaluate,
     find_kind,
     require_condition,
 )
+from neuroprobe.analysis.labels import Vocabulary
+from neuroprobe.analysis.query_tokens import OPERATORS, REMEDIES, TRUTHS, Token, tokens
 from neuroprobe.errors import QueryError
 
 MAX_LENGTH: Final = 100_000  # characters
 MAX_DEPTH: Final = 30  # parentheses, signs and `not` within each other: far from Python's limit of recursion
-TOKEN: Final = re.compile(
-    r"""
-      (?P<space>\s+)
-    | (?P<number>(?>[0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?+(?![\w.]))  # never tried again with fewer digits
-    | (?P<text>'[^']*'|"[^"]*")
-    | (?P<column>`[^`]+`)
-    | (?P<word>[^\W\d]\w*)
-    | (?P<wrong>&&?|\|\|?|\*\*|//|<>|=[<>]|[.\d][.\w]*)
-    | (?P<sign>[=!<>]=|[-+*/<>()\[\],])
-    """,
-    re.VERBOSE,
-)
-OPERATORS: Final = ("and", "or", "not", "in")  # words that no column is called, other than in backticks
-TRUTHS: Final = {"true": True, "True": True, "false": False, "False": False}
-# what is written here ← what other languages have
-WRITTEN: Final = {
-    "and": ("&", "&&", "AND"),
-    "or": ("|", "||", "OR"),
-    "not": ("!", "~", "NOT"),
-    "in": ("IN",),
-    "==": ("=", "is"),
-    "!=": ("<>", "≠"),
-    "<=": ("=<", "≤"),
-    ">=": ("=>", "≥"),
-    "-": ("−",),
-    "* or /": ("×", "÷", "//"),
-    "x * x": ("**",),
-    "' or \"": tuple("“”„‘’´"),
-    "true or false": ("TRUE", "FALSE"),
-    "defined == 0 for units that are undefined": ("nan", "NaN", "NAN", "None", "null", "NULL"),
-}
-REMEDIES: Final = {wrong: right for right, wrongs in WRITTEN.items() for wrong in wrongs}
+UNIT: Final = re.compile(r"(?s:(?P<layer>.+))/(?P<channel>[0-9]{1,18})")
+FUNCTIONS: Final = ("abs", "under", "near")
 EXPECTED_OPERATOR: Final = "an operator (== != < <= > >= in + - * / and or) or the end"
 
 
@@ -125,21 +116,23 @@ class Query:
                 found.setdefault(part.name, part)
         return found
 
-    def check(self, kinds: Mapping[str, Kind]) -> None:
+    def check(self, kinds: Mapping[str, Kind], vocabularies: Mapping[str, Vocabulary] | None = None) -> None:
         """Check it against the columns that there are.
 
         Parameters
         ----------
         kinds : dict
-            Column → ``"number"``, ``"text"`` or ``"condition"``.
+            Column → ``"number"``, ``"text"``, ``"condition"`` or ``"labels"``.
+        vocabularies : dict, optional
+            Column → the labels that it can hold, of all columns of labels.
 
         Raises
         ------
         QueryError
-            If a column does not exist, or what is compared or calculated with does not fit.
+            If a column, a label or a node does not exist, or what is compared or calculated with does not fit.
         """
         try:
-            require_condition(self.expression, find_kind(self.expression, kinds))
+            require_condition(self.expression, find_kind(self.expression, kinds, vocabularies))
         except QueryError as error:
             raise error.within(self.text) from None
 
@@ -149,8 +142,9 @@ class Query:
         Parameters
         ----------
         columns : dict of arrays and scalars
-            Of the kinds that it was checked against, and of shapes that can be broadcast. A column that is not here is
-            missing: where the answer is true or false all the same, it is so whatever the column holds.
+            Of the kinds that it was checked against, and of shapes that can be broadcast; labels as `LabelSets`. A
+            column that is not here is missing: where the answer is true or false all the same, it is so whatever the
+            column holds. `expression.HERE` stands for the name of the layer, which `near` asks for.
 
         Returns
         -------
@@ -190,63 +184,19 @@ def parse_query(text: str) -> Query:
         raise error.within(text) from None
 
 
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    start: int
-    stop: int
-
-    def error(self, message: str) -> QueryError:
-        return QueryError(message, start=self.start, stop=self.stop)
-
-    def refusal(self, expected: str) -> QueryError:
-        """Error for a token where another is expected."""
-        if self.kind in {"word", "wrong"} and self.text in REMEDIES:
-            return self.error(f"{self.text!r} is not part of a query: write {REMEDIES[self.text]}")
-        received = "the end of the query" if self.kind == "end" else repr(self.text[:MAX_SHOWN])
-        return self.error(f"received {received}, expected {expected}")
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    place = 0
-    while place < len(text):
-        match = TOKEN.match(text, place)
-        if match is None or match.lastgroup == "wrong":
-            raise _wrong(
-                _Token("wrong", match[0] if match else text[place], place, match.end() if match else place + 1)
-            )
-        place = match.end()
-        if match.lastgroup != "space":
-            yield _Token(str(match.lastgroup), match[0], match.start(), place)
-    end = len(text.rstrip())
-    yield _Token("end", "", end, end)
-
-
-def _wrong(token: _Token) -> QueryError:
-    """Error for characters that no part of the language begins with."""
-    if token.text in {"'", '"', "`"}:
-        return token.error(f"what begins here has no end: close it by {token.text}")
-    if token.text[0].isdigit():
-        return token.error(f"{token.text[:MAX_SHOWN]!r} is not a number: expected one such as 3, 0.25 or 1e-3")
-    if token.text in REMEDIES:
-        return token.refusal("")
-    return token.error(f"{token.text[:MAX_SHOWN]!r} is not part of a query")
-
-
 class _Parser:
     """One method per rule of the grammar."""
 
     def __init__(self, text: str) -> None:
-        self.tokens = list(_tokens(text))
+        self.tokens = list(tokens(text))
         self.place = 0
         self.depth = 0
 
     @property
-    def next(self) -> _Token:
+    def next(self) -> Token:
         return self.tokens[self.place]
 
-    def take(self, *texts: str) -> _Token | None:
+    def take(self, *texts: str) -> Token | None:
         """Take the next token, if it is one of these signs or words."""
         token = self.next
         if token.kind in {"sign", "word"} and token.text in texts:
@@ -254,14 +204,14 @@ class _Parser:
             return token
         return None
 
-    def expect(self, sign: str, expected: str) -> _Token:
+    def expect(self, sign: str, expected: str) -> Token:
         token = self.take(sign)
         if token is None:
             raise self.next.refusal(expected)
         return token
 
     @contextmanager
-    def within(self, token: _Token) -> Iterator[None]:
+    def within(self, token: Token) -> Iterator[None]:
         """Count the level that a token opens."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -305,8 +255,11 @@ class _Parser:
             return self.membership(first, negated)
         return self.chain(Comparison, first, self.sum, COMPARISONS)
 
-    def membership(self, operand: Expression, negated: bool) -> Membership:
-        self.expect("[", "a list in brackets, such as ['conv1', 'conv2']")
+    def membership(self, operand: Expression, negated: bool) -> Membership | Holding:
+        if self.is_column():
+            column = self.column()
+            return Holding(operand.start, column.stop, (operand, column), negated=negated)
+        self.expect("[", "a list in brackets, such as ['conv1', 'conv2'], or a column of labels, such as classes")
         items = [self.constant()]
         while self.take(","):
             items.append(self.constant())
@@ -356,24 +309,67 @@ class _Parser:
             return self.number()
         if token.kind == "text":
             return self.text()
-        if token.kind not in {"word", "column"} or token.text in (*OPERATORS, *REMEDIES):
-            raise token.refusal("a column, a number, text in quotes or a parenthesis")
-        self.place += 1
-        if token.text in TRUTHS:
+        if token.kind == "word" and token.text in TRUTHS:
+            self.place += 1
             return Constant(token.start, token.stop, given=TRUTHS[token.text])
+        if not self.is_column():
+            raise token.refusal("a column, a number, text in quotes or a parenthesis")
+        column = self.column()
         bracket = self.take("(")
-        if bracket is None:
-            return Column(token.start, token.stop, name=token.text.strip("`"))
-        if token.text != "abs":
-            raise token.error("a query calls no functions but abs")
-        operand, stop = self.group(bracket, self.sum)
-        return Function(token.start, stop, (operand,), name="abs")
+        return column if bracket is None else self.function(token, bracket)
 
-    def group(self, bracket: _Token, rule: Callable[[], Expression]) -> tuple[Expression, int]:
+    def is_column(self) -> bool:
+        """Whether the next token can be the name of a column."""
+        token = self.next
+        return token.kind in {"word", "column"} and token.text not in (*OPERATORS, *REMEDIES, *TRUTHS)
+
+    def column(self) -> Column:
+        token = self.next
+        if not self.is_column():
+            raise token.refusal("a column of labels, such as classes")
+        self.place += 1
+        return Column(token.start, token.stop, name=token.text.strip("`"))
+
+    def function(self, name: Token, bracket: Token) -> Expression:
+        match name.text:
+            case "abs":
+                operand, stop = self.group(bracket, self.sum)
+                return Function(name.start, stop, (operand,), name="abs")
+            case "under":
+                column = self.column()
+                self.expect(",", "a comma and a node of the hierarchy, such as under(classes, 'animal')")
+                if self.next.kind != "text":
+                    raise self.next.refusal("a node of the hierarchy in quotes, such as 'animal'")
+                node = self.text()
+                return Under(name.start, self.end_of(bracket), (column,), node=node)
+            case "near":
+                return self.near(name, bracket)
+        raise name.error(f"a query calls no functions but {', '.join(FUNCTIONS[:-1])} and {FUNCTIONS[-1]}")
+
+    def near(self, name: Token, bracket: Token) -> Near:
+        token = self.next
+        unit = UNIT.fullmatch(token.text[1:-1]) if token.kind == "text" else None
+        if unit is None:
+            raise token.refusal("a unit in quotes, layer and channel, such as 'layer3.2/17'")
+        self.place += 1
+        column = Column(
+            token.start, token.stop, name=names.column(names.SIMILARITY, f"{unit['layer']}/{int(unit['channel'])}")
+        )
+        self.expect(",", "a comma and the least similarity, such as near('layer3.2/17', 0.4)")
+        least = self.constant()
+        if isinstance(least.given, str) or not 0 <= least.given <= 1:
+            raise least.error("expected the least similarity, a number from 0 to 1")
+        return Near(name.start, self.end_of(bracket), (column,), layer=unit["layer"], least=float(least.given))
+
+    def end_of(self, bracket: Token) -> int:
+        """Read the end of a parenthesis, and tell where it is."""
+        return self.expect(")", f"the ) of the ( at character {bracket.start + 1}").stop
+
+    def group(self, bracket: Token, rule: Callable[[], Expression]) -> tuple[Expression, int]:
         """Read what stands between parentheses, and tell where they end."""
         with self.within(bracket):
             inner = rule()
-        return inner, self.expect(")", f"the ) of the ( at character {bracket.start + 1}").stop
+        return inner, self.end_of(bracket)
 
     def text(self) -> Constant:
         token = self.next
@@ -390,5 +386,5 @@ class _Parser:
         return Constant(token.start, token.stop, given=int(token.text) if is_whole else value)
 
 
-def _negative(sign: _Token, number: Constant) -> Constant:
+def _negative(sign: Token, number: Constant) -> Constant:
     return Constant(sign.start, number.stop, given=-cast("float", number.given))

@@ -1,27 +1,37 @@
-"""A tree of layers as one table of units, of which nothing is read before it is used."""
+"""Trees of layers as one table of units, of which nothing is read before it is used."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any, Final
 
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.expression import NOUNS, Kind
-from neuroprobe.analysis.units import UnitColumn, label_units, to_units, unit_columns, unit_dims
-from neuroprobe.errors import ReaderError
+from neuroprobe.analysis.expression import MAX_SHOWN, NOUNS, Kind, kind_of, present_text, unknown_column
+from neuroprobe.analysis.labels import Vocabulary
+from neuroprobe.analysis.nodes import Node, unit_nodes
+from neuroprobe.analysis.units import UnitColumn, second_channels, similarity_column, to_units, unit_dims
+from neuroprobe.errors import ReaderError, closest
 
+Labels = tuple[tuple[str, int, str], ...]
+# of the column of similarities to a unit, which is none of the columns before it is asked for
+SIMILARITY: Final = re.compile(rf"(?s:{names.SIMILARITY}_(?P<layer>.+)/(?P<channel>[0-9]{{1,18}}))")
 PLACES: Final = (names.LAYER, names.CHANNEL, names.Y, names.X, names.TOKEN)  # the first columns, in this order
+
+
+def is_similarity(name: str) -> bool:
+    """Whether it is what the column of similarities to a unit is called."""
+    return SIMILARITY.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one group of a tree holds of a layer: its data, and the columns that these give."""
+    """What one group holds of a layer: its data, and the columns that these give."""
 
     group: str
     dataset: xr.Dataset
@@ -32,15 +42,32 @@ class Part:
         """Columns that tell units apart."""
         return {name: column for name, column in self.columns.items() if column.is_coordinate}
 
+    @cached_property
+    def name_of(self) -> dict[tuple[str, Labels], str]:
+        """Variable and labels of a column → its name."""
+        return {(column.variable, column.labels): name for name, column in self.columns.items()}
+
     def take(self, chosen: Collection[str]) -> xr.Dataset:
         """Columns over the dimensions of the units; read when they are used."""
         columns = {name: self.columns[name].values(self.dataset) for name in chosen}
+        for name, values in columns.items():
+            if dim := self.columns[name].label_dim:
+                columns[name] = _renamed(values, dim, f"labels of {name}")
         return xr.Dataset(columns).set_coords([name for name in chosen if name in self.coordinates])
+
+
+def _renamed(values: xr.Variable, dim: str, name: str) -> xr.Variable:
+    """Values whose labels are along a dimension of their own: those of other groups may be others."""
+    chunks = values.encoding.get("preferred_chunks", {})
+    renamed = values.copy(deep=False)
+    renamed.dims = tuple(name if one == dim else one for one in values.dims)
+    renamed.encoding = {"preferred_chunks": {name if one == dim else one: size for one, size in chunks.items()}}
+    return renamed
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, and what the groups of a tree hold of it."""
+    """A layer, and what the groups of trees hold of it."""
 
     name: str
     parts: list[Part]
@@ -50,11 +77,18 @@ class Layer:
         """Whether its units have a coordinate ``layer`` of their own, such as a layer of the cortex."""
         return any(names.LAYER in part.coordinates for part in self.parts)
 
+    @property
+    def with_similarity(self) -> list[Part]:
+        """What holds the similarities of its units."""
+        return [part for part in self.parts if names.SIMILARITY in part.dataset]
+
     def sizes(self, named: Collection[str]) -> dict[str, int]:
         """Dimensions of the units that columns are about: those of the variables, or all where these do not do."""
         sizes = {dim: part.dataset.sizes[dim] for part in self.parts for dim in unit_dims(part.dataset)}
         found = [part.columns[name] for part in self.parts for name in named if name in part.columns]
         dims = {dim for column in found if not column.is_coordinate for dim in column.dims}
+        if any(map(is_similarity, named)):  # which is about channels, also where it is missing
+            dims |= sizes.keys() & {names.CHANNEL}
         places = {dim for column in found if column.is_coordinate for dim in column.dims}
         return {dim: size for dim, size in sizes.items() if dim in dims} if dims and places <= dims else sizes
 
@@ -95,15 +129,23 @@ class Layer:
             ) from None
         return to_units(merged, self.name)
 
+    def values(self, units: xr.Dataset, name: str) -> Any:
+        """Read a column of units: an array, or `LabelSets`."""
+        part = next((part for part in self.parts if name in part.columns), None)  # the layer itself is in none
+        if part is not None and part.columns[name].kind == "labels":
+            return part.columns[name].label_sets(part.dataset, units[name].transpose(..., names.UNIT).to_numpy())
+        values = units[name].to_numpy()
+        return present_text(values) if kind_of(values.dtype) == "text" else values
+
 
 class UnitTable:
-    """All units of a tree, and the columns that they have.
+    """All units of some trees, and the columns that they have.
 
     Parameters
     ----------
-    tree : DataTree
-        Its nodes over ``channel`` or ``unit`` are layers, called by the last part of their paths; what is before it is
-        their group.
+    trees : sequence of DataTree
+        Their nodes over ``channel`` or ``unit`` are layers, called by the last part of their paths; what is before it
+        is their group. Layers of one name are one layer: see `nodes.unit_nodes`.
 
     Attributes
     ----------
@@ -122,8 +164,8 @@ class UnitTable:
         If no node has units.
     """
 
-    def __init__(self, tree: xr.DataTree) -> None:
-        self.layers, self.ambiguous = _name_columns(_nodes(tree))
+    def __init__(self, trees: Sequence[xr.DataTree]) -> None:
+        self.layers, self.ambiguous = _name_columns(unit_nodes(trees))
         self.homes: dict[str, Part] = {}
         kinds: dict[str, Kind] = {names.LAYER: "text"}
         for part in (part for layer in self.layers for part in layer.parts):
@@ -145,6 +187,55 @@ class UnitTable:
         """Columns that are no coordinates, every pair once."""
         return [name for name in self.kinds if self._place(name)[0] and not self.homes[name].columns[name].is_mirrored]
 
+    def problem(self, name: str) -> str | None:
+        """Sentence about a name that is that of no column, or of several; None where it is one."""
+        if name in self.kinds:
+            return None
+        unit = SIMILARITY.fullmatch(name)
+        if name in self.ambiguous or unit is None:
+            return self.ambiguous.get(name) or unknown_column(name, list(self.kinds))
+        return self._add_similarity(name, unit["layer"], int(unit["channel"]))
+
+    def _add_similarity(self, name: str, layer: str, channel: int) -> str | None:
+        """Add the column of the similarity of units to one of them; else say what is wrong with that one."""
+        having = {one.name: found for one in self.layers if (found := one.with_similarity)}
+        if not having:
+            return (
+                "this result holds no similarities of units: those of a run with `analyses: [selectivity]` do, or "
+                "select from such a result together with this one"
+            )
+        if layer not in having:
+            shown = layer[:MAX_SHOWN]
+            known = ", ".join(map(repr, having))
+            return f"no similarities of units of a layer {shown!r}{closest(shown, having)}; there are some of {known}"
+        part, *others = having[layer]
+        if others:
+            groups = " and ".join(repr(one.group) for one in having[layer])
+            return f"groups {groups} hold similarities of layer {layer!r}: select from one of them"
+        column = similarity_column(part.dataset, layer, channel)
+        if column is None:
+            known_channels = second_channels(part.dataset)
+            return (
+                f"layer {layer!r} has no channel {channel}: it has {len(known_channels)}, from {known_channels.min()} "
+                f"to {known_channels.max()}"
+            )
+        part.columns[name], self.homes[name], self.kinds[name] = column, part, column.kind
+        return None
+
+    def vocabularies(self, named: Collection[str]) -> dict[str, Vocabulary]:
+        """What a query may call the labels of some columns: those of all layers."""
+        found = {}
+        for name in (name for name in named if self.kinds.get(name) == "labels"):
+            labels: dict[str, None] = {}
+            nodes: dict[str, None] | None = None
+            for part in (part for layer in self.layers for part in layer.parts if name in part.columns):
+                labels |= dict.fromkeys(part.columns[name].known_labels(part.dataset))
+                hierarchy = part.columns[name].hierarchy(part.dataset)
+                if hierarchy is not None:
+                    nodes = (nodes or {}) | dict.fromkeys(hierarchy.numbers)
+            found[name] = Vocabulary(tuple(labels), None if nodes is None else tuple(nodes))
+        return found
+
     def coordinates(self, named: Collection[str]) -> list[str]:
         """Coordinates of the units that columns are about."""
         found = {names.LAYER}.union(*(layer.coordinates(named) for layer in self.layers))
@@ -152,9 +243,8 @@ class UnitTable:
 
     def error(self, name: str) -> str | None:
         """Column of the standard error of a column."""
-        columns = self.homes[name].columns
-        wanted = (names.se(columns[name].variable), columns[name].labels)
-        return next((other for other, one in columns.items() if (one.variable, one.labels) == wanted), None)
+        column = self.homes[name].columns[name]
+        return self.homes[name].name_of.get((names.se(column.variable), column.labels))
 
     def attrs(self, name: str) -> dict[str, Any]:
         """Attributes of a column."""
@@ -164,35 +254,7 @@ class UnitTable:
         return home.columns[name].values(home.dataset).attrs
 
 
-@dataclass(frozen=True)
-class _Node:
-    layer: str
-    group: str
-    dataset: xr.Dataset
-
-    @cached_property
-    def columns(self) -> list[UnitColumn]:
-        return unit_columns(self.dataset)
-
-
-def _nodes(tree: xr.DataTree) -> list[_Node]:
-    """Nodes that have units, by layer in the order of recording."""
-    nodes = []
-    for node in tree.subtree:
-        dataset = node.to_dataset()
-        if unit_dims(dataset):
-            group = "_".join(PurePosixPath(node.relative_to(tree)).parts[:-1])
-            nodes.append(_Node(node.name or "", group, label_units(dataset)))
-    if not nodes:
-        raise ReaderError(
-            f"no units in this tree: expected layers with the dimension {names.CHANNEL!r} or {names.UNIT!r}; "
-            "open a result by `open_result`"
-        )
-    depths = {node.layer: node.dataset.attrs["depth"] for node in nodes if "depth" in node.dataset.attrs}
-    return sorted(nodes, key=lambda node: depths.get(node.layer, 0))
-
-
-def _name_columns(nodes: list[_Node]) -> tuple[list[Layer], dict[str, str]]:
+def _name_columns(nodes: Sequence[Node]) -> tuple[list[Layer], dict[str, str]]:
     """Gather layers, with columns called after their group where several have them; tell names of several columns."""
     groups: dict[str, list[str]] = {}
     for node in nodes:
@@ -211,6 +273,8 @@ def _name_columns(nodes: list[_Node]) -> tuple[list[Layer], dict[str, str]]:
         for column in node.columns:
             name = f"{node.group}_{column.name}" if len(groups[column.name]) > 1 else column.name
             if columns.setdefault(name, column) is not column:
-                ambiguous[name] = f"column {name!r} is of several pairs of labels: take it from the result"
+                ambiguous[name] = (
+                    f"column {name!r} is of several pairs of labels, or variables: take it from the result"
+                )
         layers.setdefault(node.layer, Layer(node.layer, [])).parts.append(Part(node.group, node.dataset, columns))
     return list(layers.values()), ambiguous

@@ -4,6 +4,9 @@ The columns of a table are the coordinates of its units (``layer``, ``channel``,
 that there are, such as ``region``) and the variables. A variable with a dimension of labels, such as ``factor``, gives
 one column per label: ``first_order_hue`` and its standard error ``first_order_se_hue``, ``second_order_hue_rotation``
 (pairs in either order), ``shapley_hue``. Variables with other dimensions, such as ``presentation``, are no columns.
+
+A variable of shares of labels, whose attribute ``labels`` is ``classes``, gives the column ``classes`` beside those of
+its single labels: the set of labels whose share reaches the attribute ``least``.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from uuid import uuid4
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.analysis.expression import Kind, kind_of
+from neuroprobe.analysis.labels import Hierarchy, LabelSets
 from neuroprobe.errors import ReaderError
+from neuroprobe.statistics.label_selectivity import LEAST
 
 UNIT_DIMS: Final = (names.TOKEN, names.CHANNEL, names.Y, names.X)  # units are counted in this order, the last fastest
 SECOND: Final = "_2"  # ends the name of the dimension of the second members of pairs
@@ -118,6 +124,10 @@ class UnitColumn:
         Whether it tells units apart, rather than what was found of them.
     labels : tuple of (str, int, str)
         Dimension, position and label.
+    label_dim : str
+        Of a column of sets of labels: the dimension along which these are; else empty.
+    title : str
+        Its name, where that is not made of those of the variable and of the labels.
     """
 
     variable: str
@@ -125,11 +135,13 @@ class UnitColumn:
     dims: tuple[str, ...]
     is_coordinate: bool
     labels: tuple[tuple[str, int, str], ...]
+    label_dim: str = ""
+    title: str = ""
 
     @cached_property
     def name(self) -> str:
         """What queries call it."""
-        return names.column(self.variable, *(label for _, _, label in self.labels))
+        return self.title or names.column(self.variable, *(label for _, _, label in self.labels))
 
     @property
     def is_mirrored(self) -> bool:
@@ -138,10 +150,24 @@ class UnitColumn:
         return any(places.get(f"{dim}{SECOND}", position) < position for dim, position in places.items())
 
     def values(self, dataset: xr.Dataset) -> xr.Variable:
-        """Its values over the dimensions of the units; read when they are used."""
+        """Its values over the dimensions of the units, shares of labels over these too; read when they are used."""
         chosen = dataset.variables[self.variable].isel({dim: position for dim, position, _ in self.labels})
         chosen.attrs = chosen.attrs | {dim: label for dim, _, label in self.labels}
         return chosen
+
+    def known_labels(self, dataset: xr.Dataset) -> tuple[str, ...]:
+        """Labels of which units can have sets."""
+        return tuple(map(str, dataset[self.label_dim].values))
+
+    def hierarchy(self, dataset: xr.Dataset) -> Hierarchy | None:
+        """Hierarchy of these labels, where there is one."""
+        text = dataset[self.variable].attrs.get(names.HIERARCHY)
+        return None if text is None else Hierarchy.read(str(text), self.known_labels(dataset))
+
+    def label_sets(self, dataset: xr.Dataset, shares: NDArray[Any]) -> LabelSets:
+        """Sets of labels of units, given the shares that these have: (labels, units)."""
+        least = float(dataset[self.variable].attrs.get(names.LEAST, LEAST))
+        return LabelSets(self.known_labels(dataset), shares, least, self.hierarchy(dataset))
 
 
 def unit_columns(dataset: xr.Dataset) -> list[UnitColumn]:
@@ -154,12 +180,33 @@ def unit_columns(dataset: xr.Dataset) -> list[UnitColumn]:
         dims = tuple(str(dim) for dim in array.dims if dim in units)
         if kind is None or not dims:
             continue
+        others = [str(dim) for dim in array.dims if dim not in units]
+        title = array.attrs.get(names.LABELS)
+        if kind == "number" and isinstance(title, str) and len(others) == 1 and labels[others[0]]:
+            columns.append(UnitColumn(str(variable), "labels", dims, False, (), others[0], title))
         for chosen in product(*(labels[dim] for dim in array.dims if dim not in units)):
             label_of = {dim: label for dim, _, label in chosen}
             # a pair has two members
             if all(label_of.get(f"{dim}{SECOND}") != label for dim, label in label_of.items()):
                 columns.append(UnitColumn(str(variable), kind, dims, variable in dataset.coords, chosen))
     return columns
+
+
+def similarity_column(dataset: xr.Dataset, layer: str, channel: int) -> UnitColumn | None:
+    """Column of the similarity of a layer's units to one of them; None where there is none."""
+    if names.SIMILARITY not in dataset or set(dataset[names.SIMILARITY].dims) != {names.CHANNEL, names.CHANNEL_2}:
+        return None
+    found = np.flatnonzero(second_channels(dataset) == channel)
+    if not found.size:
+        return None
+    label = (names.CHANNEL_2, int(found[0]), f"{layer}/{channel}")
+    return UnitColumn(names.SIMILARITY, "number", (names.CHANNEL,), False, (label,))
+
+
+def second_channels(dataset: xr.Dataset) -> NDArray[Any]:
+    """Numbers of the channels that similarities are to."""
+    n = dataset.sizes[names.CHANNEL_2]
+    return np.asarray(dataset[names.CHANNEL_2].values if names.CHANNEL_2 in dataset.coords else np.arange(n))
 
 
 def _labels(dataset: xr.Dataset, dim: str) -> list[tuple[str, int, str]]:

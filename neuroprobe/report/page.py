@@ -78,9 +78,13 @@ class Section:
 
 def render(title: str, summary: Sequence[str], warnings: Sequence[str], sections: Sequence[Section]) -> str:
     """Write a page as HTML."""
+    return fill("page.html", {"title": title, "summary": summary, "warnings": warnings, "sections": sections})
+
+
+def fill(template: str, context: dict[str, Any]) -> str:
+    """Fill a template of this package in, with every text escaped."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("neuroprobe.report").joinpath("page.html").read_text(encoding="utf-8"))
-    context: dict[str, Any] = {"title": title, "summary": summary, "warnings": warnings, "sections": sections}
-    return template.render(context)
+    text = files("neuroprobe.report").joinpath(template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(context)

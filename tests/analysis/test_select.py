@@ -101,7 +101,7 @@ def test_queries_of_a_real_result(store: Path, brute: pd.DataFrame, query: str) 
 def test_what_is_shown(store: Path, brute: pd.DataFrame) -> None:
     result = npr.open_result(store)
     places = ["layer", "channel", "y", "x"]
-    units = npr.select_units(result, "total_order_hue > 0.3 and y == 1", sort_by="second_order_rotation_hue")
+    units = npr.select_units(result, "total_order_hue > 0.3 and y == 1", order_by="second_order_rotation_hue")
     columns = ["total_order_hue", "total_order_se_hue", "second_order_rotation_hue", "second_order_se_rotation_hue"]
     assert list(units.coords) == places
     assert list(units.data_vars) == columns
@@ -117,7 +117,7 @@ def test_what_is_shown(store: Path, brute: pd.DataFrame) -> None:
     assert set(everything.variables) == set(brute) - left_out
     assert list(everything.variables) == [row["name"] for row in list_columns(store)]
     # what is asked for, and in that order
-    units = npr.select_units(result, "mean > 0", columns=["x", "variance", "layer", "x"], sort_by="channel")
+    units = npr.select_units(result, "mean > 0", columns=["x", "variance", "layer", "x"], order_by="channel")
     assert list(units.to_dataframe()) == ["x", "variance", "layer"]
     assert list(npr.select_units(result, "mean > 0", columns="variance").variables) == ["variance"]
 
@@ -126,7 +126,7 @@ def test_what_is_shown(store: Path, brute: pd.DataFrame) -> None:
 @pytest.mark.parametrize("column", ["total_order_hue", "channel", "y", "layer"])
 @pytest.mark.parametrize("limit", [None, 0, 7, 10_000])
 def test_order_and_limit(store: Path, brute: pd.DataFrame, column: str, ascending: bool, limit: int | None) -> None:
-    units = npr.select_units(store, columns=[column, "mean"], sort_by=column, ascending=ascending, limit=limit)
+    units = npr.select_units(store, columns=[column, "mean"], order_by=column, ascending=ascending, limit=limit)
     expected = brute.sort_values(column, ascending=ascending, kind="stable", na_position="last")[:limit]
     np.testing.assert_array_equal(units["mean"].values, expected["mean"].values)
     assert units.attrs["n_selected"] == len(brute)
@@ -139,7 +139,7 @@ def test_layers_stay_in_the_order_of_recording(store: Path) -> None:
 
 def test_nothing_selected_is_an_empty_table(store: Path) -> None:
     for query in ("mean > 1e9", "layer == 'conv7'", "false"):
-        units = npr.select_units(store, query, columns=["layer", "channel", "mean"], sort_by="mean", limit=3)
+        units = npr.select_units(store, query, columns=["layer", "channel", "mean"], order_by="mean", limit=3)
         assert units.sizes == {"unit": 0}
         assert list(units.to_dataframe()) == ["layer", "channel", "mean"]
         assert (units.attrs["n_selected"], units.attrs["n_units"]) == (0, 458)
@@ -241,7 +241,7 @@ def test_names_that_clash_take_that_of_their_group(several: xr.DataTree) -> None
     with pytest.raises(QueryError, match="'mean' is in several groups: write sobol_mean or shapley_mean") as raised:
         npr.select_units(several, "channel > 0 and mean > 0.5")
     assert raised.value.column == 17
-    for argument in ("columns", "sort_by"):
+    for argument in ("columns", "order_by"):
         with pytest.raises(QueryError, match=f"{argument}: column 'mean' is in several groups"):
             npr.select_units(several, **{argument: "mean"})
     units = npr.select_units(several, "sobol_mean > shapley_mean")
@@ -293,7 +293,7 @@ def test_a_tree_of_another_origin() -> None:
     assert npr.select_units(tree, "not region == 'V1'")["region"].values.tolist() == ["LM"]
     assert npr.select_units(tree, "not significant")["unit_id"].values.tolist() == [3]
     assert npr.select_units(tree, "significant and dsi > 0.5")["unit_id"].values.tolist() == [2]
-    by_region = npr.select_units(tree, sort_by="region", ascending=True, columns=["region"])
+    by_region = npr.select_units(tree, order_by="region", ascending=True, columns=["region"])
     assert by_region["region"].values.tolist() == ["LM", "V1", "V1", "V1", ""]
     cortex = tree["tuning/monday"].to_dataset().assign_coords(layer=("unit", np.array(["4", "5", "4", "6"], object)))
     assert npr.select_units(cortex, "layer == '4'")["unit_id"].values.tolist() == [950910352, 2]
@@ -359,7 +359,7 @@ def test_a_column_of_two_kinds_is_refused() -> None:
         ({"query": ""}, "the query is empty"),
         ({"columns": ["mean", "men"]}, r"columns: unknown column 'men' \(did you mean 'mean'"),
         ({"columns": []}, "columns: received none"),
-        ({"sort_by": "men"}, "sort_by: unknown column 'men'"),
+        ({"order_by": "men"}, "order_by: unknown column 'men'"),
         ({"limit": -1}, "limit: received -1, expected 0 or more"),
     ],
 )
