@@ -34,6 +34,9 @@ INPUT: Final = "input"
 RULE: Final = "rule"
 MASK: Final = "mask"
 VECTOR: Final = "vector"
+CHANNEL_2: Final = "channel_2"
+REMOVAL: Final = "removal"
+REMOVED_SHARE: Final = "removed_share"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -167,6 +170,12 @@ N_LABELS: Final = "n_labels"
 CLASS_MASS: Final = "class_mass"
 POPULATION_CODE: Final = "population_code"
 ENTROPY: Final = "entropy"
+N_REMOVED: Final = "n_removed"
+REMOVED: Final = "removed"
+LOSS: Final = "loss"
+LOSS_CHANGE: Final = "loss_change"
+ACCURACY_CHANGE: Final = "accuracy_change"
+RANDOM_DEVIATION: Final = "random_deviation"
 
 # measures of the output of a network
 TOP_1: Final = "top_1"
