@@ -44,6 +44,8 @@ RGB: Final = "rgb"
 COLOUR_NAME: Final = "colour_name"
 HALF: Final = "half"
 N_KEPT: Final = "n_kept"
+REMOVAL: Final = "removal"
+REMOVED_SHARE: Final = "removed_share"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -214,6 +216,12 @@ SIDE: Final = "side"
 SIGNIFICANT: Final = "significant"
 N_TESTED: Final = "n_tested"
 WHOLE_IMAGE: Final = "whole_image"
+N_REMOVED: Final = "n_removed"
+REMOVED: Final = "removed"
+LOSS: Final = "loss"
+LOSS_CHANGE: Final = "loss_change"
+ACCURACY_CHANGE: Final = "accuracy_change"
+RANDOM_DEVIATION: Final = "random_deviation"
 
 # measures of the output of a network
 TOP_1: Final = "top_1"

@@ -16,7 +16,7 @@ from torch import nn
 from neuroprobe.errors import SubjectError, UnknownNameError, closest, reason, shown
 from neuroprobe.registry import Registry
 from neuroprobe.stimuli.decoding import Framing
-from neuroprobe.subjects import cifar_resnet, embedded
+from neuroprobe.subjects import cifar_resnet, embedded, vgg_m
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,14 @@ for _depth in (20, 32, 44, 56):
             classes=embedded.CLASSES,
         ),
     )
+NETWORKS.add(
+    "vgg_m",
+    NetworkSource(
+        vgg_m.VggM,
+        preprocessing=Preprocessing(vgg_m.MEAN, vgg_m.STD, Framing((vgg_m.INPUT_SIDE, vgg_m.INPUT_SIDE), 256)),
+        summary="VGG-M for ImageNet (Chatfield et al. 2014); give its weights and their mean by the protocol",
+    ),
+)
 
 
 def network_names() -> list[str]:

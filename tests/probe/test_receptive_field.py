@@ -58,33 +58,34 @@ def test_vgg16() -> None:
     assert numbers(found["features.28"]) == (196, 16, 7.5)
 
 
-def vgg_m(*, ceil_mode: bool) -> nn.Module:
-    pool = [nn.MaxPool2d(3, 2, ceil_mode=True)] if ceil_mode else [nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2)]
-    network = nn.Sequential()
-    for name, layers in {
-        "conv1": [nn.Conv2d(3, 96, 7, 2), nn.ReLU(), nn.LocalResponseNorm(5), nn.MaxPool2d(3, 2)],
-        "conv2": [nn.Conv2d(96, 256, 5, 2, padding=1), nn.ReLU(), nn.LocalResponseNorm(5), *pool],
-        "conv3": [nn.Conv2d(256, 512, 3, padding=1), nn.ReLU()],
-        "conv4": [nn.Conv2d(512, 512, 3, padding=1), nn.ReLU()],
-        "conv5": [nn.Conv2d(512, 512, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)],
-    }.items():
-        network.add_module(name, nn.Sequential(*layers))
+def padded_vgg_m() -> nn.Module:
+    """With the place beyond the map of its second pool padded by hand."""
+    network = find_network("vgg_m").build()
+    network.pool2 = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2))
     return network
 
 
-@pytest.mark.parametrize("ceil_mode", [False, True])
-def test_vgg_m(ceil_mode: bool) -> None:
+@pytest.mark.parametrize("build", [find_network("vgg_m").build, padded_vgg_m])
+def test_vgg_m(build: Callable[[], nn.Module]) -> None:
+    # rafegas 2019: size, stride, first centre; units along an axis; those whose whole field lies inside; their share
     expected = {
-        "conv1.1": ((7, 2, 3), 109, 109),
-        "conv2.1": ((27, 8, 9), 26, 25),
-        "conv3.1": ((75, 16, 17), 13, 9),
-        "conv4.1": ((107, 16, 17), 13, 7),
-        "conv5.1": ((139, 16, 17), 13, 5),
+        "relu1": ((7, 2, 3), 109, 109, 1.0),
+        "norm1": ((7, 2, 3), 109, 109, 1.0),
+        "pool1": ((11, 4, 5), 54, 54, 1.0),
+        "relu2": ((27, 8, 9), 26, 25, 0.925),
+        "relu3": ((75, 16, 17), 13, 9, 0.48),
+        "relu4": ((107, 16, 17), 13, 7, 0.29),
+        "relu5": ((139, 16, 17), 13, 5, 0.148),
     }
-    found = fields_on_meta(lambda: vgg_m(ceil_mode=ceil_mode), list(expected), 224)
-    assert {name: (numbers(one), one.rows.n_units, one.rows.n_inside) for name, one in found.items()} == expected
-    rows, columns = np.indices((13, 13))
-    assert found["conv3.1"].is_inside(rows, columns).sum() == 81
+    found = fields_on_meta(build, [*expected, "pool2", "pool5", "fc6"], 224)
+    for name, (size, n_units, n_inside, share) in expected.items():
+        field = found[name]
+        assert (numbers(field), field.rows.n_units, field.rows.n_inside) == (size, n_units, n_inside)
+        inside = field.is_inside(*np.indices((n_units, n_units)))
+        assert inside.sum() == n_inside**2
+        assert inside.mean() == pytest.approx(share, abs=0.006)
+    assert (found["pool2"].rows.n_units, found["pool5"].rows.n_units) == (13, 6)
+    assert found["fc6"].whole_image
 
 
 def test_alexnet() -> None:

@@ -35,10 +35,11 @@ class TestOurs:
     def test_all_are_found_and_respond(self) -> None:
         for name in NETWORKS:
             source = find_network(name)
-            network = source.build().eval()
-            size = source.preprocessing.framing.size
-            assert size == (32, 32)
-            assert network(torch.rand(2, 3, *size)).shape == (2, 10)
+            with torch.device("meta"):
+                network = source.build().eval()
+            side, n_classes = (224, 1000) if name == "vgg_m" else (32, 10)
+            assert source.preprocessing.framing.size == (side, side)
+            assert network(torch.empty(2, 3, side, side, device="meta")).shape == (2, n_classes)
             assert source.summary
         assert next(iter(NETWORKS)) == "embedded"
 
@@ -49,6 +50,34 @@ class TestOurs:
         weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         assert len(weighted) == depth
         assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == millions
+
+    def test_vgg_m(self) -> None:
+        source = find_network("vgg_m")
+        with torch.device("meta"):
+            network = source.build().eval()
+        kernels = {1: (96, 3, 7, 7), 2: (256, 96, 5, 5), 3: (512, 256, 3, 3), 4: (512, 512, 3, 3), 5: (512, 512, 3, 3)}
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if tensor.ndim > 1}
+        assert shapes == {f"conv{stage}.weight": shape for stage, shape in kernels.items()} | {
+            "fc6.weight": (4096, 18432),
+            "fc7.weight": (4096, 4096),
+            "fc8.weight": (1000, 4096),
+        }
+        # pixels from 0 to 255 less their mean
+        given = source.preprocessing
+        assert [(1 - mean) / std for mean, std in zip(given.mean, given.std, strict=True)] == pytest.approx(
+            [131.325, 138.72, 151.47]
+        )
+        assert source.pretrained is None
+
+    def test_normalisation_of_vgg_m_is_the_published_one(self) -> None:
+        with torch.device("meta"):
+            network = find_network("vgg_m").build()
+        response = torch.rand(1, 7, 2, 2, generator=torch.Generator().manual_seed(0)) * 100
+        squares = torch.nn.functional.pad(response**2, (0, 0, 0, 0, 2, 2))
+        total = sum(squares[:, n : n + 7] for n in range(5))
+        expected = response / (2 + 1e-4 * total) ** 0.75  # Krizhevsky et al. 2012
+        for stage in (1, 2):
+            torch.testing.assert_close(network.get_submodule(f"norm{stage}")(response), expected)
 
     def test_the_embedded_network(self) -> None:
         network = find_network("embedded").build()
