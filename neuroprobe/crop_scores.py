@@ -169,7 +169,10 @@ class _Scorer:
         rows, columns = np.tile(batch.row, n_members), np.tile(batch.column, n_members)
         step = self._rows_at_once(stimuli)
         parts = [
-            keep(self.passes.responses(prepared[at : at + step], rows[at : at + step], columns[at : at + step]), self._spec)
+            keep(
+                self.passes.responses(prepared[at : at + step], rows[at : at + step], columns[at : at + step]),
+                self._spec,
+            )
             for at in range(0, len(flat), step)
         ]
         found = torch.cat(parts).float()

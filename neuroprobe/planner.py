@@ -23,9 +23,9 @@ from neuroprobe.costs import (
 from neuroprobe.design.pick_freeze import block_length, is_power_of_two
 from neuroprobe.design.treatment_control import images_per_block
 from neuroprobe.errors import PlanError
-from neuroprobe.selectivity_costs import images_per_list
 from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
 from neuroprobe.plans import Layout, Plan
+from neuroprobe.selectivity_costs import images_per_list
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget

@@ -137,9 +137,9 @@ def open_selectivity(
         return None
     number = [item.name for item in protocol.analyses].index(names.SELECTIVITY)
     if subject.segment is not None:
-        raise SubjectError(
-            "segment: selectivity shows crops of images to a whole network: leave it out"
-        ).about("subject", "segment")
+        raise SubjectError("segment: selectivity shows crops of images to a whole network: leave it out").about(
+            "subject", "segment"
+        )
     if subject.preprocessing.minmax:
         raise SubjectError(
             "minmax: selectivity shows crops of images as they are in the image, and minmax stretches each by itself: "

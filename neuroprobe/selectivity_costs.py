@@ -111,4 +111,3 @@ def selectivity_result(rig: Rig) -> Iterator[Part]:
         pictures = n * study.options.crops * 3 * PICTURE_SIDE**2
         tables = 8 * n * (4 * study.options.top + 12 * study.n_classes + 20 * study.n_shown + 64) + 8 * n * n
         yield Part("result", field_bytes(rig, site) + pictures + tables + 80 * METADATA_BYTES, site.name)
-

@@ -127,5 +127,4 @@ def strongest(response: Tensor) -> Responses:
     flat = response.flatten(2)
     peak, at = flat.max(2)
     rows, columns = torch.div(at, response.shape[3], rounding_mode="floor"), at % response.shape[3]
-    peak, rows, columns, mean = (one.cpu().numpy() for one in (peak, rows.int(), columns.int(), flat.mean(2)))
-    return Responses(peak, rows, columns, mean)
+    return Responses(*(one.cpu().numpy() for one in (peak, rows.int(), columns.int(), flat.mean(2))))

@@ -136,7 +136,9 @@ def _show_whole(rig: Rig, plan: Plan, lists: Mapping[str, TopStimuli], listener:
     with rig.probe() as probe:
         for numbers in _cut(images, plan.layout.batch):
             shown = rig.images.load(numbers).to(rig.device)
-            labels = {one.name: torch.from_numpy(one.read(numbers, shown).astype(np.int64)) for one in study.pixel_labels}
+            labels = {
+                one.name: torch.from_numpy(one.read(numbers, shown).astype(np.int64)) for one in study.pixel_labels
+            }
             for name, of_pixels in labels.items():
                 base[name] += np.bincount(of_pixels[of_pixels >= 0].numpy(), minlength=len(base[name]))
             filled = shown

@@ -268,7 +268,10 @@ def _encoding(dataset: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
         chunks = [1 if by_factor and str(dim).startswith(names.FACTOR) else n for dim, n in variable.sizes.items()]
         # how the dataset's own maker packs its numbers
         packed = {key: variable.encoding[key] for key in PACKING if key in variable.encoding}
-        encoding[name] = packed | {"chunks": tuple(chunks), "compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")]}
+        encoding[name] = packed | {
+            "chunks": tuple(chunks),
+            "compressors": [BloscCodec(cname="lz4", shuffle="bitshuffle")],
+        }
     return encoding
 
 

@@ -85,5 +85,5 @@ def _pictures(rng: np.random.Generator, field: int, dead: np.ndarray) -> dict[st
     return {
         "neuron_feature": (("channel", "field_y", "field_x", "rgb"), feature),
         "coverage": (("channel", "field_y", "field_x"), coverage),
-        "crop": (("channel", "crop", "crop_y", "crop_x", "rgb"), crops),
+        "top_crop": (("channel", "crop", "crop_y", "crop_x", "rgb"), crops),
     }

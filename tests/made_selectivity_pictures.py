@@ -164,7 +164,7 @@ class _Layer:
         return {
             "neuron_feature": (("channel", "field_y", "field_x", "rgb"), feature.astype(np.float32)),
             "coverage": (("channel", "field_y", "field_x"), coverage.astype(np.float32)),
-            "crop": (("channel", "crop", "crop_y", "crop_x", "rgb"), crops[:, :n_crops].astype(np.float32)),
+            "top_crop": (("channel", "crop", "crop_y", "crop_x", "rgb"), crops[:, :n_crops].astype(np.float32)),
         }, {"rgb": RGB}
 
     def manipulation(self, index: str, nulls: bool):

@@ -52,7 +52,9 @@ def response_variables(sums: PlainSums) -> dict[str, Variable]:
         names.TREVES_ROLLS: (sparse.treves_rolls, "(mean r)² / mean r² over images (Treves & Rolls 1991)"),
         names.se(names.TREVES_ROLLS): (sparse.treves_rolls_se, "standard error over images"),
     }
-    found: dict[str, Variable] = {name: (CHANNELS, values, {"long_name": text}) for name, (values, text) in said.items()}
+    found: dict[str, Variable] = {
+        name: (CHANNELS, values, {"long_name": text}) for name, (values, text) in said.items()
+    }
     text = "quantile of the response over images, from a sketch: within a quarter of an octave"
     found[names.RESPONSE_QUANTILE] = ((names.QUANTILE, names.CHANNEL), quantiles, {"long_name": text})
     return found
@@ -104,7 +106,11 @@ def class_response_variables(
         ),
         names.D_PRIME: (by_class, distance, "distance of a class from all others in standard deviations"),
         names.se(names.D_PRIME): (by_class, distance_se, "standard error, of normal responses"),
-        names.PRECISION: (CHANNELS, share, f"share of the most frequent class among the first {N_OF_PRECISION} stimuli"),
+        names.PRECISION: (
+            CHANNELS,
+            share,
+            f"share of the most frequent class among the first {N_OF_PRECISION} stimuli",
+        ),
         names.PRECISION_CLASS: (CHANNELS, word[modal], "that class"),
         names.DEPTH_OF_SELECTIVITY: (
             CHANNELS,
@@ -113,7 +119,9 @@ def class_response_variables(
         ),
     }
     if len(sums["counts"]) >= n:
-        found = detection_from_counts(sums["counts"][:n] if len(sums["counts"]) == n else _with_others(sums["counts"], n))
+        found = detection_from_counts(
+            sums["counts"][:n] if len(sums["counts"]) == n else _with_others(sums["counts"], n)
+        )
         p_adjusted = np.stack([adjust(p, correction) for p in found.p_value[:n]])
         said |= {
             names.AUC: (by_class, found.auc[:n], "area under the ROC curve of a class against all others"),
@@ -147,7 +155,9 @@ def _moments(sums: PlainSums, n: int) -> ClassMoments:
 def _across_halves(sums: PlainSums, n: int) -> Array:
     """Class selectivity of one half's images for the class that the other half chose, mean of both ways."""
     means = [_moments(of_classes(sums, half), n).mean for half in (0, 1)]
-    both = [_for_class(mean, np.where(np.isnan(other), -np.inf, other).argmax(0)) for mean, other in (means, means[::-1])]
+    both = [
+        _for_class(mean, np.where(np.isnan(other), -np.inf, other).argmax(0)) for mean, other in (means, means[::-1])
+    ]
     return np.asarray((both[0] + both[1]) / 2)
 
 

@@ -1,4 +1,4 @@
-"""Selectivity for labels, with labels: how much a channel's top stimuli, or the pixels under its maps, are of one kind."""
+"""Selectivity for labels: how much a channel's top stimuli, or the pixels under its maps, are of one kind."""
 
 from __future__ import annotations
 

@@ -167,7 +167,10 @@ def _sham_variables(index: Manipulated, compared: AgainstSham, correction: str) 
         f"{'left' if index.invariance else 'lost'}"
     )
     said = {
-        f"{index.name}_sham": (compared.sham, "index of changes of equal energy that leave the property, mean of draws"),
+        f"{index.name}_sham": (
+            compared.sham,
+            "index of changes of equal energy that leave the property, mean of draws",
+        ),
         f"{index.name}_sham_deviation": (compared.sham_deviation, "standard deviation over these draws"),
         f"{index.name}_corrected": (compared.corrected, "index less that of the sham"),
         names.se(f"{index.name}_corrected"): (compared.se, "standard error over stimuli"),

@@ -112,7 +112,7 @@ class SelectivityAnalysis:
             values = similarity_of(layer.scores["total"])
             variables[names.SIMILARITY] = ((names.CHANNEL, names.CHANNEL_2), values, {"long_name": said})
         found = xr.Dataset(variables, self._coordinates(layer, variables), self._attrs(layer))
-        for name in (names.NEURON_FEATURE, names.COVERAGE, names.CROP):
+        for name in (names.NEURON_FEATURE, names.COVERAGE, names.TOP_CROP):
             if name in found:
                 found[name].encoding = dict(PACKED)
         return found
@@ -163,9 +163,7 @@ class SelectivityAnalysis:
         found: dict[str, Variable] = {}
         if self.with_class:
             weights = relative_weights(layer.all.values)
-            found |= class_variables(
-                weights, layer.all.images, self.target, self.classes, self.labels, self.hierarchy
-            )
+            found |= class_variables(weights, layer.all.images, self.target, self.classes, self.labels, self.hierarchy)
             halves = [
                 gamma_of(relative_weights(top.values), top.images, self.target, len(self.classes), self.labels)
                 for top in (layer.first, layer.second)
@@ -234,7 +232,7 @@ def _pictures(layer: ListedLayer) -> dict[str, Variable]:
         ),
     }
     if layer.scores["crops"].shape[1]:
-        found[names.CROP] = (
+        found[names.TOP_CROP] = (
             (names.CHANNEL, names.CROP, names.CROP_Y, names.CROP_X, names.RGB),
             layer.scores["crops"] / np.float32(255),
             {"long_name": "receptive field's part of the first top stimuli, made smaller"},

@@ -126,11 +126,11 @@ def top_stimuli(result: xr.DataTree, layer: str, channel: int) -> xr.Dataset:
     unit = unit_of(selectivity_of(result, layer), channel)
     curve = activation_curves(result, layer, channel).isel({names.CHANNEL: 0})
     found = curve.assign({name: unit[name].variable for name in (names.NEURON_FEATURE, names.COVERAGE)})
-    if names.CROP not in unit:
+    if names.TOP_CROP not in unit:
         return found
-    crops = unit[names.CROP].transpose(..., "crop_y", "crop_x", "rgb").values
+    crops = unit[names.TOP_CROP].transpose(..., "crop_y", "crop_x", "rgb").values
     found = found.isel({names.RANK: slice(len(crops))})
-    return found.assign({names.CROP: ((names.RANK, "crop_y", "crop_x", "rgb"), crops)})
+    return found.assign({names.TOP_CROP: ((names.RANK, "crop_y", "crop_x", "rgb"), crops)})
 
 
 def families(units: xr.Dataset) -> list[str]:

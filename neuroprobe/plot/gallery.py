@@ -236,7 +236,7 @@ def top_crops(result: xr.DataTree, layer: str, channel: int, columns: int = 7) -
     if not np.isfinite(share).any():
         raise ReaderError(f"channel {channel} of {layer!r} does not respond to any image, so that nothing drives it")
     feature = displayed(found.expand_dims(names.CHANNEL))[0]
-    crops = _bytes(found[names.CROP].values) if names.CROP in found else np.zeros((0, 1, 1, 3), np.uint8)
+    crops = _bytes(found[names.TOP_CROP].values) if names.TOP_CROP in found else np.zeros((0, 1, 1, 3), np.uint8)
     there = np.isfinite(share[: len(crops)])
     said = [["Neuron Feature"], *(_said(found, rank) for rank in np.flatnonzero(there).tolist())]
     n_lines = max(map(len, said))

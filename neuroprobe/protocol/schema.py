@@ -29,7 +29,7 @@ from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, Sing
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
-from neuroprobe.protocol.treatment import ControlSpec, TreatmentSpec
+from neuroprobe.protocol.treatment import ControlSpec, TreatmentSpec, no_treatment
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
@@ -264,7 +264,7 @@ class Protocol(Model):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     subject: SubjectSpec
     stimuli: StimuliSpec
-    treatment: TreatmentSpec = Field(default_factory=TreatmentSpec.none)
+    treatment: TreatmentSpec = Field(default_factory=no_treatment)
     control: Literal["original"] | ControlSpec = "original"
     design: DesignSpec = DesignSpec()
     analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)

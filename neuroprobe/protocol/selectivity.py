@@ -58,7 +58,7 @@ class IndexSpec(Model):
     """
 
     name: str
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default={})
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class SelectivityOptions(Model):
 
     top: Annotated[int, Field(ge=2, le=MAX_TOP)] = 100
     indexes: Annotated[list[IndexSpec], Field(min_length=1)] | None = None
-    thresholds: Annotated[list[_Share], Field(min_length=1), BeforeValidator(_list)] = [1.0]
+    thresholds: Annotated[list[_Share], Field(min_length=1), BeforeValidator(_list)] = Field(default=[1.0])
     least: _Share = 0.1
     clamp: Literal["none", "ratio", "final"] = "none"
     sham: NonNegativeInt = 19
@@ -162,10 +162,10 @@ class SelectivityOptions(Model):
     correction: Literal[CORRECTIONS] = "fdr_bh"  # type: ignore[valid-type]  # a tuple of words
     border: Literal["masked", "fill_gray", "pad_black", "resize"] = "masked"
     crops: Annotated[int, Field(ge=0, le=100)] = 5
-    stability: list[PositiveInt] = [25, 50]
+    stability: list[PositiveInt] = Field(default=[25, 50])
     similarity: bool = True
     hierarchy: Annotated[str, Field(min_length=1), AfterValidator(_hierarchy)] | None = None
-    label_maps: dict[str, LabelMapsSpec] = {}
+    label_maps: dict[str, LabelMapsSpec] = Field(default={})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -79,11 +79,6 @@ class TreatmentSpec(Model):
         _ = self.copula  # refuses what it cannot be
         return self
 
-    @classmethod
-    def none(cls) -> Self:
-        """Return the treatment of a protocol whose analyses show images as they are."""
-        return cls.model_construct(alterations=[])
-
     @property
     def copula(self) -> GaussianCopula | None:
         """How parameters of the alterations depend on each other."""
@@ -101,6 +96,11 @@ class TreatmentSpec(Model):
         if not isinstance(self.order, list):
             return tuple(self.alterations)
         return tuple(sorted(self.alterations, key=lambda item: self.order.index(item.label)))
+
+
+def no_treatment() -> TreatmentSpec:
+    """Return the treatment of a protocol whose analyses show images as they are."""
+    return TreatmentSpec.model_construct(alterations=[])
 
 
 class ControlSpec(Model):

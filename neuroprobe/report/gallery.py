@@ -163,7 +163,7 @@ def _pictures(
         own = node[names.CHANNEL].values.tolist() if names.CHANNEL in node.coords else range(node.sizes[names.CHANNEL])
         place_of = {int(channel): place for place, channel in enumerate(own)}
         wanted = [channel for at, channel in dict.fromkeys(places) if at == layer and channel in place_of]
-        kept = [name for name in (names.NEURON_FEATURE, names.COVERAGE, names.CROP) if name in node.variables]
+        kept = [name for name in (names.NEURON_FEATURE, names.COVERAGE, names.TOP_CROP) if name in node.variables]
         for start in range(0, len(wanted), BATCH):
             batch = wanted[start : start + BATCH]
             chosen = {names.CHANNEL: [place_of[one] for one in batch]}
@@ -213,8 +213,8 @@ def _of_unit(arrays: dict[str, xr.DataArray], unit: str) -> tuple[tuple[Picture,
         return (), "No image drives this unit."
     coverage = arrays[names.COVERAGE].transpose("field_y", "field_x").values if names.COVERAGE in arrays else None
     pictures = [_picture(displayed(feature, coverage), SIDE, f"Neuron Feature of {unit}")]
-    if names.CROP in arrays:
-        crops = arrays[names.CROP].transpose(names.CROP, "crop_y", "crop_x", "rgb").values[:MAX_CROPS]
+    if names.TOP_CROP in arrays:
+        crops = arrays[names.TOP_CROP].transpose(names.CROP, "crop_y", "crop_x", "rgb").values[:MAX_CROPS]
         for number, crop in enumerate(crops, 1):
             if np.isfinite(crop).all():
                 pictures.append(_picture(_bytes(crop), CROP_SIDE, f"crop {number} of those that drive {unit} most"))

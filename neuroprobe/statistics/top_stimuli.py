@@ -148,11 +148,11 @@ class TopStimuli:
         kept = rank < self.n_kept if not twice else np.ones(len(rank), dtype=np.bool_)
         image, unit, rank = image[kept], unit[kept], rank[kept]
         shape = shown.shape[1], int(rank.max()) + 1
-        new = np.full(shape, NOTHING), *(np.full(shape, NO_IMAGE) for _ in range(3))
-        new[0][unit, rank], new[1][unit, rank] = shown[image, unit], numbers[image]
-        for at, place in zip(new[2:], (rows, columns), strict=True):
+        value, number, row, column = np.full(shape, NOTHING), *(np.full(shape, NO_IMAGE) for _ in range(3))
+        value[unit, rank], number[unit, rank] = shown[image, unit], numbers[image]
+        for at, place in zip((row, column), (rows, columns), strict=True):
             at[unit, rank] = 0 if place is None else place[image, unit]
-        self._take(new, twice)
+        self._take((value, number, row, column), twice)
 
     def merge(self, right: TopStimuli) -> None:
         """Add the state of other images, or of the same ones, in place."""
