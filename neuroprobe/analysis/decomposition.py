@@ -86,9 +86,10 @@ def decompose_image(
     _require(k >= 1, "k", k, "1 or more")
     _require(0 <= overlap <= 1, "overlap", overlap, "a number in [0, 1]")
     share = relative_responses(given, dataset["peak"].values)
-    rows, columns = (fields.edges(n_places) for fields, n_places in zip(_fields(dataset), given.shape[1:], strict=True))
+    rows, columns = _fields(dataset)
+    boxes = boxes_of(rows.edges(given.shape[1]), columns.edges(given.shape[2]))
     size = int(dataset.attrs["image_height"]), int(dataset.attrs["image_width"])
-    return _explained(dataset, share, rows, columns, size, ("image_y", "image_x"), k, overlap)
+    return _explained(dataset, share, boxes, size, ("image_y", "image_x"), k, overlap)
 
 
 def decompose_unit(
@@ -148,7 +149,7 @@ def decompose_unit(
     weights = values / unit["peak"].values if unit["peak"] > 0 else np.full(len(values), np.nan)
     found = decomposition_of(given, before["peak"].values, weights)
     size = int(later.attrs["field_height"]), int(later.attrs["field_width"])
-    made = _explained(before, found.share, *edges, size, ("field_y", "field_x"), k, overlap)
+    made = _explained(before, found.share, boxes_of(*edges), size, ("field_y", "field_x"), k, overlap)
     dims = (names.CHANNEL, names.Y, names.X)
     made[names.SHARE], made[names.se(names.SHARE)] = (dims, found.share), (dims, found.se)
     made["n_crops"] = dims[1:], found.n
@@ -185,17 +186,16 @@ def _fields(dataset: xr.Dataset) -> tuple[Fields, Fields]:
 def _explained(
     dataset: xr.Dataset,
     share: Any,
-    rows: Any,
-    columns: Any,
+    boxes: Any,
     size: tuple[int, int],
     picture_dims: tuple[str, str],
     k: int,
     overlap: float,
 ) -> xr.Dataset:
-    """View and cover of shares (channels, y, x) whose fields have these edges in a picture."""
+    """View and cover of shares (channels, y, x) whose fields are boxes (y, x, 4) of a picture."""
     channels = dataset[names.CHANNEL].values
     view, value = pixel_view(share, min(k, len(share)))
-    found = cover(share, boxes_of(rows, columns), size, overlap)
+    found = cover(share, boxes, size, overlap)
     places = (names.RANK, names.Y, names.X)
     made = xr.Dataset(
         {

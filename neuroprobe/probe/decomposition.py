@@ -28,6 +28,7 @@ def layer_maps(network: nn.Module, layer: str, images: Tensor) -> Array:
 
     Examples
     --------
+    >>> import torch
     >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
     >>> [layer_maps(network, layer, torch.zeros(2, 3, 8, 8)).shape for layer in "01"]
     [(2, 4, 6, 6), (2, 144, 1, 1)]
@@ -88,6 +89,7 @@ def maps_under(
 
     Examples
     --------
+    >>> import torch
     >>> from neuroprobe.probe.receptive_field import receptive_fields
     >>> network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3, stride=2, padding=1)).eval()
     >>> images, top = torch.zeros(5, 3, 9, 9), np.array([4, 1])
@@ -100,14 +102,8 @@ def maps_under(
         raise SubjectError(
             f"layer {earlier!r}: its units see the whole image ({earlier_field.why}): take an earlier one"
         )
-    axes = [
-        _places(earlier, *pair, place)
-        for *pair, place in (
-            (earlier_field.rows, field.rows, rows),
-            (earlier_field.columns, field.columns, columns),
-        )
-    ]
-    (row, row_there), (column, column_there) = axes
+    row, row_there = _places(earlier, earlier_field.rows, field.rows, rows)
+    column, column_there = _places(earlier, earlier_field.columns, field.columns, columns)
     distinct, which = np.unique(images, return_inverse=True)
     which = which.reshape(-1)
     found: Array | None = None
