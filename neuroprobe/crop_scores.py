@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -50,6 +51,12 @@ class Batch:
     unit: NDArray[np.int64]
     rank: NDArray[np.int64]
 
+    def first(self, n: int) -> Batch:
+        """The first crops of it."""
+        mine = self.crop < n
+        owners = self.crop[mine], self.unit[mine], self.rank[mine]
+        return Batch(self.image[:n], self.row[:n], self.column[:n], self.boxes[:n], *owners)
+
 
 def score_crops(rig: Rig, plan: Plan, site: Site, top: TopStimuli, listener: Listener) -> Arrays:
     """Show the crops of a layer, each once for all channels that it drives.
@@ -63,11 +70,35 @@ def score_crops(rig: Rig, plan: Plan, site: Site, top: TopStimuli, listener: Lis
     """
     scorer = _Scorer(rig, site, top)
     listener(StageStarted(f"showing crops to {site.name}", scorer.n_crops, "crop"))
-    for batch in scorer.batches(plan.layout.batch):
+    for batch in scorer.batches():
         scorer.show(batch)
         listener(StageAdvanced(len(batch.image)))
     listener(Finished())
     return scorer.arrays()
+
+
+def time_crops(rig: Rig, plan: Plan, site: Site) -> float:
+    """Show a few crops of a layer, at random places, and return the seconds that all will take at most."""
+    assert rig.selectivity is not None
+    n = len(site.channels)
+    height, width = site.shape[1:] if len(site.shape) == 3 else (1, 1)
+    place = np.random.default_rng(0).integers(0, height * width, (1, n))
+    top = TopStimuli(n, 1)
+    top.update(np.ones((1, n)), np.array([0]), place // width, place % width)
+    scorer = _Scorer(rig, site, top)
+    batch = next(scorer.batches())
+    pixels = int(np.prod(batch.boxes[0, 2:] - batch.boxes[0, :2]))
+    few = max(1, plan.layout.batch * rig.images.shape[1] * rig.images.shape[2] // (pixels * scorer.study.n_shown))
+    batch = batch.first(few)
+    seconds = min(_seconds(scorer, batch) for _ in range(2))  # the first time is slower
+    places = 1 if scorer.passes.whole_image else height * width
+    return seconds / len(batch.image) * min(n * scorer.study.options.top, plan.samples * places)
+
+
+def _seconds(scorer: _Scorer, batch: Batch) -> float:
+    started = time.perf_counter()
+    scorer.show(batch)
+    return time.perf_counter() - started
 
 
 class _Scorer:
@@ -88,7 +119,7 @@ class _Scorer:
         for one in self.study.altered:
             for what, m in (("altered", len(one.members)), ("sham", self.study.options.sham)):
                 self._responses[f"{one.name} {what}"] = np.full((m, n, n_kept), np.nan, dtype=np.float32)
-            self._energy[one.name] = np.zeros(3)
+            self._energy[one.name] = np.zeros((2, 2))
         height, width = self._field_size()
         self._feature = FeatureAccumulator(n, height, width, self.study.options.border)
         side = min(PICTURE_SIDE, max(height, width))
@@ -107,7 +138,7 @@ class _Scorer:
             return self.rig.images.shape[1], self.rig.images.shape[2]
         return field.rows.size, field.columns.size
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
         """Cut the crops into batches: those of one way through the network, as many as the memory takes."""
         if not self.n_crops:
             return
@@ -138,8 +169,7 @@ class _Scorer:
             if self.study.options.sham:
                 like = sham(crops, altered, seeds, self.study.options.sham)
                 self._keep(f"{one.name} sham", batch, self._read(like, batch))
-                changed = (float(energy(crops, made).nanmean()) for made in (altered, like))
-                self._energy[one.name] += np.array([1.0, *changed]) * len(crops) * np.array([1, 1, 1])
+                self._energy[one.name] += _energies(crops, altered, like)
 
     def _keys(self, purpose: str, batch: Batch) -> NDArray[np.int64]:
         """Random key of each crop: a function of the image and the place."""
@@ -203,15 +233,17 @@ class _Scorer:
             crops = functional.interpolate(crops, size=self._field_size(), mode="bilinear")
         pixels = crops.permute(0, 2, 3, 1).cpu().numpy()
         offset = self._offset(batch)
-        self._feature.update(pixels[batch.crop], batch.unit, self.weights[batch.unit, batch.rank], offset)
+        self._feature.update(pixels, batch.unit, self.weights[batch.unit, batch.rank], offset, batch.crop)
         wanted = batch.rank < self.study.options.crops
         if wanted.any():
-            crop, unit, rank = batch.crop[wanted], batch.unit[wanted], batch.rank[wanted]
+            # one that is among the first of several channels is made smaller once
+            crop, place = np.unique(batch.crop[wanted], return_inverse=True)
             canvas = torch.full((len(crop), 3, *self._field_size()), GREY, device=crops.device)
             height, width = crops.shape[-2:]
             canvas[:, :, offset[0] : offset[0] + height, offset[1] : offset[1] + width] = crops[torch.from_numpy(crop)]
             small = functional.interpolate(canvas, size=self._picture, mode="area")
-            self._crops[unit, rank] = (small.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+            small = (small.permute(0, 2, 3, 1) * 255).round().byte()
+            self._crops[batch.unit[wanted], batch.rank[wanted]] = small.cpu().numpy()[place]
 
     def _offset(self, batch: Batch) -> tuple[int, int]:
         """Where on the receptive field's canvas the crops of a batch begin."""
@@ -226,7 +258,7 @@ class _Scorer:
         feature = self._feature.finalize()
         found |= {"feature": feature.feature.astype(np.float32), "coverage": feature.coverage.astype(np.float32)}
         found["crops"] = self._crops
-        found |= {f"{name} energy": sums[1:] / max(sums[0], 1) for name, sums in self._energy.items()}
+        found |= {f"{name} energy": sums / np.where(n > 0, n, np.nan) for name, (sums, n) in self._energy.items()}
         found |= self._about()
         return found
 
@@ -236,3 +268,10 @@ class _Scorer:
         why = np.frombuffer(self.passes.why.encode(), dtype=np.uint8)
         field = np.array([rows.size, columns.size, rows.stride, columns.stride, rows.start, columns.start])
         return {"field": field, "whole image": np.array([self.passes.whole_image]), "why": why.copy()}
+
+
+def _energies(crops: Tensor, *changed: Tensor) -> NDArray[np.float64]:
+    """Sums of the mean squared changes by each way of altering crops, and how many there are: (2, ways)."""
+    each = [energy(crops, one) for one in changed]
+    sums, counts = [float(one.nansum()) for one in each], [float((~one.isnan()).sum()) for one in each]
+    return np.array([sums, counts])

@@ -72,7 +72,7 @@ class SelectivityAnalysis:
         Index → its labels.
     classes : tuple of str
     target : int array (images,)
-        Class of each image; `len(classes)` for one without.
+        Class of each image that was shown; `len(classes)` for one without, or one that was not.
     with_class : bool
         Whether the index of classes is computed.
     labels : LabelOptions
@@ -231,10 +231,13 @@ def _pictures(layer: ListedLayer) -> dict[str, Variable]:
             {"long_name": "share of the weight whose stimuli cover a pixel"},
         ),
     }
-    if layer.scores["crops"].shape[1]:
+    crops = layer.scores["crops"] / np.float32(255)
+    if crops.shape[1]:
+        crops[~(layer.all.values[:, 0] > 0)] = np.nan
+        crops[:, layer.all.values.shape[1] :] = np.nan  # more than the list has
         found[names.TOP_CROP] = (
             (names.CHANNEL, names.CROP, names.CROP_Y, names.CROP_X, names.RGB),
-            layer.scores["crops"] / np.float32(255),
+            crops,
             {"long_name": "receptive field's part of the first top stimuli, made smaller"},
         )
     return found
