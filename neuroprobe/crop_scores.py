@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from neuroprobe.design.randomness import keys
 from neuroprobe.probe.crops import CropPasses
+from neuroprobe.probe.receptive_field import Axis
 from neuroprobe.probe.sites import Site, keep
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
 from neuroprobe.selectivity_costs import CROPS_AT_ONCE, PICTURE_SIDE
@@ -95,6 +96,21 @@ def time_crops(rig: Rig, plan: Plan, site: Site) -> float:
     return seconds / len(batch.image) * min(n * scorer.study.options.top, plan.samples * places)
 
 
+def within_images(axis: Axis) -> Axis:
+    """Fields without what lies outside of the image for every unit: those of deep layers are wider than it by far.
+
+    Examples
+    --------
+    >>> within_images(Axis(size=81, stride=4, start=-37, n_units=8, n_pixels=32))
+    Axis(size=60, stride=4, start=-28, n_units=8, n_pixels=32)
+    """
+    last = axis.start + axis.stride * (axis.n_units - 1)
+    first, stop = max(0, -last), min(axis.size, axis.n_pixels - axis.start)
+    if stop <= first:
+        return axis
+    return replace(axis, size=stop - first, start=axis.start + first)
+
+
 def _seconds(scorer: _Scorer, batch: Batch) -> float:
     started = time.perf_counter()
     scorer.show(batch)
@@ -132,11 +148,16 @@ class _Scorer:
         """Crops, each once."""
         return len(self._image)
 
-    def _field_size(self) -> tuple[int, int]:
+    @property
+    def _axes(self) -> tuple[Axis, Axis]:
         field = self.passes.field
+        return within_images(field.rows), within_images(field.columns)
+
+    def _field_size(self) -> tuple[int, int]:
         if self.passes.whole_image:
             return self.rig.images.shape[1], self.rig.images.shape[2]
-        return field.rows.size, field.columns.size
+        rows, columns = self._axes
+        return rows.size, columns.size
 
     def batches(self) -> Iterator[Batch]:
         """Cut the crops into batches: those of one way through the network, as many as the memory takes."""
@@ -231,8 +252,10 @@ class _Scorer:
         """Add crops to the Neuron Features, and keep pictures of the first ones."""
         if self.study.options.border == "resize":
             crops = functional.interpolate(crops, size=self._field_size(), mode="bilinear")
-        pixels = crops.permute(0, 2, 3, 1).cpu().numpy()
         offset = self._offset(batch)
+        if min(offset) < 0:  # what a unit in the padding is shown, which it does not see
+            crops, offset = crops[:, :, :0, :1], (0, 0)
+        pixels = crops.permute(0, 2, 3, 1).cpu().numpy()
         self._feature.update(pixels, batch.unit, self.weights[batch.unit, batch.rank], offset, batch.crop)
         wanted = batch.rank < self.study.options.crops
         if wanted.any():
@@ -240,17 +263,23 @@ class _Scorer:
             crop, place = np.unique(batch.crop[wanted], return_inverse=True)
             canvas = torch.full((len(crop), 3, *self._field_size()), GREY, device=crops.device)
             height, width = crops.shape[-2:]
-            canvas[:, :, offset[0] : offset[0] + height, offset[1] : offset[1] + width] = crops[torch.from_numpy(crop)]
+            top, left = offset
+            canvas[:, :, top : top + height, left : left + width] = crops[torch.from_numpy(crop).to(crops.device)]
             small = functional.interpolate(canvas, size=self._picture, mode="area")
             small = (small.permute(0, 2, 3, 1) * 255).round().byte()
             self._crops[batch.unit[wanted], batch.rank[wanted]] = small.cpu().numpy()[place]
 
     def _offset(self, batch: Batch) -> tuple[int, int]:
-        """Where on the receptive field's canvas the crops of a batch begin."""
+        """Where on the receptive field's canvas the crops of a batch begin; negative where they do not lie on it."""
         if self.passes.whole_image or self.study.options.border == "resize":
             return 0, 0
-        box = self.passes.field.box(batch.row[0], batch.column[0])
-        return int(batch.boxes[0, 0] - box.top), int(batch.boxes[0, 1] - box.left)
+        found = []
+        for axis, at, edge, length in zip(
+            self._axes, (batch.row[0], batch.column[0]), batch.boxes[0, :2], batch.boxes[0, 2:], strict=True
+        ):
+            first = int(edge - axis.start - axis.stride * at)
+            found.append(first if first + int(length - edge) <= axis.size else -1)
+        return found[0], found[1]
 
     def arrays(self) -> Arrays:
         """What was found."""
@@ -264,10 +293,11 @@ class _Scorer:
 
     def _about(self) -> Mapping[str, NDArray[Any]]:
         """Receptive field: sizes, strides, starts, and whether whole images were shown, with the reason."""
-        rows, columns = self.passes.field.rows, self.passes.field.columns
+        rows, columns = self._axes
         why = np.frombuffer(self.passes.why.encode(), dtype=np.uint8)
         field = np.array([rows.size, columns.size, rows.stride, columns.stride, rows.start, columns.start])
-        return {"field": field, "whole image": np.array([self.passes.whole_image]), "why": why.copy()}
+        theoretical = np.array([self.passes.field.rows.size, self.passes.field.columns.size])
+        return {"field": field, "theoretical field": theoretical, "whole image": np.array([self.passes.whole_image]), "why": why.copy()}
 
 
 def _energies(crops: Tensor, *changed: Tensor) -> NDArray[np.float64]:

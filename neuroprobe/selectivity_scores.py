@@ -21,6 +21,7 @@ from torch import Tensor
 
 from neuroprobe.crop_scores import score_crops, time_crops
 from neuroprobe.disk import make_folder, replacing
+from neuroprobe.errors import ResponseError
 from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
@@ -72,6 +73,7 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
     make_folder(kept / str(plan.samples), folder)
     maps = _file(folder, plan, MAPS)
     lists = {site.name: read_lists(session, site).all for site in rig.sites}
+    _require_full(lists)
     with full_float32():
         if not maps.exists():
             _write(maps, _show_whole(rig, plan, lists, listener))
@@ -79,6 +81,16 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
             file = _file(folder, plan, str(number))
             if not file.exists():
                 _write(file, score_crops(rig, plan, site, lists[site.name], listener))
+
+
+def _require_full(lists: Mapping[str, TopStimuli]) -> None:
+    """Refuse lists that images which were left out have made too short."""
+    for layer, top in lists.items():
+        if top.values.shape[1] < top.n_kept:
+            raise ResponseError(
+                f"layer {layer!r}: {top.values.shape[1]} images gave finite responses, and lists of {top.n_kept} are "
+                "kept: lower `top`, show more images, or mend the network"
+            )
 
 
 def time_scores(rig: Rig, plan: Plan) -> float:

@@ -67,6 +67,23 @@ def failing() -> nn.Module:
     return network.eval()
 
 
+class Tokens(nn.Module):
+    """Four tokens of an image, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.mean = nn.Linear(3 * SIDE * SIDE // 4, 6), nn.Linear(6, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        cut = images.flatten(1).reshape(len(images), 4, -1)
+        return self.mean(self.tokens(cut).mean(1))
+
+
+def tokens() -> nn.Module:
+    """A layer of tokens."""
+    return Tokens().eval()
+
+
 def disc(rng: np.random.Generator) -> np.ndarray:
     """A red disc, more or less saturated, on grey."""
     image = background(rng)

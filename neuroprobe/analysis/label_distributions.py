@@ -127,6 +127,8 @@ def class_variables(
 
 def gamma_of(weights: Array, images: Integers, target: Integers, n_classes: int, options: LabelOptions) -> Array:
     """γ of the classes of other lists (channels, n)."""
+    if not images.shape[1]:  # of a half that no image is in
+        return np.full(len(images), np.nan)
     known = target[images] < n_classes
     kept = np.where(known, np.nan_to_num(weights), 0)
     return _gamma(kept, np.where(known, target[images], 0), options)

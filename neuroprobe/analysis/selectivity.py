@@ -199,6 +199,7 @@ class SelectivityAnalysis:
 
     def _attrs(self, layer: ListedLayer) -> dict[str, Any]:
         height, width, stride_y, stride_x, start_y, start_x = (int(one) for one in layer.scores["field"])
+        whole_height, whole_width = (int(one) for one in layer.scores["theoretical field"])
         return {
             "depth": layer.depth,
             "whole_image": int(layer.scores["whole image"][0]),
@@ -206,8 +207,11 @@ class SelectivityAnalysis:
             "n_images": int(layer.sums["n"].sum()),
             names.N_DROPPED: int(layer.sums["dropped"][0]),
             "n_kept": layer.all.values.shape[1],
+            # without what is outside of the image for every unit of the map
             "field_height": height,
             "field_width": width,
+            "receptive_field_height": whole_height,
+            "receptive_field_width": whole_width,
             "field_stride_y": stride_y,
             "field_stride_x": stride_x,
             "field_start_y": start_y,
