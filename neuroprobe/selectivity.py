@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,13 +19,11 @@ from neuroprobe.errors import PlanError, SubjectError, about
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.model import Model
 from neuroprobe.protocol.schema import Protocol
-from neuroprobe.protocol.selectivity import CLASS_INDEX, COLOUR_NAMES, IndexSpec, SelectivityOptions
-from neuroprobe.statistics.colour_names import COLOUR_NAMES as NAMED
-from neuroprobe.statistics.colour_names import name_pixels
+from neuroprobe.protocol.selectivity import CLASS_INDEX, IndexSpec, SelectivityOptions
 from neuroprobe.stimuli.hierarchies import ancestry_of, read_hierarchy
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.label_maps import open_label_maps
-from neuroprobe.stimuli.properties import MANIPULATIONS, Manipulation
+from neuroprobe.stimuli.properties import LABELLERS, MANIPULATIONS, Labeller, Manipulation
 from neuroprobe.subjects.subject import Subject
 
 N_TRIED: Final = 64  # images that are looked at for colour
@@ -236,8 +233,9 @@ def _open_pixel_labels(
 ) -> tuple[tuple[PixelLabels, ...], dict[str, str]]:
     found, digests = [], {}
     for index in indexes:
-        if index.name == COLOUR_NAMES:
-            found.append(PixelLabels(COLOUR_NAMES, tuple(NAMED), _named))
+        if index.name in LABELLERS:
+            own = LABELLERS[index.name]
+            found.append(PixelLabels(own.name, own.labels, _labelling(own)))
         elif index.name in options.label_maps:
             spec = options.label_maps[index.name]
             with about("label_maps", index.name):
@@ -255,6 +253,9 @@ def _reader(maps: Any) -> Callable[[NDArray[np.int64], Tensor], NDArray[np.integ
     return read
 
 
-def _named(numbers: NDArray[np.int64], shown: Tensor) -> NDArray[np.integer]:
-    """Names of the colours of pixels."""
-    return name_pixels(torch.movedim(shown, 1, -1).cpu().numpy())
+def _labelling(own: Labeller) -> Callable[[NDArray[np.int64], Tensor], NDArray[np.integer]]:
+    def read(numbers: NDArray[np.int64], shown: Tensor) -> NDArray[np.integer]:
+        found: NDArray[np.integer] = own.label(shown).cpu().numpy()
+        return found
+
+    return read

@@ -14,6 +14,7 @@ from neuroprobe.analysis.label_distributions import LabelOptions
 from neuroprobe.analysis.manipulations import Manipulated
 from neuroprobe.analysis.selectivity import ListedLayer, SelectivityAnalysis
 from neuroprobe.recorder import state_key
+from neuroprobe.selectivity_recorder import halves
 from neuroprobe.selectivity_scores import read_lists, read_scores
 from neuroprobe.statistics.plain_sums import PlainSums
 
@@ -69,6 +70,7 @@ def make_analysis(rig: Rig, plan: Plan) -> SelectivityAnalysis:
         clamp=options.clamp,
         hierarchy=study.hierarchy,
         image_size=(rig.images.shape[1], rig.images.shape[2]),
+        half=halves(rig.protocol.seed, len(rig.images)),
     )
 
 

@@ -72,6 +72,7 @@ def manipulation_variables(
     clamp: Clamp = "none",
     correction: str = "fdr_bh",
     shorter: Sequence[int] = (),
+    half: NDArray[np.integer] | None = None,
 ) -> dict[str, Variable]:
     """Variables of an index.
 
@@ -88,6 +89,8 @@ def manipulation_variables(
         Of p-values over channels.
     shorter : sequence of int
         Lengths of shorter lists.
+    half : int array (channels, N), optional
+        Half of the images, 0 or 1, that each top stimulus is in.
 
     Returns
     -------
@@ -123,11 +126,39 @@ def manipulation_variables(
         found |= _sham_variables(index, compared, correction)
     if index.is_family:
         found |= _family_variables(index, own, kept, np.isnan(altered), clamp)
+    if half is not None:
+        found |= _half_variables(index, own, kept, half, clamp)
     if shorter:
         values = [index_value(index, index_of(pooled_own[:, :n], pooled[:, :n], clamp)[0]) for n in shorter]
         values.append(found[index.name][1])
         attrs = {"long_name": f"{index.said}, of shorter lists of stimuli"}
         found[f"{index.name}_by_n"] = ((names.N_KEPT, names.CHANNEL), np.stack(values), attrs)
+    return found
+
+
+def _half_variables(
+    index: Manipulated, own: Array, altered: Array, half: NDArray[np.integer], clamp: Clamp
+) -> dict[str, Variable]:
+    """Index of the stimuli in either half of the images; of a family, what is chosen by one and scored by the other."""
+    parts = [[np.where(half == number, array, 0) for array in (own, altered)] for number in (0, 1)]
+    pooled = np.stack([index_of(one.mean(0), other.mean(0), clamp)[0] for one, other in parts])
+    found: dict[str, Variable] = {
+        f"{index.name}_by_half": (
+            (names.HALF, names.CHANNEL),
+            index_value(index, pooled),
+            {"long_name": f"{index.said}, of the stimuli in either half of the images"},
+        )
+    }
+    if index.is_family:
+        losses = [np.stack([index_of(a, b, clamp)[0] for a, b in zip(*part, strict=True)]) for part in parts]
+        chosen = [np.where(np.isnan(loss), np.inf, loss).argmin(0) for loss in losses]
+        channels = np.arange(own.shape[1])
+        scored = [loss[best, channels] for loss, best in zip(losses, chosen[::-1], strict=True)]
+        found[f"{index.name}_best_held_out"] = (
+            (names.CHANNEL,),
+            index_value(index, (scored[0] + scored[1]) / 2),
+            {"long_name": "index of the member that one half tolerates best, by the other half, mean of both ways"},
+        )
     return found
 
 

@@ -106,7 +106,7 @@ def _require_one_network(trees: Sequence[xr.DataTree], nodes: Sequence[Node]) ->
     layers: dict[int, list[str]] = {number: [] for number in range(len(trees))}
     for node in nodes:
         layers[node.tree].append(node.layer)
-    for number, own in layers.items():
+    for number, own in reversed(layers.items()):
         others_have = [layer for other, theirs in layers.items() if other != number for layer in theirs]
         if not set(own) & set(others_have):
             listed = [", ".join(map(repr, dict.fromkeys(some[:N_SHOWN]))) or "none" for some in (own, others_have)]

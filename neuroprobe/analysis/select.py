@@ -131,11 +131,15 @@ def select_units(
         named = [*condition.columns, *sorters]
         shown = _default_columns(table, named) if columns is None else list(dict.fromkeys(columns))
         needed = list(dict.fromkeys([*shown, *named]))
+        # places that only other layers have do not tell of what the units of a layer are
+        asked = [name for name in needed if columns is not None or name in named or not table.is_coordinate(name)]
         chosen = [
-            rows for layer in table.layers if (rows := _chosen_rows(layer, condition, needed, table.kinds)) is not None
+            rows
+            for layer in table.layers
+            if (rows := _chosen_rows(layer, condition, asked, needed, table.kinds)) is not None
         ]
         found = {name: _joined([rows[name] for rows in chosen], table.kinds[name]) for name in needed}
-        attrs = {"query": query or "", "n_units": sum(layer.n_units(needed) for layer in table.layers)}
+        attrs = {"query": query or "", "n_units": sum(layer.n_units(asked) for layer in table.layers)}
         attrs |= _provenance(trees)
         units = xr.Dataset({name: (names.UNIT, found[name], table.attrs(name)) for name in needed})
         units = units.set_coords([name for name in table.coordinates(needed) if name in found])
@@ -161,7 +165,7 @@ def list_columns(result: Source | Sequence[Source]) -> list[dict[str, str]]:
         table = UnitTable(trees)
         return [
             {"name": name, "kind": table.kinds[name], "summary": str(table.attrs(name).get("long_name", ""))}
-            for name in _default_columns(table, [])
+            for name in _with_errors(table, [], table.variables)
         ]
 
 
@@ -224,22 +228,26 @@ def _check(table: UnitTable, condition: Query, arguments: Mapping[str, Sequence[
 
 
 def _default_columns(table: UnitTable, named: list[str]) -> list[str]:
-    """Coordinates of units, variables that are named, each with its error; all variables where none is named."""
+    """Coordinates of units, variables that are named, each with its error; the main variables where none is named."""
     coordinates = table.coordinates(named)
-    variables = [name for name in named if name not in coordinates] or table.variables
+    return _with_errors(table, named, [name for name in named if name not in coordinates] or table.main_variables)
+
+
+def _with_errors(table: UnitTable, named: list[str], variables: list[str]) -> list[str]:
+    """Coordinates of units, and variables, each with its error."""
     with_errors = [one for name in variables for one in (name, table.error(name)) if one is not None]
-    return list(dict.fromkeys([*coordinates, *with_errors]))
+    return list(dict.fromkeys([*table.coordinates(named), *with_errors]))
 
 
 def _chosen_rows(
-    layer: Layer, condition: Query, needed: Sequence[str], kinds: Mapping[str, Kind]
+    layer: Layer, condition: Query, asked: Sequence[str], needed: Sequence[str], kinds: Mapping[str, Kind]
 ) -> dict[str, NDArray[Any]] | None:
-    """Columns of the units of a layer for which a condition is true; None where there is no such unit."""
+    """Columns of the units, as those asked for have them, for which a condition is true; None where there is none."""
     known = {HERE: layer.name} if layer.names_units else {HERE: layer.name, names.LAYER: layer.name}
     # whatever the other columns hold
     if np.all(condition.evaluate(known).false):
         return None
-    units = layer.units(needed)
+    units = layer.units(asked)
     loaded = {
         name: layer.values(units, name) for name in condition.columns if name in units.variables and name not in known
     }

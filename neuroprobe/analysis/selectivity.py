@@ -80,6 +80,8 @@ class SelectivityAnalysis:
     hierarchy : dict, optional
     image_size : tuple of int
         Height and width, px.
+    half : int array (images,), optional
+        Half that each image is in.
     """
 
     manipulated: tuple[Manipulated, ...]
@@ -91,6 +93,7 @@ class SelectivityAnalysis:
     clamp: Clamp = "none"
     hierarchy: Mapping[str, str | None] | None = None
     image_size: tuple[int, int] = (0, 0)
+    half: NDArray[np.int64] | None = None
 
     def label(self, layer: ListedLayer) -> xr.Dataset:
         """Compute and label all variables of a layer.
@@ -151,6 +154,7 @@ class SelectivityAnalysis:
                 clamp=self.clamp,
                 correction=self.labels.correction,
                 shorter=self.labels.shorter,
+                half=None if self.half is None else self.half[layer.all.images],
             )
             by_manipulation, by_sham = layer.scores[f"{one.name} energy"]
             variables[one.name][2].update(energy=float(by_manipulation), energy_of_sham=float(by_sham))

@@ -21,6 +21,7 @@ from neuroprobe.errors import ReaderError, closest
 Labels = tuple[tuple[str, int, str], ...]
 # of the column of similarities to a unit, which is none of the columns before it is asked for
 SIMILARITY: Final = re.compile(rf"(?s:{names.SIMILARITY}_(?P<layer>.+)/(?P<channel>[0-9]{{1,18}}))")
+MANY: Final = 32  # labels, of which columns are shown only if they are named
 PLACES: Final = (names.LAYER, names.CHANNEL, names.Y, names.X, names.TOKEN)  # the first columns, in this order
 
 
@@ -177,15 +178,22 @@ class UnitTable:
                     )
         self.kinds = {name: kinds[name] for name in sorted(kinds, key=self._place) if name not in self.ambiguous}
 
+    def is_coordinate(self, name: str) -> bool:
+        """Whether a column tells units apart."""
+        return name not in self.homes or self.homes[name].columns[name].is_coordinate  # the layer has no home
+
     def _place(self, name: str) -> tuple[bool, int]:
         """Order of columns: layer and places, other coordinates, variables."""
-        is_variable = name in self.homes and not self.homes[name].columns[name].is_coordinate
-        return is_variable, PLACES.index(name) if name in PLACES else len(PLACES)
+        return not self.is_coordinate(name), PLACES.index(name) if name in PLACES else len(PLACES)
 
     @property
     def variables(self) -> list[str]:
         """Columns that are no coordinates, every pair once."""
-        return [name for name in self.kinds if self._place(name)[0] and not self.homes[name].columns[name].is_mirrored]
+        return [
+            name
+            for name in self.kinds
+            if not self.is_coordinate(name) and not self.homes[name].columns[name].is_mirrored
+        ]
 
     def problem(self, name: str) -> str | None:
         """Sentence about a name that is that of no column, or of several; None where it is one."""
@@ -235,6 +243,16 @@ class UnitTable:
                     nodes = (nodes or {}) | dict.fromkeys(hierarchy.numbers)
             found[name] = Vocabulary(tuple(labels), None if nodes is None else tuple(nodes))
         return found
+
+    @property
+    def main_variables(self) -> list[str]:
+        """Those of them that are not of single labels of many, such as the classes of ImageNet."""
+        home = self.homes
+        return [
+            name
+            for name in self.variables
+            if all(home[name].dataset.sizes[dim] <= MANY for dim, _, _ in home[name].columns[name].labels)
+        ]
 
     def coordinates(self, named: Collection[str]) -> list[str]:
         """Coordinates of the units that columns are about."""

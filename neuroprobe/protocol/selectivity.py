@@ -5,7 +5,6 @@ After Rafegas et al. 2019 (arXiv 1702.00382).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -26,10 +25,9 @@ from neuroprobe.protocol.model import Model, RelativePath, problem, problem_at, 
 from neuroprobe.statistics.paired import CORRECTIONS
 
 CLASS_INDEX: Final = "class"
-COLOUR_NAMES: Final = "colour_name"
 CIFAR10: Final = "cifar10"  # the hierarchy of its classes
 MAX_TOP: Final = 10_000
-DEFAULT: Final = ("colour", CLASS_INDEX, COLOUR_NAMES)
+DEFAULT: Final = ("colour", CLASS_INDEX, "colour_name")
 
 
 class LabelMapsSpec(Model):
@@ -53,7 +51,7 @@ class IndexSpec(Model):
     Attributes
     ----------
     name : str
-        Of a manipulation of stimuli, ``class``, ``colour_name``, or of label maps of the protocol.
+        Of a manipulation of stimuli, ``class``, of a labeller of pixels (``colour_name``), or of label maps.
     options : dict
     """
 
@@ -169,11 +167,12 @@ class SelectivityOptions(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        from neuroprobe.stimuli.properties import MANIPULATIONS
+        from neuroprobe.stimuli.properties import LABELLERS, MANIPULATIONS
 
-        known = [*MANIPULATIONS, CLASS_INDEX, COLOUR_NAMES, *self.label_maps]
+        named = [*MANIPULATIONS, CLASS_INDEX, *LABELLERS]
+        known = [*named, *self.label_maps]
         for name in self.label_maps:
-            if name in (*MANIPULATIONS, CLASS_INDEX, COLOUR_NAMES) or not name.isidentifier():
+            if name in named or not name.isidentifier():
                 message = f"label_maps: given {shown(name)}, expected a word that no other index is called by"
                 raise problem_at(("label_maps",), message, name)
         listed = [index.name for index in self.indexes or ()]
@@ -194,9 +193,3 @@ class SelectivityOptions(Model):
             return self.indexes
         names = [name for name in DEFAULT if labelled or name != CLASS_INDEX]
         return [IndexSpec(name=name) for name in (*names, *self.label_maps)]
-
-    def manipulations(self) -> Iterable[IndexSpec]:
-        """Indexes that alter stimuli."""
-        from neuroprobe.stimuli.properties import MANIPULATIONS
-
-        return (index for index in self.wanted(labelled=True) if index.name in MANIPULATIONS)

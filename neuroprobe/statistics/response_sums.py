@@ -20,7 +20,7 @@ from neuroprobe.statistics.top_stimuli import NOTHING, TopStimuli
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 N_HALVES: Final = 2
-MAX_CLASS_BYTES: Final = 256 << 20  # of the sketches of classes: for more only that of all images is kept
+MAX_SKETCHED: Final = 100  # classes that have a sketch each: of more only one of all images is kept
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Responses:
     peak : float array (images, channels)
         Largest of each map.
     rows, columns : int arrays (images, channels)
-        Where that is.
+        Where that is; of responses that are under `ResponseAccumulator.least` it does not matter.
     mean : float array (images, channels)
         Of each map.
     """
@@ -43,9 +43,9 @@ class Responses:
     mean: NDArray[np.floating]
 
 
-def sketches_classes(n_classes: int, n_units: int) -> bool:
-    """Whether there is room for a sketch of each class."""
-    return 8 * n_classes * n_units * N_BINS <= MAX_CLASS_BYTES
+def n_sketches(n_classes: int) -> int:
+    """Sketches of responses: one of each class, or of all images where there are many classes."""
+    return n_classes if n_classes <= MAX_SKETCHED else 1
 
 
 class ResponseAccumulator:
@@ -69,10 +69,15 @@ class ResponseAccumulator:
 
     def __init__(self, n_units: int, n_kept: int, n_classes: int) -> None:
         self.n_units, self.n_kept, self.n_classes = n_units, n_kept, n_classes
-        self._n_sketched = n_classes if sketches_classes(n_classes, n_units) else 1
+        self._n_sketched = n_sketches(n_classes)
         self._waiting: list[tuple[Responses, Integers, Integers, Integers]] = []
         self.n_dropped = 0
         self._best = np.full((N_HALVES, n_units, n_kept), NOTHING)  # of all blocks so far
+
+    @property
+    def least(self) -> Array:
+        """Responses that N images of each half are known to reach: (halves, units)."""
+        return self._best[:, :, -1]
 
     def update(self, responses: Responses, images: Integers, half: Integers, target: Integers) -> None:
         """Take in responses to images of the classes `target`, each in the first (0) or second (1) half: (images,)."""
@@ -86,8 +91,8 @@ class ResponseAccumulator:
         first, second : TopStimuli
             Of the halves.
         sums : PlainSums
-            ``n`` (halves, classes), ``total`` and ``square`` of means of maps (halves, classes, units), their
-            rectified ``power`` (4, units), ``active`` images of each unit, ``counts`` (classes, units, bins) of the
+            Of means of maps ``n`` (halves, classes), ``total`` (halves, classes, units), ``square`` (classes, units),
+            rectified ``power`` (4, units); ``active`` images of each unit, ``counts`` (classes, units, bins) of the
             sketch, ``dropped`` images.
 
         Raises
@@ -105,7 +110,7 @@ class ResponseAccumulator:
         lists = []
         for number in range(N_HALVES):
             mine = half == number
-            top = TopStimuli(self.n_units, self.n_kept, self._best[number, :, -1].copy())
+            top = TopStimuli(self.n_units, self.n_kept, self.least[number].copy())
             top.update(peak[mine], images[mine], rows[mine], columns[mine])
             both = np.concatenate([self._best[number], top.values], axis=1)
             self._best[number] = -np.sort(-both, axis=1)[:, : self.n_kept]
@@ -130,7 +135,7 @@ class ResponseAccumulator:
             {
                 "n": in_cell.sum(1).reshape(shape[:2]),
                 "total": (in_cell @ mean).reshape(shape),
-                "square": (in_cell @ mean**2).reshape(shape),
+                "square": in_cell.reshape(N_HALVES, self.n_classes, -1).sum(0) @ mean**2,
                 "power": power,
                 "active": (peak > 0).sum(0).astype(np.float64),
                 "counts": count_bins(mean, kept, self._n_sketched),
@@ -140,14 +145,15 @@ class ResponseAccumulator:
 
 
 def of_classes(sums: PlainSums, half: int | None = None) -> PlainSums:
-    """Sums by class, as `neuroprobe.statistics.class_selectivity` takes them: of one half, or of all images."""
+    """Sums by class, as of `statistics.class_selectivity`: of one half, without squares, or of all images."""
     chosen = slice(None) if half is None else slice(half, half + 1)
-    return PlainSums({name: sums[name][chosen].sum(0) for name in ("n", "total", "square")} | {"power": sums["power"]})
+    square = sums["square"] if half is None else np.full(sums["square"].shape, np.nan)
+    found = {name: sums[name][chosen].sum(0) for name in ("n", "total")}
+    return PlainSums(found | {"square": square, "power": sums["power"]})
 
 
 def state_bytes(n_units: int, n_kept: int, n_classes: int) -> int:
     """Bytes of the states of a block."""
-    n_sketched = n_classes if sketches_classes(n_classes, n_units) else 1
     lists = N_HALVES * n_kept * n_units * 4 * 8
-    sums = 2 * N_HALVES * n_classes * n_units + (N_POWERS + 1) * n_units + n_sketched * n_units * N_BINS
+    sums = (N_HALVES + 1) * n_classes * n_units + (N_POWERS + 1) * n_units + n_sketches(n_classes) * n_units * N_BINS
     return lists + 8 * sums

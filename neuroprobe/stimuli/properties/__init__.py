@@ -19,14 +19,18 @@ from neuroprobe.stimuli.properties.contract import (
     check_manipulation,
     manipulation,
 )
+from neuroprobe.stimuli.properties.labels import LABELLERS, Labeller, labeller
 from neuroprobe.stimuli.properties.sham import energy, sham, sham_changes
 
 __all__ = [
+    "LABELLERS",
     "MANIPULATIONS",
+    "Labeller",
     "Manipulation",
     "NoOptions",
     "check_manipulation",
     "energy",
+    "labeller",
     "manipulation",
     "sham",
     "sham_changes",
