@@ -297,7 +297,12 @@ class _Scorer:
         why = np.frombuffer(self.passes.why.encode(), dtype=np.uint8)
         field = np.array([rows.size, columns.size, rows.stride, columns.stride, rows.start, columns.start])
         theoretical = np.array([self.passes.field.rows.size, self.passes.field.columns.size])
-        return {"field": field, "theoretical field": theoretical, "whole image": np.array([self.passes.whole_image]), "why": why.copy()}
+        return {
+            "field": field,
+            "theoretical field": theoretical,
+            "whole image": np.array([self.passes.whole_image]),
+            "why": why.copy(),
+        }
 
 
 def _energies(crops: Tensor, *changed: Tensor) -> NDArray[np.float64]:

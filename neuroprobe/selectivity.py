@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuroprobe import names
-from neuroprobe.errors import PlanError, SubjectError, about
+from neuroprobe.errors import PlanError, RegistryError, SubjectError, about
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.model import Model
 from neuroprobe.protocol.schema import Protocol
@@ -256,6 +256,16 @@ def _reader(maps: Any) -> Callable[[NDArray[np.int64], Tensor], NDArray[np.integ
 def _labelling(own: Labeller) -> Callable[[NDArray[np.int64], Tensor], NDArray[np.integer]]:
     def read(numbers: NDArray[np.int64], shown: Tensor) -> NDArray[np.integer]:
         found: NDArray[np.integer] = own.label(shown).cpu().numpy()
+        size = (len(shown), *shown.shape[2:])
+        if found.shape != size or found.dtype.kind not in "iu":
+            raise RegistryError(
+                f"{LABELLERS.kind} {own.name!r} gave {found.dtype} of shape {found.shape}, expected integers {size}"
+            )
+        if found.size and not -1 <= found.min() <= found.max() < len(own.labels):
+            raise RegistryError(
+                f"{LABELLERS.kind} {own.name!r} gave {found.min()} to {found.max()}, expected places among its "
+                f"{len(own.labels)} labels, and -1 for none"
+            )
         return found
 
     return read

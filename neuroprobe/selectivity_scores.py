@@ -216,9 +216,7 @@ class _MapReader:
             part = slice(start, start + step)
             self._read_pairs(maps, pairs.part(part), at[part], labels)
 
-    def _read_pairs(
-        self, maps: Tensor, pairs: _Pairs, at: NDArray[np.int64], labels: Mapping[str, Tensor]
-    ) -> None:
+    def _read_pairs(self, maps: Tensor, pairs: _Pairs, at: NDArray[np.int64], labels: Mapping[str, Tensor]) -> None:
         index, unit, row, column = (
             torch.from_numpy(array).to(maps.device) for array in (at, pairs.unit, pairs.row, pairs.column)
         )

@@ -67,6 +67,32 @@ def failing() -> nn.Module:
     return network.eval()
 
 
+def deep() -> nn.Module:
+    """Fields of 61 px on images of 24 px: five convolutions, of which three have strides or holes."""
+    torch.manual_seed(4)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=3, dilation=3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=3, dilation=3),
+        nn.ReLU(),
+        nn.Conv2d(8, 3, 3, padding=1),
+        nn.ReLU(),
+    )
+    return network.eval()
+
+
+def padded() -> nn.Module:
+    """Units in the padding, which see nothing of the image, respond most; the last channel never does."""
+    convolution = nn.Conv2d(3, 3, 1, padding=1)
+    convolution.weight.data.fill_(-1.0)
+    convolution.bias.data = torch.tensor([0.5, 1.0, -1.0])
+    return nn.Sequential(convolution, nn.ReLU()).eval()
+
+
 class Tokens(nn.Module):
     """Four tokens of an image, and their mean."""
 

@@ -117,7 +117,11 @@ RECTIFIED = {
     "vgg16": {"features.1": (64, 224, 224), "features.29": (512, 14, 14), "classifier.4": (4096,)},
     "vgg_m": {"relu1": (96, 109, 109), "relu5": (512, 13, 13), "relu7": (4096,)},
 }
-REAL = ("alexnet/sobol_set1", "resnet18/sobol_set1", "rafegas2019/resnet18")  # run with the network itself, others with one of a second
+REAL = (
+    "alexnet/sobol_set1",
+    "resnet18/sobol_set1",
+    "rafegas2019/resnet18",
+)  # run with the network itself, others with one of a second
 
 
 def label(path: Path) -> str:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import planted
 import pytest
 import xarray as xr
 import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
-from planted import CHECKS, DEAD, LINE, RED
 
 import neuroprobe as npr
+import planted
 from neuroprobe import names
 from neuroprobe.cli import main
 from neuroprobe.errors import NeuroprobeError, PlanError, ResponseError, StoreError
@@ -27,6 +26,7 @@ from neuroprobe.progress import BatchDone, StageAdvanced, StageStarted
 from neuroprobe.rig import open_rig
 from neuroprobe.statistics.label_selectivity import chance_gamma, expected_labels_of
 from neuroprobe.summary import status
+from planted import CHECKS, DEAD, LINE, RED
 
 N_OF_CLASS = 45  # 135 images: three blocks
 
@@ -131,9 +131,7 @@ def test_chance_is_of_the_images_that_were_shown(folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("options", [{"top": 7}, {"sham": 2}, {"border": "fill_gray"}, {"indexes": ["colour"]}])
-def test_other_options_are_another_protocol(
-    folder: Path, store: Path, options: dict[str, Any], tmp_path: Path
-) -> None:
+def test_other_options_are_another_protocol(folder: Path, store: Path, options: dict[str, Any], tmp_path: Path) -> None:
     out = Path(shutil.copytree(store, tmp_path / "out.zarr"))
     with pytest.raises(StoreError, match="was written by another protocol"):
         npr.run(protocol(folder, options), out)
@@ -183,7 +181,12 @@ def call(*arguments: object) -> Result:
 LESS = {"indexes": ["class"]}
 TREATMENT = {"reference_side": "image", "alterations": [{"name": "hue", "switch": 0.5}]}
 CONTROL = {"alterations": [{"name": "grayscale"}]}
-PLANE = {"segment": {"from": "conv2", "to": "conv5", "plane": "value"}, "network": "embedded", "layers": ["conv5"], "preprocess": {}}
+PLANE = {
+    "segment": {"from": "conv2", "to": "conv5", "plane": "value"},
+    "network": "embedded",
+    "layers": ["conv5"],
+    "preprocess": {},
+}
 MAPS = {"part": {"folder": "{bench}/lacking", "names": "{bench}/names.csv"}}
 
 # options of selectivity, other changes, and words of the message
@@ -197,9 +200,17 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a cycle": ({"hierarchy": "{bench}/cycle.csv"}, {}, r"cycle\.csv.*(discs.*round|round.*discs)"),
     "a class that a hierarchy lacks": ({"hierarchy": "{bench}/few.csv"}, {}, r"few\.csv|'checks'"),
     "no hierarchy": ({"hierarchy": "{bench}/none.csv"}, {}, r"none\.csv"),
-    "a hierarchy without classes": ({"hierarchy": "cifar10"}, {"images": "plain"}, r"hierarchy takes images of classes"),
+    "a hierarchy without classes": (
+        {"hierarchy": "cifar10"},
+        {"images": "plain"},
+        r"hierarchy takes images of classes",
+    ),
     "an unknown index": ({"indexes": ["coluor"]}, {}, r"unknown selectivity index 'coluor'.*colour"),
-    "an unknown option": ({"indexes": [{"colour": {"grey": "luma"}}]}, {}, r"index 'colour': grey: .*options are: gray"),
+    "an unknown option": (
+        {"indexes": [{"colour": {"grey": "luma"}}]},
+        {},
+        r"index 'colour': grey: .*options are: gray",
+    ),
     "a wrong option": ({"indexes": [{"orientation": {"step": 0}}]}, {}, r"index 'orientation': step: "),
     "options of class": ({"indexes": [{"class": {"top": 3}}]}, {}, r"index 'class' has no options: leave them out"),
     "an index twice": ({"indexes": ["class", "colour", "class"]}, {}, r"class is listed twice; list it once"),

@@ -79,3 +79,19 @@ def test_shares_of_shams_that_reach_an_index(responses) -> None:
     reached = (1 - draws >= left["symmetry"]).sum(0)
     np.testing.assert_allclose(left["symmetry_p_value"], [*((1 + reached) / 6)[:2], np.nan])
     assert np.isnan(left["symmetry_p_adjusted"][2])
+
+
+def test_halves_are_of_the_stimuli_in_them(responses, rng: np.random.Generator) -> None:
+    original, altered, sham = responses
+    half = rng.integers(0, 2, original.shape)
+    half[1] = 1  # a list of one half
+    found = values(TURNS, original, altered[:2], sham, half=half)
+    losses = np.full((2, 2, 3), np.nan)
+    for number, member, unit in np.ndindex(2, 2, 2):
+        mine = half[unit] == number
+        if mine.any():
+            losses[number, member, unit] = 1 - altered[member, unit, mine].sum() / original[unit, mine].sum()
+    np.testing.assert_allclose(found["orientation_by_half"], losses.mean(1))
+    chosen = losses[:, :, 0].argmin(1)
+    expected = (losses[0, chosen[1], 0] + losses[1, chosen[0], 0]) / 2
+    np.testing.assert_allclose(found["orientation_best_held_out"], [expected, np.nan, np.nan])

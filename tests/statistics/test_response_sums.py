@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -44,16 +45,14 @@ def in_blocks(shown: Shown, cuts: list[int], batch: int) -> list[tuple[TopStimul
     n = len(shown.images)
     edges = [0, *sorted(cut % (n + 1) for cut in cuts), n]
     states = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         for first in range(start, stop, batch):
             accumulator.update(*shown.part(slice(first, min(first + batch, stop))))
         states.append(accumulator.end_block())
     return states
 
 
-@given(
-    st.integers(0, 10**6), st.integers(1, 60), st.lists(st.integers(0, 60), max_size=5), st.integers(1, 20)
-)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.lists(st.integers(0, 60), max_size=5), st.integers(1, 20))
 def test_blocks_merge_to_what_all_responses_give(seed: int, n: int, cuts: list[int], batch: int) -> None:
     shown = made(seed, n)
     states = in_blocks(shown, cuts, batch)

@@ -54,7 +54,9 @@ def test_counts_by_class(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(counts, expected)
     assert counts.sum() == values.size
     # of parts they add up
-    np.testing.assert_array_equal(counts, count_bins(values[:20], target[:20], 4) + count_bins(values[20:], target[20:], 4))
+    np.testing.assert_array_equal(
+        counts, count_bins(values[:20], target[:20], 4) + count_bins(values[20:], target[20:], 4)
+    )
 
 
 @given(st.integers(0, 10**6), st.integers(1, 200), st.sampled_from(["relu", "normal", "wide"]))
