@@ -27,6 +27,10 @@ from neuroprobe.statistics.paired import CORRECTIONS
 
 CLASS_INDEX: Final = "class"
 COLOUR_NAMES: Final = "colour_name"
+LABEL_INDEXES: Final = {
+    CLASS_INDEX: "Of how few classes the top stimuli are.",
+    COLOUR_NAMES: "Of how few names the colours are that the map is active on, of eleven; likewise of `label_maps`.",
+}
 CIFAR10: Final = "cifar10"  # the hierarchy of its classes
 MAX_TOP: Final = 10_000
 DEFAULT: Final = ("colour", CLASS_INDEX, COLOUR_NAMES)
