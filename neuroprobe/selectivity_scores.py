@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from neuroprobe.crop_scores import score_crops
 from neuroprobe.disk import make_folder, replacing
+from neuroprobe.journal import MAPS, SCORES
 from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from neuroprobe.store import SessionStore
 
 Arrays = dict[str, NDArray[Any]]
-FOLDER: Final = "scores"
-MAPS: Final = "maps"  # what whole images told
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
     folder : Path
         Of the run.
     """
-    kept = folder / FOLDER
+    kept = folder / SCORES
     for other in kept.glob("*") if kept.is_dir() else ():
         if other.name != str(plan.samples):  # of fewer images
             shutil.rmtree(other)
@@ -90,7 +89,7 @@ def read_scores(folder: Path, plan: Plan, number: int, site: Site) -> Arrays:
 
 
 def _file(folder: Path, plan: Plan, name: str) -> Path:
-    return folder / FOLDER / str(plan.samples) / f"{name}.safetensors"
+    return folder / SCORES / str(plan.samples) / f"{name}.safetensors"
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
