@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from neuroprobe.design.randomness import keys
 from neuroprobe.probe.crops import CropPasses
+from neuroprobe.probe.receptive_field import Axis
 from neuroprobe.probe.sites import Site, keep
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
 from neuroprobe.selectivity_costs import CROPS_AT_ONCE, PICTURE_SIDE
@@ -50,6 +52,12 @@ class Batch:
     unit: NDArray[np.int64]
     rank: NDArray[np.int64]
 
+    def first(self, n: int) -> Batch:
+        """The first crops of it."""
+        mine = self.crop < n
+        owners = self.crop[mine], self.unit[mine], self.rank[mine]
+        return Batch(self.image[:n], self.row[:n], self.column[:n], self.boxes[:n], *owners)
+
 
 def score_crops(rig: Rig, plan: Plan, site: Site, top: TopStimuli, listener: Listener) -> Arrays:
     """Show the crops of a layer, each once for all channels that it drives.
@@ -63,11 +71,50 @@ def score_crops(rig: Rig, plan: Plan, site: Site, top: TopStimuli, listener: Lis
     """
     scorer = _Scorer(rig, site, top)
     listener(StageStarted(f"showing crops to {site.name}", scorer.n_crops, "crop"))
-    for batch in scorer.batches(plan.layout.batch):
+    for batch in scorer.batches():
         scorer.show(batch)
         listener(StageAdvanced(len(batch.image)))
     listener(Finished())
     return scorer.arrays()
+
+
+def time_crops(rig: Rig, plan: Plan, site: Site) -> float:
+    """Show a few crops of a layer, at random places, and return the seconds that all will take at most."""
+    assert rig.selectivity is not None
+    n = len(site.channels)
+    height, width = site.shape[1:] if len(site.shape) == 3 else (1, 1)
+    place = np.random.default_rng(0).integers(0, height * width, (1, n))
+    top = TopStimuli(n, 1)
+    top.update(np.ones((1, n)), np.array([0]), place // width, place % width)
+    scorer = _Scorer(rig, site, top)
+    batch = next(scorer.batches())
+    pixels = int(np.prod(batch.boxes[0, 2:] - batch.boxes[0, :2]))
+    few = max(1, plan.layout.batch * rig.images.shape[1] * rig.images.shape[2] // (pixels * scorer.study.n_shown))
+    batch = batch.first(few)
+    seconds = min(_seconds(scorer, batch) for _ in range(2))  # the first time is slower
+    places = 1 if scorer.passes.whole_image else height * width
+    return seconds / len(batch.image) * min(n * scorer.study.options.top, plan.samples * places)
+
+
+def within_images(axis: Axis) -> Axis:
+    """Fields without what lies outside of the image for every unit: those of deep layers are wider than it by far.
+
+    Examples
+    --------
+    >>> within_images(Axis(size=81, stride=4, start=-37, n_units=8, n_pixels=32))
+    Axis(size=60, stride=4, start=-28, n_units=8, n_pixels=32)
+    """
+    last = axis.start + axis.stride * (axis.n_units - 1)
+    first, stop = max(0, -last), min(axis.size, axis.n_pixels - axis.start)
+    if stop <= first:
+        return axis
+    return replace(axis, size=stop - first, start=axis.start + first)
+
+
+def _seconds(scorer: _Scorer, batch: Batch) -> float:
+    started = time.perf_counter()
+    scorer.show(batch)
+    return time.perf_counter() - started
 
 
 class _Scorer:
@@ -88,7 +135,7 @@ class _Scorer:
         for one in self.study.altered:
             for what, m in (("altered", len(one.members)), ("sham", self.study.options.sham)):
                 self._responses[f"{one.name} {what}"] = np.full((m, n, n_kept), np.nan, dtype=np.float32)
-            self._energy[one.name] = np.zeros(3)
+            self._energy[one.name] = np.zeros((2, 2))
         height, width = self._field_size()
         self._feature = FeatureAccumulator(n, height, width, self.study.options.border)
         side = min(PICTURE_SIDE, max(height, width))
@@ -101,13 +148,18 @@ class _Scorer:
         """Crops, each once."""
         return len(self._image)
 
-    def _field_size(self) -> tuple[int, int]:
+    @property
+    def _axes(self) -> tuple[Axis, Axis]:
         field = self.passes.field
+        return within_images(field.rows), within_images(field.columns)
+
+    def _field_size(self) -> tuple[int, int]:
         if self.passes.whole_image:
             return self.rig.images.shape[1], self.rig.images.shape[2]
-        return field.rows.size, field.columns.size
+        rows, columns = self._axes
+        return rows.size, columns.size
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
         """Cut the crops into batches: those of one way through the network, as many as the memory takes."""
         if not self.n_crops:
             return
@@ -138,8 +190,7 @@ class _Scorer:
             if self.study.options.sham:
                 like = sham(crops, altered, seeds, self.study.options.sham)
                 self._keep(f"{one.name} sham", batch, self._read(like, batch))
-                changed = (float(energy(crops, made).nanmean()) for made in (altered, like))
-                self._energy[one.name] += np.array([1.0, *changed]) * len(crops) * np.array([1, 1, 1])
+                self._energy[one.name] += _energies(crops, altered, like)
 
     def _keys(self, purpose: str, batch: Batch) -> NDArray[np.int64]:
         """Random key of each crop: a function of the image and the place."""
@@ -201,24 +252,34 @@ class _Scorer:
         """Add crops to the Neuron Features, and keep pictures of the first ones."""
         if self.study.options.border == "resize":
             crops = functional.interpolate(crops, size=self._field_size(), mode="bilinear")
-        pixels = crops.permute(0, 2, 3, 1).cpu().numpy()
         offset = self._offset(batch)
-        self._feature.update(pixels[batch.crop], batch.unit, self.weights[batch.unit, batch.rank], offset)
+        if min(offset) < 0:  # what a unit in the padding is shown, which it does not see
+            crops, offset = crops[:, :, :0, :1], (0, 0)
+        pixels = crops.permute(0, 2, 3, 1).cpu().numpy()
+        self._feature.update(pixels, batch.unit, self.weights[batch.unit, batch.rank], offset, batch.crop)
         wanted = batch.rank < self.study.options.crops
         if wanted.any():
-            crop, unit, rank = batch.crop[wanted], batch.unit[wanted], batch.rank[wanted]
+            # one that is among the first of several channels is made smaller once
+            crop, place = np.unique(batch.crop[wanted], return_inverse=True)
             canvas = torch.full((len(crop), 3, *self._field_size()), GREY, device=crops.device)
             height, width = crops.shape[-2:]
-            canvas[:, :, offset[0] : offset[0] + height, offset[1] : offset[1] + width] = crops[torch.from_numpy(crop)]
+            top, left = offset
+            canvas[:, :, top : top + height, left : left + width] = crops[torch.from_numpy(crop).to(crops.device)]
             small = functional.interpolate(canvas, size=self._picture, mode="area")
-            self._crops[unit, rank] = (small.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+            small = (small.permute(0, 2, 3, 1) * 255).round().byte()
+            self._crops[batch.unit[wanted], batch.rank[wanted]] = small.cpu().numpy()[place]
 
     def _offset(self, batch: Batch) -> tuple[int, int]:
-        """Where on the receptive field's canvas the crops of a batch begin."""
+        """Where on the receptive field's canvas the crops of a batch begin; negative where they do not lie on it."""
         if self.passes.whole_image or self.study.options.border == "resize":
             return 0, 0
-        box = self.passes.field.box(batch.row[0], batch.column[0])
-        return int(batch.boxes[0, 0] - box.top), int(batch.boxes[0, 1] - box.left)
+        found = []
+        for axis, at, edge, length in zip(
+            self._axes, (batch.row[0], batch.column[0]), batch.boxes[0, :2], batch.boxes[0, 2:], strict=True
+        ):
+            first = int(edge - axis.start - axis.stride * at)
+            found.append(first if first + int(length - edge) <= axis.size else -1)
+        return found[0], found[1]
 
     def arrays(self) -> Arrays:
         """What was found."""
@@ -226,13 +287,26 @@ class _Scorer:
         feature = self._feature.finalize()
         found |= {"feature": feature.feature.astype(np.float32), "coverage": feature.coverage.astype(np.float32)}
         found["crops"] = self._crops
-        found |= {f"{name} energy": sums[1:] / max(sums[0], 1) for name, sums in self._energy.items()}
+        found |= {f"{name} energy": sums / np.where(n > 0, n, np.nan) for name, (sums, n) in self._energy.items()}
         found |= self._about()
         return found
 
     def _about(self) -> Mapping[str, NDArray[Any]]:
         """Receptive field: sizes, strides, starts, and whether whole images were shown, with the reason."""
-        rows, columns = self.passes.field.rows, self.passes.field.columns
+        rows, columns = self._axes
         why = np.frombuffer(self.passes.why.encode(), dtype=np.uint8)
         field = np.array([rows.size, columns.size, rows.stride, columns.stride, rows.start, columns.start])
-        return {"field": field, "whole image": np.array([self.passes.whole_image]), "why": why.copy()}
+        theoretical = np.array([self.passes.field.rows.size, self.passes.field.columns.size])
+        return {
+            "field": field,
+            "theoretical field": theoretical,
+            "whole image": np.array([self.passes.whole_image]),
+            "why": why.copy(),
+        }
+
+
+def _energies(crops: Tensor, *changed: Tensor) -> NDArray[np.float64]:
+    """Sums of the mean squared changes by each way of altering crops, and how many there are: (2, ways)."""
+    each = [energy(crops, one) for one in changed]
+    sums, counts = [float(one.nansum()) for one in each], [float((~one.isnan()).sum()) for one in each]
+    return np.array([sums, counts])

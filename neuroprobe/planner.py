@@ -188,6 +188,7 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
         warnings=tuple(_warnings(rig, wanted, samples, layout)),
         lesion=rig.subject.lesion.n_masked,
         masks={} if not rig.lesion_analyses or rig.study is None else rig.study.n_masks,
+        lists=rig.selectivity.options.top if rig.session == names.SELECTIVITY and rig.selectivity is not None else 0,
     )
 
 

@@ -91,6 +91,8 @@ class Plan:
         Units of each layer that the subject's lesion masks.
     masks : dict
         Of a study of lesions, the masks at each place; every row is shown to the network under each.
+    lists : int
+        Images of the list of each channel, where such are kept, else 0.
     """
 
     title: str
@@ -113,6 +115,7 @@ class Plan:
     warnings: tuple[str, ...] = field(default=())
     lesion: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, int] = field(default_factory=dict)
+    lists: int = 0
 
     @property
     def n_blocks(self) -> int:
@@ -147,6 +150,7 @@ class Plan:
             "shard": self.shard,
             "lesion": dict(self.lesion),
             "masks": dict(self.masks),
+            "lists": self.lists,
             "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
             "units": self.n_units,
             "layer_bytes": dict(self.layer_bytes),
@@ -161,14 +165,22 @@ class Plan:
         layout = self.layout
         each = "one sequence" if layout.scramble is None else f"scrambles of {layout.scramble}"
         sampled, each = ("images", "") if self.session != names.PICK_FREEZE else ("base samples", f" ({each})")
-        lines = [
-            f"{self.title or 'untitled protocol'}: {self.session}",
-            f"  factors     {', '.join(self.factors)}",
-            f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} {sampled} × {self.n_rows}; "
-            f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
-            f"  blocks      {self.n_blocks} of {layout.block} {sampled}{each}; shards of {self.shard}",
-            *([f"  units       {self.n_units:,}"] if self.sites else []),
-        ]
+        lines = [f"{self.title or 'untitled protocol'}: {self.session}"]
+        if self.lists:
+            n_channels = sum(len(site.channels) for site in self.sites)
+            lines += [
+                f"  images      {self.samples:,}, in {self.n_passes:,} forward passes of {layout.batch}",
+                f"  lists       of {self.lists} images for each of {n_channels:,} channels; crops of these are shown again",
+            ]
+        else:
+            lines += [
+                f"  factors     {', '.join(self.factors)}",
+                f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} {sampled} × {self.n_rows}; "
+                f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
+            ]
+        lines.append(f"  blocks      {self.n_blocks} of {layout.block} {sampled}{each}; shards of {self.shard}")
+        if self.sites:
+            lines.append(f"  units       {self.n_units:,}")
         if self.lesion:
             lines.append(f"  lesion      {', '.join(f'{n:,} units of {layer}' for layer, n in self.lesion.items())}")
         for place, n in self.masks.items():

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from neuroprobe.responses import ResponseWriter
 from neuroprobe.results import result_groups, site_coords
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.selectivity_recorder import SelectivityRecorder
-from neuroprobe.selectivity_scores import score
+from neuroprobe.selectivity_scores import score, time_scores
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
 from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
@@ -85,6 +86,8 @@ def plan(
             recorder = make_recorder(rig, made)
             with explained_shortage(lambda: recorder.place):  # noqa: B023 - it is called before the next one
                 made = timed(made, rig, recorder.time_block(), budget)
+                if rig.session == names.SELECTIVITY:
+                    made = replace(made, seconds=(made.seconds or 0) + time_scores(rig, made))
         plans.append(made)
     return Plans(*plans)
 

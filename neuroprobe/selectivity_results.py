@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def selectivity_nodes(rig: Rig, plan: Plan, session: SessionStore, folder: Path) -> Iterator[tuple[str, xr.Dataset]]:
     """Datasets of the layers, one after the other."""
-    analysis = make_analysis(rig)
+    analysis = make_analysis(rig, plan)
     for number, site in enumerate(rig.sites):
         lists = read_lists(session, site)
         layer = ListedLayer(
@@ -41,11 +41,15 @@ def selectivity_nodes(rig: Rig, plan: Plan, session: SessionStore, folder: Path)
         yield site.name, analysis.label(layer)
 
 
-def make_analysis(rig: Rig) -> SelectivityAnalysis:
+def make_analysis(rig: Rig, plan: Plan) -> SelectivityAnalysis:
     """Say what the labelled analysis of a rig needs to know."""
     study = rig.selectivity
     assert study is not None
     options = study.options
+    # chance is about the images that were shown
+    shown = rig.design(plan.layout.scramble).presentations(0, plan.samples).image[:, 0]
+    target = np.full_like(study.targets, len(study.classes))
+    target[shown] = study.targets[shown]
     return SelectivityAnalysis(
         manipulated=tuple(
             Manipulated(one.name, one.manipulation.summary, one.members, one.manipulation.invariance)
@@ -53,7 +57,7 @@ def make_analysis(rig: Rig) -> SelectivityAnalysis:
         ),
         pixel_labels={one.name: one.labels for one in study.pixel_labels},
         classes=study.classes,
-        target=study.targets,
+        target=target,
         with_class=study.with_class,
         labels=LabelOptions(
             tuple(options.thresholds),

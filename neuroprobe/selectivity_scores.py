@@ -19,13 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuroprobe.crop_scores import score_crops
+from neuroprobe.crop_scores import score_crops, time_crops
 from neuroprobe.disk import make_folder, replacing
+from neuroprobe.errors import ResponseError
 from neuroprobe.journal import MAPS, SCORES
 from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
 from neuroprobe.recorder import full_float32, state_key
+from neuroprobe.selectivity_costs import CROPS_AT_ONCE
 from neuroprobe.selectivity_recorder import FIRST, SECOND
 from neuroprobe.statistics.top_stimuli import TopStimuli, relative_weights
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from neuroprobe.store import SessionStore
 
 Arrays = dict[str, NDArray[Any]]
+BYTES_OF_PIXEL: Final = 64  # of a map under an image and its labels
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
     make_folder(kept / str(plan.samples), folder)
     maps = _file(folder, plan, MAPS)
     lists = {site.name: read_lists(session, site).all for site in rig.sites}
+    _require_full(lists)
     with full_float32():
         if not maps.exists():
             _write(maps, _show_whole(rig, plan, lists, listener))
@@ -76,6 +80,25 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
             file = _file(folder, plan, str(number))
             if not file.exists():
                 _write(file, score_crops(rig, plan, site, lists[site.name], listener))
+
+
+def _require_full(lists: Mapping[str, TopStimuli]) -> None:
+    """Refuse lists that images which were left out have made too short."""
+    for layer, top in lists.items():
+        if top.values.shape[1] < top.n_kept:
+            raise ResponseError(
+                f"layer {layer!r}: {top.values.shape[1]} images gave finite responses, and lists of {top.n_kept} are "
+                "kept: lower `top`, show more images, or mend the network"
+            )
+
+
+def time_scores(rig: Rig, plan: Plan) -> float:
+    """Show a few crops and return the seconds that showing top stimuli again will take, where a plan has its time."""
+    assert rig.selectivity is not None
+    n_listed = sum(len(site.channels) for site in rig.sites) * rig.selectivity.options.top
+    whole = (plan.seconds or 0) * min(1, n_listed / plan.samples)
+    with full_float32():
+        return whole + sum(time_crops(rig, plan, site) for site in rig.sites)
 
 
 def read_scores(folder: Path, plan: Plan, number: int, site: Site) -> Arrays:
@@ -119,9 +142,12 @@ class _Pairs:
     def among(self, images: NDArray[np.int64]) -> tuple[_Pairs, NDArray[np.int64]]:
         """Pairs of some images, which are sorted, and the place of each among these."""
         start, stop = np.searchsorted(self.image, [images[0], images[-1] + 1])
-        part = slice(start, stop)
-        found = _Pairs(self.image[part], self.unit[part], self.rank[part], self.row[part], self.column[part])
+        found = self.part(slice(start, stop))
         return found, np.searchsorted(images, found.image)
+
+    def part(self, at: slice) -> _Pairs:
+        """Some of them."""
+        return _Pairs(self.image[at], self.unit[at], self.rank[at], self.row[at], self.column[at])
 
 
 def _show_whole(rig: Rig, plan: Plan, lists: Mapping[str, TopStimuli], listener: Listener) -> Arrays:
@@ -182,6 +208,14 @@ class _MapReader:
         if not len(at):
             return
         maps = response if response.ndim == 4 else response[:, :, None, None]
+        labels = {name: of_pixels.to(maps.device) for name, of_pixels in labels.items()}
+        n_bytes = 8 * maps.shape[1] + (BYTES_OF_PIXEL * self._size[0] * self._size[1] if labels else 0)
+        step = max(1, CROPS_AT_ONCE // n_bytes)
+        for start in range(0, len(at), step):
+            part = slice(start, start + step)
+            self._read_pairs(maps, pairs.part(part), at[part], labels)
+
+    def _read_pairs(self, maps: Tensor, pairs: _Pairs, at: NDArray[np.int64], labels: Mapping[str, Tensor]) -> None:
         index, unit, row, column = (
             torch.from_numpy(array).to(maps.device) for array in (at, pairs.unit, pairs.row, pairs.column)
         )
@@ -190,9 +224,9 @@ class _MapReader:
         if labels:
             boxes = self._passes.boxes(pairs.row, pairs.column)
             weights = self._weights[pairs.unit, pairs.rank]
-            active = under_maps(maps[index, unit], self._size, boxes)
+            active = under_maps(maps[index, unit], self._size)
             for name, of_pixels in labels.items():
-                found = mean_by_label(active, of_pixels.to(maps.device)[index], boxes, self._labels[name])
+                found = mean_by_label(active, of_pixels[index], boxes, self._labels[name])
                 np.add.at(self._by_label[name], pairs.unit, weights[:, None] * found.cpu().numpy())
 
     def arrays(self) -> Arrays:
@@ -203,7 +237,7 @@ class _MapReader:
         return found
 
 
-def under_maps(maps: Tensor, size: tuple[int, ...], boxes: NDArray[np.int64]) -> Tensor:
+def under_maps(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Activity of maps (n, y, x) over the pixels of an image (n, height, width): bilinear, without negative values."""
     resized = torch.nn.functional.interpolate(maps[:, None].clamp(min=0), size=size, mode="bilinear")
     return resized[:, 0]

@@ -18,13 +18,16 @@ from neuroprobe.probe.capture import find_sites
 from neuroprobe.protocol import Protocol, load_protocol
 from neuroprobe.protocol.digest import as_given
 from neuroprobe.protocol.masking import LesionStudyOptions, rule_label
+from neuroprobe.protocol.selectivity import SelectivityOptions
 from neuroprobe.subjects.networks import find_network
 
 FOLDER = Path(__file__).parents[1] / "protocols"
 PROTOCOLS = sorted(FOLDER.rglob("*.yaml"))
 STUDY = sorted((FOLDER / "kharyuk2025").rglob("*.yaml"))
 WHOLE = [path for path in STUDY if path.parent.name != "kharyuk2025"]  # of whole networks, one folder each
-OURS = sorted(FOLDER.glob("cifar_resnet20_*.yaml"))  # the study on a network and images of 32 px
+# the study on a network and images of 32 px
+OURS = [path for path in sorted(FOLDER.glob("cifar_resnet20_*.yaml")) if not path.stem.endswith("selectivity")]
+OF_UNITS = sorted((FOLDER / "rafegas2019").glob("*.yaml"))  # what drives units, and what they are selective for
 OF_LESIONS = [path for path in PROTOCOLS if "NEUROPROBE_RESULTS" in path.read_text()]  # by maps of other protocols
 FROM_DATA = [path for path in PROTOCOLS if "${NEUROPROBE_DATA}" in path.read_text()]
 
@@ -107,7 +110,18 @@ RULES = [f"q{q} x{a}" for q in (0.5, 0.6, 0.7, 0.8, 0.9) for a in ("0", "0.5", "
     "x s",
     "x 1-s",
 ]  # of the study
-REAL = ("alexnet/sobol_set1", "resnet18/sobol_set1")  # run with the network itself, others with one of a second
+# rectified convolutions and outputs of the networks of Rafegas et al. 2019, at 224 px
+RECTIFIED = {
+    "alexnet": {"features.1": (64, 55, 55), "features.11": (256, 13, 13), "classifier.5": (4096,)},
+    "resnet18": {"relu": (64, 112, 112), "layer4": (512, 7, 7)},
+    "vgg16": {"features.1": (64, 224, 224), "features.29": (512, 14, 14), "classifier.4": (4096,)},
+    "vgg_m": {"relu1": (96, 109, 109), "relu5": (512, 13, 13), "relu7": (4096,)},
+}
+REAL = (
+    "alexnet/sobol_set1",
+    "resnet18/sobol_set1",
+    "rafegas2019/resnet18",
+)  # run with the network itself, others with one of a second
 
 
 def label(path: Path) -> str:
@@ -123,6 +137,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Genera
             pixels = rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "val" / name / f"{number}.JPEG")
     monkeypatch.setenv("IMAGENET_VAL", str(tmp_path / "val"))
+    monkeypatch.setenv("IMAGENET_TRAIN", str(tmp_path / "val"))
     monkeypatch.setenv("NEUROPROBE_RESULTS", str(tmp_path / "results"))
 
 
@@ -174,6 +189,27 @@ def test_networks_and_layers_are_those_of_the_study(path: Path, request, monkeyp
     assert [site.spec.transform for site in sites] == ["none"] * (len(sites) - 1) + ["softmax"]
 
 
+@pytest.mark.parametrize("path", OF_UNITS, ids=label)
+def test_units_are_rectified_channels_of_the_networks(path: Path, request, monkeypatch) -> None:
+    protocol = loaded(path, request, monkeypatch)
+    subject, name = protocol.subject, protocol.subject.network
+    assert name == path.stem
+    with torch.device("meta"):
+        network = find_network(name).build().eval()
+        sites = find_sites(network, subject.layers, torch.empty(1, 3, 224, 224))
+    shapes = {site.name: site.shape for site in sites}
+    assert {layer: shapes[layer] for layer in RECTIFIED[name]} == RECTIFIED[name]
+    assert sites[-1].shape == (1000,)
+    assert sites[-1].spec.transform == "softmax"
+    # lists of the study, and no more than its own indexes
+    options = protocol.options("selectivity")
+    assert isinstance(options, SelectivityOptions)
+    assert (options.top, options.border, options.clamp) == (100, "masked", "none")
+    assert [index.name for index in options.wanted(labelled=True)] == ["colour", "class", "colour_name"]
+    n_convolutional = sum(shape[0] for shape in shapes.values() if len(shape) == 3)
+    assert n_convolutional == {"alexnet": 1152, "resnet18": 1024, "vgg16": 4224, "vgg_m": 1888}[name]
+
+
 @pytest.mark.parametrize(("name", "analyses"), [("reference", ["sobol"]), ("reference_shapley", ["shapley"])])
 def test_the_reference_differs_by_that_word_alone(name: str, analyses: list[str]) -> None:
     reference, corrected = (
@@ -199,8 +235,9 @@ def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatc
     if path in OF_LESIONS:
         make_maps(path, tmp_path / "results", request, monkeypatch)
     protocol = small(path, request, monkeypatch)
-    result = npr.run(protocol, tmp_path / "out.zarr", limit=N_SHOWN)
-    assert result.attrs["samples"] == N_SHOWN
+    of_units = "selectivity" in path.read_text()
+    result = npr.run(protocol, tmp_path / "out.zarr", limit=None if of_units else N_SHOWN)
+    assert result.attrs["samples"] == (2 * N_SHOWN if of_units else N_SHOWN)
     analyses = [next(iter(item)) if isinstance(item, dict) else item for item in protocol["analyses"]]
     for analysis in analyses:
         found = "difference" if path in OF_LESIONS else "defined"
@@ -223,10 +260,15 @@ def options_of(analysis: Any) -> LesionStudyOptions:
 def small(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A protocol that runs in seconds."""
     protocol = as_given(loaded(path, request, monkeypatch))
-    if path in STUDY:
-        shrink(protocol, real=path not in WHOLE or label(path).removeprefix("kharyuk2025/") in REAL)
+    if path in STUDY or path in OF_UNITS:
+        of_part = path in STUDY and path not in WHOLE
+        shrink(protocol, real=of_part or label(path).removeprefix("kharyuk2025/") in REAL)
     elif path in FROM_DATA:
-        protocol["stimuli"]["images"]["limit"] = 2 * N_SHOWN
+        sources = protocol["stimuli"]["images"]
+        for source in sources if isinstance(sources, list) else [sources]:
+            source["limit"] = N_SHOWN if isinstance(sources, list) else 2 * N_SHOWN
+            if not Path(source["folder"]).exists():  # the training images, which may lie there packed
+                source["folder"] = str(Path(source["folder"]).with_name("test"))
         protocol["record"] = {"batch": 16, "device": "cpu"}
         for options in (item["contrast"] for item in protocol["analyses"] if "contrast" in item):
             options["draws"] = 2
@@ -236,6 +278,9 @@ def small(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
                 options.update(random=3, controls=1, bootstrap=40)
             if name == "single_class":
                 options.update(permutations=99)
+            if name == "selectivity":
+                protocol["subject"]["layers"] = protocol["subject"]["layers"][-2:]
+                options.update(top=2, stability=[], sham=min(1, options.get("sham", 1)), permutations=9)
     return protocol
 
 

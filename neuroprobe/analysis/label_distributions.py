@@ -78,7 +78,7 @@ def class_variables(
     images : int array (channels, N)
         Their numbers.
     target : int array (images,)
-        Class of every image that was shown; `len(classes)` for one that has none.
+        Class of every image that was shown; `len(classes)` for one that has none, or that was not.
     classes : sequence of str
     options : LabelOptions
     hierarchy : dict, optional
@@ -101,7 +101,7 @@ def class_variables(
     shares = label_shares(kept, labels)
     found = _indexes(shares, options)
     if options.permutations:
-        found |= _permuted(kept, images, target, options, found)
+        found |= _permuted(kept, images, target, len(classes), options, found)
     else:
         found |= _by_chance(found, kept.shape[1], target, len(classes), options)
     frequencies = shares.frequencies(len(classes))
@@ -127,6 +127,8 @@ def class_variables(
 
 def gamma_of(weights: Array, images: Integers, target: Integers, n_classes: int, options: LabelOptions) -> Array:
     """γ of the classes of other lists (channels, n)."""
+    if not images.shape[1]:  # of a half that no image is in
+        return np.full(len(images), np.nan)
     known = target[images] < n_classes
     kept = np.where(known, np.nan_to_num(weights), 0)
     return _gamma(kept, np.where(known, target[images], 0), options)
@@ -153,13 +155,23 @@ def _indexes(shares: LabelShares, options: LabelOptions, prefix: str = "") -> di
 
 
 def _permuted(
-    weights: Array, images: Integers, target: Integers, options: LabelOptions, found: Mapping[str, Variable]
+    weights: Array,
+    images: Integers,
+    target: Integers,
+    n_classes: int,
+    options: LabelOptions,
+    found: Mapping[str, Variable],
 ) -> dict[str, Variable]:
-    """Chance, and p-values, by permuting the labels of all images that were shown."""
+    """Chance, and p-values, by permuting the labels of all images that were shown and have one."""
+    # those without a class keep what they have: none
+    known = target < n_classes
+    if not known.any():
+        return {}
+    numbers = np.where(known, known.cumsum() - 1, 0)
     nulls = label_permutation(
         weights,
-        images,
-        target,
+        numbers[images],
+        target[known],
         options.thresholds[0],
         options.least,
         n_permutations=options.permutations,
@@ -188,9 +200,9 @@ def _by_chance(
     found: Mapping[str, Variable], n: int, target: Integers, n_classes: int, options: LabelOptions
 ) -> dict[str, Variable]:
     """Chance in closed form, which holds for the threshold 1."""
-    if options.thresholds[0] < 1:
-        return {}
     counts = np.bincount(target[target < n_classes], minlength=n_classes)
+    if options.thresholds[0] < 1 or n > counts.sum():
+        return {}
     gamma = found[names.GAMMA][1]
     chance = np.where(np.isnan(gamma), np.nan, chance_gamma(n, expected_labels_of(n, counts)))
     said = "γ of as many images drawn by chance, in closed form"

@@ -120,7 +120,9 @@ def manipulation_variables(
         names.se(f"{index.name}_raised"): (by_channel, raised_se, {"long_name": "standard error over stimuli"}),
     }
     if len(sham):
-        compared = _against(index, pooled_own, pooled, sham, clamp)
+        # of a member at random: as large a part of it as the members that apply are of all
+        applying = (~np.isnan(altered)).mean(0)
+        compared = _against(index, pooled_own, pooled, applying * sham, clamp)
         found |= _sham_variables(index, compared, len(sham), correction)
     if index.is_family:
         found |= _family_variables(index, own, kept, np.isnan(altered), clamp)

@@ -72,7 +72,7 @@ class SelectivityAnalysis:
         Index → its labels.
     classes : tuple of str
     target : int array (images,)
-        Class of each image; `len(classes)` for one without.
+        Class of each image that was shown; `len(classes)` for one without, or one that was not.
     with_class : bool
         Whether the index of classes is computed.
     labels : LabelOptions
@@ -203,6 +203,7 @@ class SelectivityAnalysis:
 
     def _attrs(self, layer: ListedLayer) -> dict[str, Any]:
         height, width, stride_y, stride_x, start_y, start_x = (int(one) for one in layer.scores["field"])
+        whole_height, whole_width = (int(one) for one in layer.scores["theoretical field"])
         return {
             "depth": layer.depth,
             "whole_image": int(layer.scores["whole image"][0]),
@@ -210,8 +211,11 @@ class SelectivityAnalysis:
             "n_images": int(layer.sums["n"].sum()),
             names.N_DROPPED: int(layer.sums["dropped"][0]),
             "n_kept": layer.all.values.shape[1],
+            # without what is outside of the image for every unit of the map
             "field_height": height,
             "field_width": width,
+            "receptive_field_height": whole_height,
+            "receptive_field_width": whole_width,
             "field_stride_y": stride_y,
             "field_stride_x": stride_x,
             "field_start_y": start_y,
@@ -235,10 +239,13 @@ def _pictures(layer: ListedLayer) -> dict[str, Variable]:
             {"long_name": "share of the weight whose stimuli cover a pixel"},
         ),
     }
-    if layer.scores["crops"].shape[1]:
+    crops = layer.scores["crops"] / np.float32(255)
+    if crops.shape[1]:
+        crops[~(layer.all.values[:, 0] > 0)] = np.nan
+        crops[:, layer.all.values.shape[1] :] = np.nan  # more than the list has
         found[names.TOP_CROP] = (
             (names.CHANNEL, names.CROP, names.CROP_Y, names.CROP_X, names.RGB),
-            layer.scores["crops"] / np.float32(255),
+            crops,
             {"long_name": "receptive field's part of the first top stimuli, made smaller"},
         )
     return found

@@ -80,6 +80,7 @@ class FeatureAccumulator:
         units: NDArray[np.integer],
         weights: NDArray[np.floating],
         offset: tuple[int, int] = (0, 0),
+        numbers: NDArray[np.integer] | None = None,
     ) -> None:
         """Add crops of one size, at one place of the canvas.
 
@@ -93,6 +94,8 @@ class FeatureAccumulator:
             As `relative_weights` finds them. A crop with a negative weight, or with NaN, does not count.
         offset : tuple of int
             Row and column of the canvas where the first pixel of the crops is; without a meaning for ``resize``.
+        numbers : int array, optional
+            Where crops are of several units each: which crop each entry of `units` and `weights` is about.
 
         Raises
         ------
@@ -114,15 +117,16 @@ class FeatureAccumulator:
         self._total += np.bincount(units, weight, n_units)
         # a product with a sparse matrix adds the crops of each unit, without weighted copies of them
         own, row = np.unique(units, return_inverse=True)
-        entries = (weight.astype(np.float32), (row, np.arange(len(units))))
-        by_unit = sparse.csr_array(entries, shape=(len(own), len(units)))
+        n = len(crops)
+        entries = (weight.astype(np.float32), (row, np.arange(n) if numbers is None else numbers))
+        by_unit = sparse.csr_array(entries, shape=(len(own), n))
         columns = slice(3 * left, 3 * (left + w))
         sums = self._sum.reshape(n_units, height, 3 * width)
-        step = max(1, N_AT_ONCE // (3 * w * max(1, len(units))))
+        step = max(1, N_AT_ONCE // (3 * w * max(1, n)))
         for first in range(0, h, step):  # a few rows at a time stay in the processor's cache
             rows = np.ascontiguousarray(crops[:, first : first + step], dtype=np.float32)
             n_rows = rows.shape[1]
-            added = by_unit @ rows.reshape(len(units), n_rows * 3 * w)
+            added = by_unit @ rows.reshape(n, n_rows * 3 * w)
             sums[own, top + first : top + first + n_rows, columns] += added.reshape(len(own), n_rows, 3 * w)
         self._covered[own, top : top + h, left : left + w] += by_unit.sum(1)[:, None, None]
 

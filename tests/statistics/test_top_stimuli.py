@@ -80,6 +80,48 @@ def test_any_order_and_any_merges_give_what_sorting_gives(
     assert not np.signbit(one.values).any()
 
 
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 40),
+    st.integers(1, 4),
+    st.integers(1, 12),
+    st.lists(st.integers(0, 40), max_size=5),
+)
+def test_floors_of_the_blocks_before_leave_out_nothing_of_the_whole(
+    seed: int, n_images: int, n_units: int, n: int, cuts: list[int]
+) -> None:
+    """A block's list has the floor that any of the blocks before it, and what they are merged to, have reached."""
+    arrays = made(seed, n_images, n_units, repeats=False)
+    rng = np.random.default_rng(seed + 1)
+    so_far, states, n_left_out = TopStimuli(n_units, n), [], 0
+    for part in parts(arrays, cuts):
+        floor = so_far.reached * (rng.random(n_units) < 0.8) if np.isfinite(so_far.reached).all() else so_far.reached
+        states.append(TopStimuli(n_units, n, floor))
+        states[-1].update(*part)
+        missing = states[-1].images == -1
+        assert (states[-1].values[missing] == -np.inf).all()
+        assert (states[-1].values[~missing] >= np.broadcast_to(floor[:, None], missing.shape)[~missing]).all()
+        plain = TopStimuli(n_units, n)
+        plain.update(*part)
+        so_far.merge(plain)
+    order = rng.permutation(len(states))
+    merged = [TopStimuli.from_state(states[at].state()) for at in order]
+    while len(merged) > 1:
+        right = merged.pop(int(rng.integers(len(merged))))
+        merged[int(rng.integers(len(merged)))].merge(right)
+    assert listed(merged[0]) == brute_force(*arrays, n)
+    assert listed(so_far) == listed(merged[0])
+
+
+def test_a_floor_leaves_out_what_cannot_be_in_the_list() -> None:
+    top = TopStimuli(2, 3, floor=np.array([2.0, -np.inf]))
+    top.update(np.array([[1.0, 1.0], [2.0, 0.5], [3.0, 0.0]]), np.array([4, 5, 6]))
+    assert top.images.tolist() == [[6, 5, -1], [4, 5, 6]]
+    assert top.values[0, :2].tolist() == [3, 2]
+    # fewer images than a list takes have reached nothing yet
+    assert (top.reached == [-np.inf, 0]).all()
+
+
 def test_a_large_list_is_that_of_sorting(rng: np.random.Generator) -> None:
     values = rng.gamma(1, size=(500, 30)).astype(np.float32)
     top = TopStimuli(30, 100)
