@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import planted
 import pytest
 import torch
 import xarray as xr
-from planted import CHECKS, CLASSES, DEAD, LINE, LUMINANCE, RED
 from torch.nn import functional
 
 import neuroprobe as npr
+import planted
 from neuroprobe.analysis.label_distributions import LabelOptions, gamma_of
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.selectivity_recorder import halves
@@ -22,6 +21,7 @@ from neuroprobe.statistics.label_selectivity import label_indexes, label_shares
 from neuroprobe.statistics.sketch import bin_of
 from neuroprobe.statistics.top_stimuli import relative_weights
 from neuroprobe.stimuli.properties import MANIPULATIONS
+from planted import CHECKS, CLASSES, DEAD, LINE, LUMINANCE, RED
 
 STEP = 0.5 / 254 + 1e-5  # of pictures, which are stored in 8 bits
 

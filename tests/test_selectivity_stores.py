@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import planted
 import pytest
 import xarray as xr
 import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
-from planted import CHECKS, DEAD, LINE, RED
 
 import neuroprobe as npr
+import planted
 from neuroprobe import names
 from neuroprobe.cli import main
 from neuroprobe.errors import NeuroprobeError, PlanError, ResponseError, StoreError
@@ -27,6 +26,7 @@ from neuroprobe.progress import BatchDone, StageAdvanced, StageStarted
 from neuroprobe.rig import open_rig
 from neuroprobe.statistics.label_selectivity import chance_gamma, expected_labels_of
 from neuroprobe.summary import status
+from planted import CHECKS, DEAD, LINE, RED
 
 N_OF_CLASS = 45  # 135 images: three blocks
 

@@ -93,7 +93,7 @@ def test_floors_of_the_blocks_before_leave_out_nothing_of_the_whole(
     """A block's list has the floor that any of the blocks before it, and what they are merged to, have reached."""
     arrays = made(seed, n_images, n_units, repeats=False)
     rng = np.random.default_rng(seed + 1)
-    so_far, states, n_left_out = TopStimuli(n_units, n), [], 0
+    so_far, states = TopStimuli(n_units, n), []
     for part in parts(arrays, cuts):
         floor = so_far.reached * (rng.random(n_units) < 0.8) if np.isfinite(so_far.reached).all() else so_far.reached
         states.append(TopStimuli(n_units, n, floor))
