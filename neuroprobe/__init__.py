@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from neuroprobe.protocol.schema import Protocol
     from neuroprobe.runner import plan, run
     from neuroprobe.stimuli.alterations import Parameter, alteration, check_alteration
+    from neuroprobe.stimuli.properties import check_manipulation, manipulation
     from neuroprobe.store import open_recording, open_result
 
 _HOMES = {
@@ -29,9 +30,11 @@ _HOMES = {
     "Protocol": "neuroprobe.protocol.schema",
     "alteration": "neuroprobe.stimuli.alterations",
     "check_alteration": "neuroprobe.stimuli.alterations",
+    "check_manipulation": "neuroprobe.stimuli.properties",
     "contrast": "neuroprobe.analysis.stored_contrast",
     "lesioned": "neuroprobe.probe.lesion",
     "load_protocol": "neuroprobe.protocol.reader",
+    "manipulation": "neuroprobe.stimuli.properties",
     "open_recording": "neuroprobe.store",
     "open_result": "neuroprobe.store",
     "plan": "neuroprobe.runner",
@@ -50,9 +53,11 @@ __all__ = [
     "Protocol",
     "alteration",
     "check_alteration",
+    "check_manipulation",
     "contrast",
     "lesioned",
     "load_protocol",
+    "manipulation",
     "open_recording",
     "open_result",
     "plan",

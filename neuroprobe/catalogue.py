@@ -59,8 +59,39 @@ def _option(key: str, field: FieldInfo) -> str:
     """Option with its default, which one that has to be given lacks."""
     if field.is_required():
         return key
-    default = field.default.model_dump() if isinstance(field.default, Model) else field.default
-    return f"{key}: {default}"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, Model):
+        default = default.model_dump()
+    return f"{key}: {_written(default)}"
+
+
+def _written(value: object) -> str:
+    """Value as a protocol writes it; what is left open as what it stands for."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_written(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if value is None:
+        return "null"
+    return spelled(value) if isinstance(value, str | bool) else str(value)
+
+
+def indexes() -> list[dict[str, str]]:
+    """Selectivity indexes with their options."""
+    from neuroprobe.protocol.selectivity import CLASS_INDEX, CLASS_SUMMARY
+    from neuroprobe.stimuli.properties import LABELLERS, MANIPULATIONS
+
+    rows = []
+    for name in MANIPULATIONS:
+        one = MANIPULATIONS[name]
+        kind = "invariance" if one.invariance else "loss"
+        options = ", ".join(_option(key, field) for key, field in one.options.model_fields.items())
+        rows.append({"name": name, "kind": kind, "summary": one.summary, "options": options})
+    labels = {CLASS_INDEX: CLASS_SUMMARY} | {name: LABELLERS[name].summary for name in LABELLERS}
+    rows += [{"name": name, "kind": "labels", "summary": text, "options": ""} for name, text in labels.items()]
+    return rows
 
 
 def images() -> list[dict[str, str]]:

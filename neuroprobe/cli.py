@@ -16,7 +16,7 @@ import click
 
 from neuroprobe.errors import NeuroprobeError, ProtocolError
 
-LISTS = ("alterations", "networks", "analyses", "images", "layers")
+LISTS = ("alterations", "networks", "analyses", "indexes", "images", "layers")
 
 
 def _readable(function: Callable[..., None]) -> Callable[..., None]:
@@ -236,7 +236,9 @@ def select(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable
 def list_(what: str, network: str | None, size: int | None, as_json: bool) -> None:
-    """List what protocols can name: alterations, networks, analyses, images, or the layers of a network."""
+    """List what protocols can name: alterations, networks, analyses, indexes of selectivity, images, or the layers of a
+    network.
+    """
     from neuroprobe import catalogue
 
     if what == "layers" and network is None:

@@ -1,6 +1,7 @@
 """What a run notes beside its data: what its store was begun with, and a journal of what is done.
 
-``.neuroprobe/header.json`` holds the one, ``.neuroprobe/journal.jsonl`` the other: one line per span of blocks.
+``.neuroprobe/header.json`` holds the one, ``.neuroprobe/journal.jsonl`` the other: one line per span of blocks. What
+selectivity asks once its blocks are done lies in ``.neuroprobe/scores/``, a file for each layer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from neuroprobe.plans import Layout
 from neuroprobe.statistics.tree import Span
 
 RUN_FOLDER: Final = ".neuroprobe"
+SCORES: Final = "scores"  # folder of what top stimuli tell that are shown again
+MAPS: Final = "maps"  # file there of what whole images told; others are called by the numbers of layers
 FORMAT: Final = 3
 
 
@@ -177,3 +180,8 @@ def live_spans(path: Path, session: str | None = None) -> list[tuple[int, int]]:
         name, span = entry["session"], Span(*entry["span"])
         spans = [(other, held) for other, held in spans if other != name or not span.holds(held)] + [(name, span)]
     return sorted((span.start, span.stop) for name, span in spans if session in (None, name))
+
+
+def n_scored(path: Path, samples: int) -> int:
+    """Layers of a session of selectivity whose top stimuli were shown again, of a run of so many images."""
+    return sum(file.stem != MAPS for file in (path / RUN_FOLDER / SCORES / str(samples)).glob("*.safetensors"))

@@ -170,7 +170,7 @@ class Plan:
             n_channels = sum(len(site.channels) for site in self.sites)
             lines += [
                 f"  images      {self.samples:,}, in {self.n_passes:,} forward passes of {layout.batch}",
-                f"  lists       of {self.lists} images for each of {n_channels:,} channels, of which crops are shown again",
+                f"  lists       of {self.lists} images for each of {n_channels:,} channels, shown again as crops",
             ]
         else:
             lines += [

@@ -22,6 +22,7 @@ from torch import Tensor
 from neuroprobe.crop_scores import score_crops, time_crops
 from neuroprobe.disk import make_folder, replacing
 from neuroprobe.errors import ResponseError
+from neuroprobe.journal import MAPS, SCORES
 from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from neuroprobe.store import SessionStore
 
 Arrays = dict[str, NDArray[Any]]
-FOLDER: Final = "scores"
-MAPS: Final = "maps"  # what whole images told
 BYTES_OF_PIXEL: Final = 64  # of a map under an image and its labels
 
 
@@ -66,7 +65,7 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
     folder : Path
         Of the run.
     """
-    kept = folder / FOLDER
+    kept = folder / SCORES
     for other in kept.glob("*") if kept.is_dir() else ():
         if other.name != str(plan.samples):  # of fewer images
             shutil.rmtree(other)
@@ -113,7 +112,7 @@ def read_scores(folder: Path, plan: Plan, number: int, site: Site) -> Arrays:
 
 
 def _file(folder: Path, plan: Plan, name: str) -> Path:
-    return folder / FOLDER / str(plan.samples) / f"{name}.safetensors"
+    return folder / SCORES / str(plan.samples) / f"{name}.safetensors"
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

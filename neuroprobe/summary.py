@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,18 +14,23 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.contrast import ORIGINAL
-from neuroprobe.analysis.effects import accuracy_table, contrast_table, p_text
+from neuroprobe.analysis.effects import accuracy_table, contrast_table
 from neuroprobe.analysis.lesion_effects import OWN, headline, jaccards, masking_places, own_factors, place_of
 from neuroprobe.analysis.moments import moments_table
+from neuroprobe.analysis.selectivity_overview import (
+    layer_facts,
+    layer_quantiles,
+    least_p,
+    main_indexes,
+    p_adjusted,
+    selectivity_of,
+)
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
-from neuroprobe.journal import live_spans, require_store
+from neuroprobe.journal import live_spans, n_scored, require_store
+from neuroprobe.status_text import LEVEL, MOMENTS, table_lines
 from neuroprobe.store import finished_samples, open_recording, open_result, readable
 
-N_DECIMALS = 3
-LEVEL = 0.05  # of adjusted p-values that count as significant
 SUMMARISED = ("sobol", "shapley")  # groups with shares of the variance for each factor
-SYMBOLS = {names.FIRST_ORDER: "S1", names.TOTAL_ORDER: "ST", names.SHAPLEY_EFFECT: "Shapley"}
-MOMENTS = {names.MEAN: "mean", names.VARIANCE: "variance", names.COEFFICIENT_OF_VARIATION: "variation"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Status:
     ----------
     title : str
     sessions : dict of dict
-        For each design its base samples, blocks, and blocks that are done.
+        For each design its base samples, blocks, and blocks that are done. Of selectivity also the layers
+        whose top stimuli were shown again, which follows once all blocks are done.
     finished : bool
         Whether the result is written.
     stored : str
@@ -59,6 +64,11 @@ class Status:
     single_classes : list of dict
         Of each place and factor the mean Jaccard index of the classes most sensitive to it with those that have the
         largest outputs, without a lesion and with that of its own map, on images that the factor alters.
+    selectivity : list of dict
+        Of each layer and index its median over the units that respond, and that of its standard error; the same by
+        chance (sham alterations, permuted labels), and beyond that; and the share of units with an adjusted p-value
+        under 0.05, undefined where there are too few draws for such a p-value. ``silent`` counts units that respond to
+        no image.
     lesion : dict
         Units of each layer that are masked in the network that was recorded.
     """
@@ -73,6 +83,7 @@ class Status:
     accuracies: list[dict[str, Any]]
     lesions: list[dict[str, Any]]
     single_classes: list[dict[str, Any]]
+    selectivity: list[dict[str, Any]]
     lesion: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,6 +96,7 @@ class Status:
         lines += [
             f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} "
             f"{'base samples' if name == names.PICK_FREEZE else 'images'}"
+            + ("" if self.finished or "layers_scored" not in one else f"; crops shown of {one['layers_scored']} layers")
             for name, one in self.sessions.items()
         ]
         if self.lesion:
@@ -92,126 +104,8 @@ class Status:
             lines.append(f"the network was recorded with a lesion: {masked} masked")
         if self.stored:
             lines += ["", "stored responses", self.stored]
-        parts = (
-            _indices(self.layers),
-            _moments(self.moments),
-            _contrasts(self.contrasts),
-            _accuracies(self.accuracies),
-            _lesions(self.lesions),
-            _single_classes(self.single_classes),
-        )
-        return "\n".join([*lines, *(line for part in parts for line in part)])
-
-
-def _indices(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if rows:
-        yield from ("", "medians over the defined units of a layer (in brackets: median standard error)")
-        shown = {name: symbol for name, symbol in SYMBOLS.items() if name in rows[0]}
-        yield (
-            f"{'layer':<16} {'units':>8} {'undefined':>9}  {'factor':<16}"
-            + "".join(f" {symbol:>15}" for symbol in shown.values())
-        )
-    for row in rows:
-        yield (
-            f"{row['layer']:<16} {row['units']:>8,} {row['undefined']:>9,}  {row['factor']:<16}"
-            + "".join(f" {_with_error(row, name):>15}" for name in shown)
-        )
-
-
-def _moments(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if rows:
-        yield from ("", "medians over the units of a layer that vary (in brackets: median standard error)")
-        yield f"{'layer':<16} {'units':>8} {'undefined':>9}" + "".join(f" {one:>17}" for one in MOMENTS.values())
-    for row in rows:
-        yield (
-            f"{row['layer']:<16} {row['units']:>8,} {row['undefined']:>9,}"
-            + "".join(f" {_with_error(row, name):>17}" for name in MOMENTS)
-        )
-
-
-def _contrasts(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if rows:
-        yield from ("", "contrasts: median |d_z| over the units that change (in brackets: median standard error), and")
-        yield f"share of all units with p < {LEVEL:g} (t-test over images, correction {rows[0]['correction']})"
-        yield f"{'layer':<16} {'units':>8} {'unchanged':>9}  {'alteration':<16} {'|d_z|':>15} {'share':>7}"
-    for row in rows:
-        yield (
-            f"{row['layer']:<16} {row['units']:>8,} {row['undefined']:>9,}  {row['factor']:<16} "
-            f"{_with_error(row, names.EFFECT_SIZE):>15} {row['share']:>7.1%}"
-        )
-
-
-def _accuracies(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if rows:
-        yield from ("", f"accuracies with {100 * rows[0]['level']:g} % intervals, and differences from the original")
-        yield f"{'measure':<12} {'images':>8}  {'alteration':<16} {'estimate':>22} {'difference':>25}"
-    for row in rows:
-        yield (
-            f"{row['measure']:<12} {row['n_images']:>8,}  {row['factor']:<16} {_interval(row, 'estimate', ''):>22} "
-            f"{_interval(row, 'difference', 'difference_'):>25}"
-        )
-
-
-def _lesions(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if rows:
-        first = rows[0]
-        yield ""
-        level = f"{100 * first['level']:g} % intervals"
-        corrected = "not corrected" if first["correction"] == "none" else f"corrected, {first['correction']}"
-        yield f"lesions, {first['rule']}: each factor's map on images that the factor alters ({level})"
-        yield f"random: mean over random masks; p: random masks change it as much, in magnitude ({corrected})"
-        yield "against others: change by the factor's map less that by the maps of other factors"
-    for (place, measure), some in groupby(rows, lambda row: (row["place"], row["measure"])):
-        of_one = list(some)
-        yield from ("", f"{place}, {measure}, {of_one[0]['n_images']:,} images")
-        yield (f"{'factor':<20} {'unlesioned':>20} {'own map':>24} {'random':>8} {'p':>8} {'against others':>24}")
-        for row in of_one:
-            random = "–" if math.isnan(row[names.RANDOM_MEAN]) else f"{row[names.RANDOM_MEAN]:z.{N_DECIMALS}f}"
-            shown = (names.UNLESIONED, names.DIFFERENCE, names.AGAINST_OTHERS)
-            whole, change, beyond = (_interval(row, name, f"{name}_") for name in shown)
-            yield (
-                f"{row['factor']:<20} {whole:>20} {change:>24} {random:>8} {p_text(row[names.P_ADJUSTED]):>8} "
-                f"{beyond:>24}"
-            )
-        diagonal, p = (of_one[0][name] for name in (names.DIAGONAL, names.P_DIAGONAL))
-        if not math.isnan(diagonal):
-            yield (
-                f"all factors: own maps change it by {diagonal:z.{N_DECIMALS}f} more, in magnitude, "
-                f"than maps on average (p {p_text(p)}, labels of maps permuted)"
-            )
-
-
-def _single_classes(rows: list[dict[str, Any]]) -> Iterator[str]:
-    if rows:
-        yield from ("", "classes most sensitive to a factor among those with the largest outputs (mean Jaccard index),")
-        first = rows[0]
-        yield (
-            f"{first['rule']}, with {100 * first['level']:g} % intervals; p: more than of random sets of classes "
-            f"(correction {first['correction']})"
-        )
-        yield (
-            f"{'place':<20} {'images':>6}  {'factor':<16} {'input':<16} {'unlesioned':>20} {'p':>8} {'lesioned':>20} "
-            f"{'p':>8}"
-        )
-    for row in rows:
-        yield (
-            f"{row['place']:<20} {row['n_images']:>6,}  {row['factor']:<16} {row['input']:<16} "
-            f"{_interval(row, names.UNLESIONED, 'unlesioned_'):>20} {p_text(row[names.P_UNLESIONED_ADJUSTED]):>8} "
-            f"{_interval(row, names.JACCARD, 'jaccard_'):>20} {p_text(row[names.P_ADJUSTED]):>8}"
-        )
-
-
-def _with_error(row: dict[str, Any], name: str) -> str:
-    if math.isnan(row[name]):
-        return "–"
-    return f"{row[name]:z.{N_DECIMALS}f} ({row[names.se(name)]:.{N_DECIMALS}f})"
-
-
-def _interval(row: dict[str, Any], name: str, ends: str) -> str:
-    if math.isnan(row[name]):
-        return "–"
-    value, low, high = (f"{row[key]:z.{N_DECIMALS}f}" for key in (name, f"{ends}lower", f"{ends}upper"))
-    return f"{value} [{low}, {high}]"
+        tables = {name: getattr(self, name) for name in TABLES}
+        return "\n".join([*lines, *table_lines(tables)])
 
 
 def _plain(value: Any) -> Any:
@@ -252,6 +146,7 @@ def status(store: str | os.PathLike[str]) -> Status:
                 "blocks": begun.n_blocks,
                 "blocks_done": sum(stop - start for start, stop in live_spans(path, name)),
             }
+            | ({"layers_scored": n_scored(path, begun.samples)} if name == names.SELECTIVITY else {})
             for name, begun in header.sessions.items()
         },
         finished=finished,
@@ -365,6 +260,43 @@ def _class_rows(result: xr.DataTree) -> list[dict[str, Any]]:
     return rows
 
 
+def _selectivity_rows(result: xr.DataTree) -> list[dict[str, Any]]:
+    """One row per layer and index that the layer has."""
+    if names.SELECTIVITY not in result.children:
+        return []
+    facts = layer_facts(result)
+    found = {index: layer_quantiles(result, index, (0.5,)).isel({names.QUANTILE: 0}) for index in main_indexes(result)}
+    rows = []
+    for number, layer in enumerate(map(str, facts[names.LAYER].values)):
+        units, about = selectivity_of(result, layer), facts.isel({names.LAYER: number})
+        for index in (name for name in found if name in units):
+            at = found[index].isel({names.LAYER: number})
+            chance = next((at[name] for name in (f"{index}_sham", f"{index}_chance") if name in at), math.nan)
+            of_units = {key: int(about[name]) for key, name in (("units", names.N_UNITS), ("silent", names.N_SILENT))}
+            corrected = f"{index}_corrected"
+            rows.append(
+                {"layer": layer, **of_units, names.WHOLE_IMAGE: bool(about[names.WHOLE_IMAGE]), "index": index}
+                | {"median": float(at[index]), "median_se": _median_of(units, names.se(index))}
+                | {"chance": float(chance), "corrected": float(at.get(corrected, math.nan))}
+                | {"corrected_se": _median_of(units, names.se(corrected))}
+                | {names.SHARE: _share(result, index, at)}
+                | {"correction": units[p_adjusted(index)].attrs["correction"] if p_adjusted(index) in units else "none"}
+            )
+    return rows
+
+
+def _median_of(units: xr.Dataset, name: str) -> float:
+    """Median over the units of a layer; NaN where there is no such variable."""
+    return float(units[name].median()) if name in units else math.nan
+
+
+def _share(result: xr.DataTree, index: str, at: xr.Dataset) -> float:
+    """Share of units that are significant; NaN where none can be."""
+    if names.SIGNIFICANT not in at or least_p(result, index) >= LEVEL:
+        return math.nan
+    return float(at[names.SIGNIFICANT])
+
+
 def _shown(table: xr.Dataset) -> dict[str, Any]:
     """What was shown at a place of lesions, and how it was tested."""
     attrs = table.attrs
@@ -380,4 +312,5 @@ TABLES: Final[dict[str, Callable[[xr.DataTree], list[dict[str, Any]]]]] = {
     "accuracies": _accuracy_rows,
     "lesions": _lesion_rows,
     "single_classes": _class_rows,
+    "selectivity": _selectivity_rows,
 }

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 import neuroprobe as npr
 from neuroprobe.cli import main
 from neuroprobe.export import write_units
+from neuroprobe.protocol.selectivity import IndexSpec, SelectivityOptions
 
 PROTOCOL = """\
 neuroprobe: 1
@@ -270,6 +271,7 @@ def test_numbers_in_json_keep_all_digits() -> None:
         ("alterations", {"erasing", "grayscale", "gaussian_blur", "hue", "rotation"}),
         ("networks", {"embedded", "cifar_resnet20", "cifar_resnet56", "alexnet", "resnet18"}),
         ("analyses", {"sobol"}),
+        ("indexes", {"colour", "orientation", "symmetry", "shape", "class", "colour_name"}),
         ("images", {"folder", "photographs"}),
     ],
 )
@@ -278,6 +280,28 @@ def test_lists(what: str, expected: set[str]) -> None:
     assert expected <= {row["name"] for row in rows}
     assert all(row["summary"] for row in rows)
     assert all(name in call("list", what).stdout for name in expected)
+
+
+def test_lists_write_options_as_protocols_do() -> None:
+    options = {
+        what: {row["name"]: row["options"] for row in json.loads(call("list", what, "--json").stdout)}
+        for what in ("analyses", "indexes")
+    }
+    for index, text in options["indexes"].items():
+        given = yaml.safe_load(f"{{{text}}}")
+        # what is printed is what holds where nothing is given
+        assert IndexSpec(name=index, options=given) == IndexSpec(name=index)
+    selectivity = yaml.safe_load(f"{{{options['analyses']['selectivity']}}}")
+    assert SelectivityOptions(**selectivity) == SelectivityOptions()
+    assert yaml.safe_load(f"{{{options['analyses']['sobol']}}}") == {
+        "total_interaction": False,
+        "estimator": "differences",
+    }
+
+
+def test_kinds_of_indexes() -> None:
+    kinds = {row["name"]: row["kind"] for row in json.loads(call("list", "indexes", "--json").stdout)}
+    assert (kinds["colour"], kinds["symmetry"], kinds["class"]) == ("loss", "invariance", "labels")
 
 
 def test_list_layers() -> None:

@@ -10,6 +10,7 @@ import yaml
 
 import neuroprobe as npr
 from neuroprobe.protocol import load_protocol
+from neuroprobe.protocol.selectivity import SelectivityOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "neuroprobe"
@@ -21,9 +22,11 @@ PUBLIC = {
     "Protocol",
     "alteration",
     "check_alteration",
+    "check_manipulation",
     "contrast",
     "lesioned",
     "load_protocol",
+    "manipulation",
     "open_recording",
     "open_result",
     "plan",
@@ -111,7 +114,7 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 
 def test_protocol_of_the_readme_is_valid() -> None:
-    block, sources, options, kinds, lesions = readme_blocks("yaml")
+    block, sources, options, kinds, lesions, _ = readme_blocks("yaml")
     protocol = yaml.safe_load(block)
     assert load_protocol(protocol).neuroprobe == 1
     protocol["analyses"] = ["shapley"]
@@ -133,6 +136,17 @@ def test_protocol_of_the_readme_is_valid() -> None:
     for line in sources.splitlines():
         images = yaml.safe_load(line)["images"]
         assert load_protocol({**protocol, "stimuli": {"images": images}}).stimuli.sources
+
+
+def test_protocol_of_selectivity_names_every_option() -> None:
+    block = readme_blocks("yaml")[-1]
+    protocol = load_protocol(yaml.safe_load(block))
+    given = yaml.safe_load(block)["analyses"][0]["selectivity"]
+    assert set(given) == set(SelectivityOptions.model_fields)
+    # but where a comment says more, the values are the defaults
+    shown = protocol.options("selectivity")
+    differing = {name for name in given if getattr(shown, name) != getattr(SelectivityOptions(), name)}
+    assert differing == {"indexes", "thresholds", "hierarchy", "label_maps"}
 
 
 def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

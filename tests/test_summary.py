@@ -13,6 +13,8 @@ import neuroprobe as npr
 from made_masking import make_masking
 from neuroprobe.analysis.effects import p_text
 from neuroprobe.cli import main
+from neuroprobe.progress import Event, StageStarted
+from neuroprobe.status_text import table_lines
 from neuroprobe.store import write_result
 
 NOISE = {"name": "gaussian_noise", "as": "noise", "switch": 0.5}
@@ -156,3 +158,87 @@ def test_without_own_inputs_the_unlesioned_accuracy_is_told(store: Path) -> None
     status = json.loads(call("status", store, "--json"), parse_constant=refuse)
     assert {one["factor"] for one in status["lesions"]} == {"original"}
     assert {(one["factor"], one["input"]) for one in status["single_classes"]} == {("other", "original")}
+
+
+def selectivity_protocol(image_folder: Path, sham: int = 3) -> dict[str, Any]:
+    options = {"top": 8, "stability": [], "sham": sham, "permutations": 39, "indexes": ["colour", "class", "symmetry"]}
+    layers = [{"name": name, "channels": [0, 1, 2, 3]} for name in ("conv6", "linear")]
+    return {
+        "neuroprobe": 1,
+        "title": "what units are selective for",
+        "subject": {"network": "embedded", "layers": layers},
+        "stimuli": {"images": {"folder": str(image_folder)}},
+        "analyses": [{"selectivity": options}],
+        "record": {"device": "cpu", "batch": 8},
+    }
+
+
+@pytest.mark.parametrize("sham", [3, 20])
+def test_selectivity(sham: int, image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    result = npr.run(selectivity_protocol(image_folder, sham), out)
+    # a channel that no image drives has no index
+    node = result["selectivity/conv6"].to_dataset().load()
+    dead = node.channel == 2
+    lost = {name: node[name].where(~dead) for name in ("colour", "colour_corrected", "colour_p_adjusted", "gamma")}
+    xr.Dataset({**lost, "defined": node.defined.where(~dead, 0)}).to_zarr(
+        out, group="selectivity/conv6", mode="a", consolidated=False
+    )
+    text, status = call("status", out), json.loads(call("status", out, "--json"), parse_constant=refuse)
+
+    rows = {(one["layer"], one["index"]): one for one in status["selectivity"]}
+    indexes = ["colour", "gamma", "symmetry"]
+    assert sorted(rows) == [(layer, index) for layer in ("conv6", "linear") for index in indexes]
+    one, alive = rows["conv6", "colour"], node.sel(channel=[0, 1, 3])
+    assert (one["units"], one["silent"], one["whole_image"]) == (4, 1, False)
+    assert rows["linear", "colour"]["whole_image"]
+    for key, name in (("median", "colour"), ("chance", "colour_sham"), ("corrected", "colour_corrected")):
+        expected = float((node if name == "colour_sham" else alive)[name].median())
+        assert one[key] == pytest.approx(expected)
+    assert one["median_se"] == pytest.approx(float(node["colour_se"].median()))
+    # 3 draws give no p under 1 / 4, so that it says nothing that no unit is under 0.05
+    share = None if sham == 3 else float((alive["colour_p_adjusted"] < 0.05).mean())
+    assert one["share"] == (None if share is None else pytest.approx(share))
+    gamma = rows["conv6", "gamma"]
+    assert gamma["median_se"] is None
+    assert gamma["chance"] == pytest.approx(float(node["gamma_chance"].median()))
+    assert gamma["share"] == pytest.approx(float((alive["gamma_p_adjusted"] < 0.05).mean()))
+
+    words = row(text, "conv6", "4", "1", "colour")
+    assert words[4:6] == [f"{one['median']:z.3f}", f"({one['median_se']:.3f})"]
+    assert words[-1] == ("–" if share is None else f"{share:.1%}")
+    assert row(text, "conv6", "4", "1", "gamma")[4:6] == [f"{gamma[key]:z.3f}" for key in ("median", "chance")]
+    assert "correction fdr_bh" in text
+    assert "crops shown" not in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_selectivity_that_stopped_between_layers(image_folder: Path, tmp_path: Path) -> None:
+    protocol, out, started = selectivity_protocol(image_folder), tmp_path / "out.zarr", []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            started.append(event.name)
+            if len(started) == 3:  # whole images, and the layers one after the other
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        npr.run(protocol, out, listener=stop)
+    text, status = call("status", out), json.loads(call("status", out, "--json"))
+    session = status["sessions"]["selectivity"]
+    assert session["blocks"] == session["blocks_done"]
+    assert (status["finished"], session["layers_scored"], status["selectivity"]) == (False, 1, [])
+    assert "24 images; crops shown of 1 layers" in text
+    npr.run(protocol, out)
+    assert json.loads(call("status", out, "--json"))["sessions"]["selectivity"]["layers_scored"] == 2
+
+
+def test_long_names_leave_columns_aligned() -> None:
+    layers = ["conv1", "features.denseblock4.denselayer16.conv2"]
+    numbers = {"units": 12, "undefined": 0, "factor": "hue", "first_order": 0.25, "first_order_se": 0.125}
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("moments", "contrasts", "accuracies", "lesions", "single_classes", "selectivity")
+    }
+    lines = list(table_lines({**tables, "layers": [{"layer": layer, **numbers} for layer in layers]}))[2:]
+    assert len({line.index(word) for line, word in zip(lines, ("factor", "hue", "hue"), strict=True)}) == 1
+    assert len({len(line) for line in lines}) == 1

@@ -88,8 +88,8 @@ def class_response_variables(
         names.CLASS_SELECTIVITY: (
             CHANNELS,
             selectivity.index,
-            f"(μ - μ') / (μ + μ') of the class with the largest mean {RESPONSE} and the other classes (Morcos et al. "
-            "2018)",
+            f"(μ - μ') / (μ + μ') of the class with the largest mean over images of the {RESPONSE}, and the other "
+            "classes (Morcos et al. 2018)",
         ),
         names.se(names.CLASS_SELECTIVITY): (CHANNELS, selectivity.se, "standard error over images, that class given"),
         f"{names.CLASS_SELECTIVITY}_halves": (
@@ -97,8 +97,12 @@ def class_response_variables(
             _across_halves(sums, n),
             "the same with the class chosen by one half of the images and scored by the other, mean of both ways",
         ),
-        names.PREFERRED_CLASS: (CHANNELS, word[selectivity.preferred], f"class with the largest mean {RESPONSE}"),
-        names.CLASS_MEAN: (by_class, all_images.mean, f"mean {RESPONSE} over the images of a class"),
+        names.PREFERRED_CLASS: (
+            CHANNELS,
+            word[selectivity.preferred],
+            f"class with the largest mean over images of the {RESPONSE}",
+        ),
+        names.CLASS_MEAN: (by_class, all_images.mean, f"mean over the images of a class of the {RESPONSE}"),
         names.se(names.CLASS_MEAN): (
             by_class,
             np.sqrt(all_images.variance / np.where(all_images.n > 0, all_images.n, np.nan)[:, None]),

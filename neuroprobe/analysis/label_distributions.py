@@ -182,11 +182,15 @@ def _permuted(
         adjusted = adjust(null.p_value, options.correction)
         variables |= {
             f"{name}_chance": (CHANNELS, null.mean, {"long_name": f"mean of {name} over permutations of the labels"}),
-            f"{name}_p_value": (CHANNELS, null.p_value, {"long_name": P}),
+            f"{name}_p_value": (CHANNELS, null.p_value, {"long_name": P, names.DRAWS: options.permutations}),
             f"{name}_p_adjusted": (
                 CHANNELS,
                 adjusted,
-                {"long_name": f"{P}, corrected over channels", "correction": options.correction},
+                {
+                    "long_name": f"{P}, corrected over channels",
+                    names.DRAWS: options.permutations,
+                    "correction": options.correction,
+                },
             ),
         }
     return variables | _corrected(found[names.GAMMA][1], nulls[names.GAMMA].mean)

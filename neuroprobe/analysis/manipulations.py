@@ -123,7 +123,7 @@ def manipulation_variables(
         # of a member at random: as large a part of it as the members that apply are of all
         applying = (~np.isnan(altered)).mean(0)
         compared = _against(index, pooled_own, pooled, applying * sham, clamp)
-        found |= _sham_variables(index, compared, correction)
+        found |= _sham_variables(index, compared, len(sham), correction)
     if index.is_family:
         found |= _family_variables(index, own, kept, np.isnan(altered), clamp)
     if half is not None:
@@ -194,7 +194,7 @@ def _against(index: Manipulated, own: Array, altered: Array, sham: Array, clamp:
     return AgainstSham(1 - found.sham, found.sham_deviation, -found.corrected, found.se, p_value)
 
 
-def _sham_variables(index: Manipulated, compared: AgainstSham, correction: str) -> dict[str, Variable]:
+def _sham_variables(index: Manipulated, compared: AgainstSham, n_draws: int, correction: str) -> dict[str, Variable]:
     p = (
         "share of sham draws, the manipulation itself among them, by which as much of the response is "
         f"{'left' if index.invariance else 'lost'}"
@@ -210,7 +210,10 @@ def _sham_variables(index: Manipulated, compared: AgainstSham, correction: str) 
         f"{index.name}_p_value": (compared.p_value, p),
         f"{index.name}_p_adjusted": (adjust(compared.p_value, correction), f"{p}, corrected over channels"),
     }
-    extra = {f"{index.name}_p_adjusted": {"correction": correction}}
+    extra: dict[str, dict[str, Any]] = {
+        f"{index.name}_p_value": {names.DRAWS: n_draws},
+        f"{index.name}_p_adjusted": {names.DRAWS: n_draws, "correction": correction},
+    }
     return {
         name: ((names.CHANNEL,), values, {"long_name": text, **extra.get(name, {})})
         for name, (values, text) in said.items()

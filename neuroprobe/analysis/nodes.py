@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import combinations, count
 from pathlib import PurePosixPath
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -16,7 +17,7 @@ from neuroprobe import names
 from neuroprobe.analysis.units import UnitColumn, label_units, unit_columns, unit_dims
 from neuroprobe.errors import ReaderError
 
-N_SHOWN = 8  # characters of a hash, and layers, that a message shows
+N_SHOWN: Final = 8  # characters of a hash, and layers, that a message shows
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,26 @@ def has_index(result: xr.DataTree, index: str) -> bool:
     return any(holds(selectivity_of(result, layer), index) for layer in selectivity_layers(result))
 
 
+def main_indexes(result: xr.DataTree) -> list[str]:
+    """Names of the selectivity indexes of a result: those of altered stimuli, and γ of classes and of other labels."""
+    found: dict[str, None] = {}
+    for layer in selectivity_layers(result):
+        for name, one in selectivity_of(result, layer).variables.items():
+            is_index = names.SELECTIVITY in one.attrs or str(name).split("_")[-1] == names.GAMMA
+            if is_index and one.dims == (names.CHANNEL,):
+                found[str(name)] = None
+    return list(found)
+
+
+def least_p(result: xr.DataTree, index: str) -> float:
+    """Smallest p-value that an index can have, of as many draws as it was compared with; NaN where that is unknown."""
+    for layer in selectivity_layers(result):
+        one = selectivity_of(result, layer).variables.get(f"{index}_{names.P_VALUE}")
+        if one is not None and names.DRAWS in one.attrs:
+            return 1 / (1 + int(one.attrs[names.DRAWS]))
+    return np.nan
+
+
 def p_adjusted(index: str) -> str:
     """Name of the corrected p-values of an index."""
     return f"{index}_{names.P_ADJUSTED}"

@@ -25,6 +25,7 @@ from neuroprobe.protocol.model import Model, RelativePath, problem, problem_at, 
 from neuroprobe.statistics.paired import CORRECTIONS
 
 CLASS_INDEX: Final = "class"
+CLASS_SUMMARY: Final = "Of how few classes the top stimuli are."
 CIFAR10: Final = "cifar10"  # the hierarchy of its classes
 MAX_TOP: Final = 10_000
 DEFAULT: Final = ("colour", CLASS_INDEX, "colour_name")

@@ -248,12 +248,16 @@ def stimuli(one: View) -> Iterator[Part]:
     if not one.has(names.STIMULI) or names.EXAMPLES not in one.tree.children[names.STIMULI].children:
         yield Text("This result holds no examples of its stimuli.")
         return
-    n = overview.stored_examples(one.tree).sizes[names.IMAGE]
-    caption = (
-        f"{_number_of(n, 'image')} of {one.details['n_images']:,}, spread over the set: as they are (control), under "
-        "each alteration alone, and under all of them. Below the control stands the image, below the others the values "
-        "of the parameters: those of row A of the first base samples, with every switch turned on."
-    )
+    sizes = overview.stored_examples(one.tree).sizes
+    caption = f"{_number_of(sizes[names.IMAGE], 'image')} of {one.details['n_images']:,}, spread over the set"
+    if sizes[names.TREATMENT] == 1:
+        caption += ", as they are shown."
+    else:
+        caption += (
+            ": as they are (control), under each alteration alone, and under all of them. Below the control stands the "
+            "image, below the others the values of the parameters: those of row A of the first base samples, with "
+            "every switch turned on."
+        )
     if one.is_pick_freeze:
         caption += " In the run, each row turns its switches on with the probabilities of the protocol."
     yield picture(plot.stimulus_examples(one.tree), caption)

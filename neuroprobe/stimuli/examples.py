@@ -34,7 +34,7 @@ def example_stimuli(
     -------
     Dataset
         ``stimulus(treatment, image, y, x, colour)`` in uint8, and the ``parameters(treatment, image)`` in words.
-        The first treatment is the control, the last applies all alterations together.
+        The first treatment is the control, the last applies all alterations together, where there are any.
     """
     n = min(N_IMAGES, len(images))
     index = np.linspace(0, len(images) - 1, n).round().astype(np.int64)
@@ -44,8 +44,9 @@ def example_stimuli(
     shown = images.load(index).to(device)
     applied = [one.name for one in treatment.applied if not one.of_control]
     of_control = [one.name for one in treatment.applied if one.of_control]
-    labels = [names.CONTROL, *applied, ALL]
-    switched_on = [of_control, *([name] for name in applied), applied]
+    together = [applied] if applied else []
+    labels = [names.CONTROL, *applied, *([ALL] if applied else [])]
+    switched_on = [of_control, *([name] for name in applied), *together]
     stimuli = [
         treatment.apply(
             shown,
@@ -63,7 +64,10 @@ def example_stimuli(
     in_words = [
         [" ".join(each) for each in zip([""] * n, *(words[name] for name in of_control), strict=True)],
         *(words[name] for name in applied),
-        [f"as alone, in the order {', '.join(applied[i] for i in each if i < len(applied))}" for each in order],
+        *(
+            [f"as alone, in the order {', '.join(applied[i] for i in each if i < len(applied))}" for each in order]
+            for _ in together
+        ),
     ]
     coords = {
         names.TREATMENT: np.array(labels, dtype=object),

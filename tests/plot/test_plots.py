@@ -14,6 +14,7 @@ import xarray as xr
 import neuroprobe as npr
 from made_masking import make_masking
 from made_results import make_result, with_contrasts
+from made_selectivity_pictures import made_selectivity
 from neuroprobe.analysis import effects, overview
 from neuroprobe.analysis.sensitivity import depth_profiles
 from neuroprobe.analysis.shares import mean_shares
@@ -29,8 +30,22 @@ def masked(result: xr.DataTree) -> xr.DataTree:
     return make_masking(json.loads(result.attrs["factors"]), multipliers=(0.0, 1.5))
 
 
+OF_SELECTIVITY = {
+    "activation_curve": ("stage1", 0),
+    "index_scatter": (),
+    "label_shares": ("stage1", 0),
+    "neuron_features": (),
+    "selectivity_by_layer": (),
+    "selectivity_profile": (),
+    "similarity_map": ("stage1",),
+    "top_crops": ("stage1", 0),
+}
 BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
     **{name: lambda result, name=name: getattr(npr.plot, name)(masked(result)) for name in OF_LESIONS},
+    **{
+        name: lambda _, name=name, where=where: getattr(npr.plot, name)(made_selectivity(), *where)
+        for name, where in OF_SELECTIVITY.items()
+    },
     "accuracies": lambda result: npr.plot.accuracies(with_contrasts(result)),
     "activity": npr.plot.activity,
     "class_shifts": lambda result: npr.plot.class_shifts(masked(result), json.loads(result.attrs["factors"])[0]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ def in_blocks(shown: Shown, cuts: list[int], batch: int) -> list[tuple[TopStimul
     n = len(shown.images)
     edges = [0, *sorted(cut % (n + 1) for cut in cuts), n]
     states = []
-    for start, stop in itertools.pairwise(edges):
+    for start, stop in pairwise(edges):
         for first in range(start, stop, batch):
             accumulator.update(*shown.part(slice(first, min(first + batch, stop))))
         states.append(accumulator.end_block())
