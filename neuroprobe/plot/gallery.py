@@ -120,7 +120,7 @@ def neuron_features(
     layers = [layer] if isinstance(layer, str) else layer
     layers = selectivity_overview.selectivity_layers(result) if layers is None else list(layers)
     found = {one: selectivity_units.ordered_units(result, one, order_by, ascending, limit) for one in layers}
-    columns = max(1, min(columns, *(max(1, units.sizes[names.CHANNEL]) for units in found.values())))
+    columns = max(1, min(columns, max(units.sizes[names.CHANNEL] for units in found.values())))
     elements: list[hv.Element] = []
     labels: list[tuple[float, float, str]] = []
     heads: list[tuple[float, str]] = []
