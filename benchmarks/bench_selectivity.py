@@ -30,7 +30,7 @@ from neuroprobe.protocol import load_protocol
 from neuroprobe.protocol.digest import as_given
 from neuroprobe.recorder import States, full_float32
 from neuroprobe.rig import open_rig
-from neuroprobe.selectivity_recorder import SelectivityRecorder
+from neuroprobe.selectivity.recorder import SelectivityRecorder
 from neuroprobe.statistics.response_sums import N_HALVES, ResponseAccumulator, Responses
 from neuroprobe.statistics.tree import MergeTree, Span
 

@@ -13,7 +13,7 @@ from neuroprobe import names
 from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.lesion_costs import lesion_disk, lesion_merging, lesion_recording, lesion_result, lesion_writing
 from neuroprobe.machine import give_back, resident_bytes
-from neuroprobe.selectivity_costs import (
+from neuroprobe.selectivity.costs import (
     layer_states,
     selectivity_disk,
     selectivity_recording,

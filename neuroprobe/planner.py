@@ -25,7 +25,7 @@ from neuroprobe.design.treatment_control import images_per_block
 from neuroprobe.errors import PlanError
 from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
 from neuroprobe.plans import Layout, Plan
-from neuroprobe.selectivity_costs import images_per_list
+from neuroprobe.selectivity.costs import images_per_list
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget

@@ -16,7 +16,7 @@ from neuroprobe.plans import Plan
 from neuroprobe.probe.sites import Site
 from neuroprobe.recorder import state_key
 from neuroprobe.rig import Rig
-from neuroprobe.selectivity_results import selectivity_nodes, shown_images
+from neuroprobe.selectivity.results import selectivity_nodes, shown_images
 from neuroprobe.statistics.pick_freeze import PickFreezeSums
 from neuroprobe.statistics.plain_sums import PlainSums
 from neuroprobe.stimuli.examples import example_stimuli

@@ -37,7 +37,7 @@ from neuroprobe.protocol.model import Model
 from neuroprobe.protocol.schema import Protocol
 from neuroprobe.protocol.sets import require_set
 from neuroprobe.protocol.treatment import TreatmentSpec
-from neuroprobe.selectivity import SelectivityStudy, open_selectivity
+from neuroprobe.selectivity.study import SelectivityStudy, open_selectivity
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.levels import nest_images
 from neuroprobe.stimuli.opening import open_images

@@ -31,8 +31,8 @@ from neuroprobe.recorder import BlockRecorder, Recorder, States, state_key
 from neuroprobe.responses import ResponseWriter
 from neuroprobe.results import result_groups, site_coords
 from neuroprobe.rig import Rig, open_rig
-from neuroprobe.selectivity_recorder import SelectivityRecorder
-from neuroprobe.selectivity_scores import score, time_scores
+from neuroprobe.selectivity.recorder import SelectivityRecorder
+from neuroprobe.selectivity.scores import score, time_scores
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
 from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result

@@ -39,7 +39,7 @@ PUBLIC = {
 }
 
 TORCH = {"stimuli", "subjects", "probe", "rig", "studies", "recorder", "masking_recorder", "runner"}
-TORCH |= {"selectivity", "selectivity_recorder", "selectivity_scores", "crop_scores"}
+TORCH |= {"selectivity"}
 TORCH |= {f"statistics.{name}" for name in ("pick_freeze", "estimators", "shapley")}
 EVERYWHERE = {"errors", "names", "registry"}
 # part → the parts that it may import at module level; parts that are not listed may import any but NOBODY

@@ -15,7 +15,7 @@ import neuroprobe as npr
 import planted
 from neuroprobe.analysis.label_distributions import LabelOptions, gamma_of
 from neuroprobe.rig import Rig, open_rig
-from neuroprobe.selectivity_recorder import halves
+from neuroprobe.selectivity.recorder import halves
 from neuroprobe.statistics.colour_names import name_pixels
 from neuroprobe.statistics.label_selectivity import label_indexes, label_shares
 from neuroprobe.statistics.sketch import bin_of
@@ -414,8 +414,8 @@ def test_batches_blocks_and_borders_change_what_they_should(
 ) -> None:
     """Passes of 8 rows and blocks of 4 images; grey where fields stick out."""
     monkeypatch.setattr("neuroprobe.planner.images_per_list", lambda n_images, n_channels: 4)
-    monkeypatch.setattr("neuroprobe.crop_scores.CROPS_AT_ONCE", 1 << 16)
-    monkeypatch.setattr("neuroprobe.selectivity_scores.CROPS_AT_ONCE", 1 << 18)
+    monkeypatch.setattr("neuroprobe.selectivity.crops.CROPS_AT_ONCE", 1 << 16)
+    monkeypatch.setattr("neuroprobe.selectivity.scores.CROPS_AT_ONCE", 1 << 18)
     other = npr.run(of_photographs(folder, 8, border="fill_gray"), tmp_path / "out.zarr").load()
     for layer in CHANNELS:
         one, two = (tree[f"selectivity/{layer}"].to_dataset() for tree in (result, other))

@@ -14,8 +14,8 @@ from neuroprobe.analysis.label_distributions import LabelOptions
 from neuroprobe.analysis.manipulations import Manipulated
 from neuroprobe.analysis.selectivity import ListedLayer, SelectivityAnalysis
 from neuroprobe.recorder import state_key
-from neuroprobe.selectivity_recorder import halves
-from neuroprobe.selectivity_scores import read_lists, read_scores
+from neuroprobe.selectivity.recorder import halves
+from neuroprobe.selectivity.scores import read_lists, read_scores
 from neuroprobe.statistics.plain_sums import PlainSums
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.receptive_field import Axis
 from neuroprobe.probe.sites import Site, keep
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
-from neuroprobe.selectivity_costs import CROPS_AT_ONCE, PICTURE_SIDE
+from neuroprobe.selectivity.costs import CROPS_AT_ONCE, PICTURE_SIDE
 from neuroprobe.statistics.neuron_feature import FeatureAccumulator
 from neuroprobe.statistics.top_stimuli import TopStimuli, relative_weights
 from neuroprobe.stimuli.properties import energy, sham

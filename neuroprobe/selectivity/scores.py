@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuroprobe.crop_scores import score_crops, time_crops
 from neuroprobe.disk import make_folder, replacing
 from neuroprobe.errors import ResponseError
 from neuroprobe.journal import MAPS, SCORES
@@ -27,8 +26,9 @@ from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
 from neuroprobe.recorder import full_float32, state_key
-from neuroprobe.selectivity_costs import CROPS_AT_ONCE
-from neuroprobe.selectivity_recorder import FIRST, SECOND
+from neuroprobe.selectivity.costs import CROPS_AT_ONCE
+from neuroprobe.selectivity.crops import score_crops, time_crops
+from neuroprobe.selectivity.recorder import FIRST, SECOND
 from neuroprobe.statistics.top_stimuli import TopStimuli, relative_weights
 
 if TYPE_CHECKING:
