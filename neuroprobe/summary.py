@@ -18,9 +18,9 @@ from neuroprobe.analysis.effects import accuracy_table, contrast_table
 from neuroprobe.analysis.lesion_effects import OWN, headline, jaccards, masking_places, own_factors, place_of
 from neuroprobe.analysis.moments import moments_table
 from neuroprobe.analysis.selectivity_overview import (
+    can_be_significant,
     layer_facts,
     layer_quantiles,
-    least_p,
     main_indexes,
     p_adjusted,
     selectivity_of,
@@ -292,7 +292,7 @@ def _median_of(units: xr.Dataset, name: str) -> float:
 
 def _share(result: xr.DataTree, index: str, at: xr.Dataset) -> float:
     """Share of units that are significant; NaN where none can be."""
-    if names.SIGNIFICANT not in at or least_p(result, index) >= LEVEL:
+    if names.SIGNIFICANT not in at or not can_be_significant(result, index):
         return math.nan
     return float(at[names.SIGNIFICANT])
 

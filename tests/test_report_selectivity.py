@@ -174,3 +174,29 @@ def test_of_many_layers_some_are_drawn_and_all_are_in_a_table() -> None:
     page = Page(report_page(made_selectivity(n_layers=n, n_channels=3, indexes=["colour", "orientation"])))
     assert len(page.table("layer", "units", "silent")) == n
     assert f"{MAX_LAYERS} of {n} layers, spread over the depth, are drawn." in page.text("figcaption")
+
+
+def test_shares_that_could_only_be_none_are_left_out(made: xr.DataTree) -> None:
+    few = made.copy(deep=True)
+    for layer in LAYERS:
+        few[f"selectivity/{layer}"]["colour_p_value"].attrs["draws"] = 19
+        few[f"selectivity/{layer}"]["gamma_p_value"].attrs["draws"] = 20
+    page = Page(report_page(few))
+    assert has(page, "Of colour selectivity α nothing can be significant: with as few draws no p-value is under 0.050.")
+    head = next(rows[0] for rows in page.tables if rows[0][:3] == ["layer", "units", "silent"])
+    assert [title for title in head if "p <" in title] == ["γ, p < 0.05"]
+    shares = {tuple(row[:2]): row[-1] for row in page.table("layer", "index", "high is")}
+    assert shares["stage1", "colour"] == "–"
+    assert shares["stage1", "shape"].endswith("%")
+
+
+@pytest.mark.parametrize("beyond", [0.25, -0.25])
+def test_no_layer_is_called_selective_for_what_it_is_not(made: xr.DataTree, beyond: float) -> None:
+    known = made
+    for layer in LAYERS:
+        known = with_values(known, layer, colour_corrected=np.full(12, beyond))
+    page = Page(report_page(known))
+    is_selective = "Units are most selective for colour, beyond sham alterations, in stage1: median 0.25."
+    none_is = "In no layer is the median unit selective for colour, beyond sham alterations (the median is largest in"
+    assert has(page, is_selective) == (beyond > 0)
+    assert has(page, f"{none_is} stage1, -0.25).") == (beyond < 0)

@@ -115,6 +115,11 @@ def least_p(result: xr.DataTree, index: str) -> float:
     return np.nan
 
 
+def can_be_significant(result: xr.DataTree, index: str) -> bool:
+    """Whether an index was compared with as many draws as a p-value under 0.05 takes, as far as is known."""
+    return not least_p(result, index) >= LEVEL
+
+
 def p_adjusted(index: str) -> str:
     """Name of the corrected p-values of an index."""
     return f"{index}_{names.P_ADJUSTED}"

@@ -142,7 +142,11 @@ def _most_selective(one: View) -> Iterator[str]:
         found = selected.layer_quantiles(one.tree, index, (0.5,))[index][:, 0]
         if found.notnull().any():
             at = found[int(np.nanargmax(found.values))]
-            yield f"Units are most selective for {said}, in {at[names.LAYER].item()}: median {float(at):z.2f}."
+            most = f"largest in {at[names.LAYER].item()}, {float(at):z.2f}"
+            if float(at) > 0:
+                yield f"Units are most selective for {said}, in {at[names.LAYER].item()}: median {float(at):z.2f}."
+            else:
+                yield f"In no layer is the median unit selective for {said} (the median is {most})."
 
 
 def _largest(table: xr.Dataset, name: str) -> str:

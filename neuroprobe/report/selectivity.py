@@ -89,6 +89,14 @@ def _chance(one: View) -> Iterator[Part]:
             f"units; significant is p < {overview.LEVEL:g}. Images chose the top stimuli and give the indexes too, so "
             "that other images would drive the units less."
         )
+    few = [index for index in overview.main_indexes(one.tree) if not overview.can_be_significant(one.tree, index)]
+    if few:
+        least = max(overview.least_p(one.tree, index) for index in few)
+        yield Text(
+            f"Of {', '.join(title_of(index) for index in few)} nothing can be significant: with as few draws no "
+            f"p-value is under {decimal(least)}. Shares of significant units are left out; read the numbers against "
+            "their standard errors, or ask for more draws (sham: 199)."
+        )
 
 
 def _n_classes(one: View) -> list[int]:
@@ -115,7 +123,11 @@ def _layers(one: View) -> Table:
     }
     columns = {index: head for index, head in columns.items() if overview.has_index(one.tree, index)}
     found = {index: overview.layer_quantiles(one.tree, index, QUARTILES) for index in columns}
-    tested = {index: head for index, head in columns.items() if names.SIGNIFICANT in found[index]}
+    tested = {
+        index: head
+        for index, head in columns.items()
+        if names.SIGNIFICANT in found[index] and overview.can_be_significant(one.tree, index)
+    }
     rows = []
     for number, layer in enumerate(facts[names.LAYER].values):
         at = facts.isel({names.LAYER: number})
@@ -164,7 +176,8 @@ def _shares(one: View, index: str) -> Iterator[Part]:
     if corrected is not None and corrected.notnull().any():
         beyond = corrected.sel({names.QUANTILE: 0.5}).values
         said += f" Beyond chance, its median is {_extremes(found, beyond, decimal)}."
-    if names.SIGNIFICANT in found and found[names.SIGNIFICANT].notnull().any():
+    is_tested = names.SIGNIFICANT in found and overview.can_be_significant(one.tree, index)
+    if is_tested and found[names.SIGNIFICANT].notnull().any():
         shares = found[names.SIGNIFICANT].values
         said += f" The share of units in which it is significant is {_extremes(found, shares, percent)}."
     yield Text(said)
@@ -250,7 +263,8 @@ def _alterations(one: View) -> Iterator[Part]:
             by_chance = [
                 _quartiles(at[name].values) if name in at else "–" for name in (f"{index}_sham", f"{index}_corrected")
             ]
-            share = percent(float(at[names.SIGNIFICANT])) if names.SIGNIFICANT in at else "–"
+            is_tested = names.SIGNIFICANT in at and overview.can_be_significant(one.tree, index)
+            share = percent(float(at[names.SIGNIFICANT])) if is_tested else "–"
             rows.append([layer, index.replace("_", " "), kinds[index], _quartiles(at[index].values), *by_chance, share])
     caption = (
         "Indexes of altered stimuli: medians over units, in brackets the quartiles; of sham alterations; and beyond "

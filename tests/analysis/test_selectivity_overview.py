@@ -126,6 +126,23 @@ def test_significant_units(result: xr.DataTree) -> None:
     assert overview.significant(result, "stage1", "entropy") is None
 
 
+def test_main_indexes_are_those_of_alterations_and_of_labels(result: xr.DataTree) -> None:
+    altered = {"colour", "orientation", "symmetry", "shape", "spatial_frequency", "contrast"}
+    found = overview.main_indexes(result)
+    assert set(found) == {*altered, *(name for name in found if name.endswith("gamma"))}
+    assert "gamma" in found
+    assert not {"gamma_chance", "gamma_corrected", "gamma_p_adjusted", "colour_sham"} & set(found)
+
+
+@pytest.mark.parametrize(("draws", "p", "can_be"), [(19, 0.05, False), (20, 1 / 21, True), (None, np.nan, True)])
+def test_draws_bound_p_values(result: xr.DataTree, draws: int | None, p: float, can_be: bool) -> None:
+    made = result.copy(deep=True)
+    if draws is not None:
+        made["selectivity/stage1/colour_p_value"].attrs["draws"] = draws
+    np.testing.assert_allclose(overview.least_p(made, "colour"), p)
+    assert overview.can_be_significant(made, "colour") == can_be
+
+
 def test_facts(result: xr.DataTree) -> None:
     found = overview.layer_facts(result)
     assert found["whole_image"].values.tolist() == [False, False, True]

@@ -49,9 +49,9 @@ def test_activation_curves(result: xr.DataTree) -> None:
 def test_top_stimuli(result: xr.DataTree) -> None:
     node, found = result["selectivity/stage2"].to_dataset(), single.top_stimuli(result, "stage2", 5)
     np.testing.assert_array_equal(found["neuron_feature"], node["neuron_feature"][5])
-    np.testing.assert_array_equal(found["crop"], node["crop"].transpose("channel", "crop", ...).values[5])
+    np.testing.assert_array_equal(found["top_crop"], node["top_crop"].transpose("channel", "crop", ...).values[5])
     assert found.sizes["rank"] == 4
-    assert "crop" not in single.top_stimuli(without(result, "stage2", "crop"), "stage2", 5)
+    assert "top_crop" not in single.top_stimuli(without(result, "stage2", "top_crop"), "stage2", 5)
     with pytest.raises(ReaderError, match="unknown channel 12; this layer has 12, from 0 to 11"):
         single.top_stimuli(result, "stage2", 12)
 

@@ -277,7 +277,7 @@ def test_crops_are_shown_as_they_were(result: xr.DataTree) -> None:
     picture, found = npr.plot.top_crops(result, "stage2", 3), single.top_stimuli(result, "stage2", 3)
     drawn = of_kind(picture, hv.RGB)
     assert len(drawn) == 5
-    for number, crop in enumerate(found["crop"].values):
+    for number, crop in enumerate(found["top_crop"].values):
         np.testing.assert_allclose(pixels(drawn[number + 1])[::4, ::4] / 255, crop, atol=0.003)
     texts = said(picture)
     assert texts[0] == "Neuron Feature"
