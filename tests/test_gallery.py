@@ -75,7 +75,7 @@ def test_pictures_are_those_of_the_channel(tmp_path: Path) -> None:
         assert (shown[1:].min(), shown[1:].max()) == (0, 255)
         n_crops = 1 if channel == 5 else 3
         for number in range(n_crops):
-            crop = node["crop"].isel(channel=channel, crop=number).values
+            crop = node["top_crop"].isel(channel=channel, crop=number).values
             np.testing.assert_array_equal(pixels(images[at + 1 + number]["src"]), np.rint(255 * crop))
             assert images[at + 1 + number]["alt"] == f"crop {number + 1} of those that drive late / {channel} most"
         at += 1 + n_crops
