@@ -78,6 +78,7 @@ def _bare(recorder: SelectivityRecorder, block: int) -> tuple[float, float]:
         stop = min((block + 1) * layout.block, recorder.plan.samples)
         for start in range(block * layout.block, stop, layout.piece):
             presentations = recorder.design.presentations(start, min(start + layout.piece, stop))
+            recorder.rig.images.load(presentations.image.ravel())  # decoded once, so that neither way has to
             for pack in packs(presentations, layout.batch):
                 started = time.perf_counter()
                 stimuli = recorder._stimuli(presentations, pack.sample, pack.row)
