@@ -71,7 +71,7 @@ class MaskedPasses:
 
     Examples
     --------
-    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 5)).eval()
     >>> images = torch.ones(2, 3, 8, 8)
     >>> with torch.no_grad():
     ...     passes = MaskedPasses(network, {"1": (4, 6, 6)}, images)
