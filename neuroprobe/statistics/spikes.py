@@ -95,7 +95,7 @@ def count_spikes(times: Times, offsets: ArrayLike, starts: ArrayLike, stops: Arr
            [2, 1]])
     """
     ends = np.stack(np.broadcast_arrays(starts, stops), axis=1).astype(np.float64)
-    return _counts_between(times, offsets, ends)[..., 0]
+    return counts_between(times, offsets, ends)[..., 0]
 
 
 def binned_counts(times: Times, offsets: ArrayLike, onsets: ArrayLike, edges: ArrayLike) -> Integers:
@@ -121,11 +121,21 @@ def binned_counts(times: Times, offsets: ArrayLike, onsets: ArrayLike, edges: Ar
            [[0, 1, 0]]])
     """
     ends = np.asarray(onsets, dtype=np.float64)[:, None] + _ascending(edges)
-    return _counts_between(times, offsets, ends)
+    return counts_between(times, offsets, ends)
 
 
-def _counts_between(times: Times, offsets: ArrayLike, ends: Array) -> Integers:
-    """Count between consecutive `ends` (presentations, bins + 1) → (presentations, units, bins)."""
+def counts_between(times: Times, offsets: ArrayLike, ends: Array) -> Integers:
+    """Count the spikes of each unit in bins whose ends each presentation has of its own.
+
+    Parameters
+    ----------
+    ends : array of shape (presentations, bins + 1)
+        s, ascending.
+
+    Returns
+    -------
+    array of shape (presentations, units, bins)
+    """
     if not np.isfinite(ends).all():
         raise ValueError(
             f"windows have finite ends; of presentation {np.argwhere(~np.isfinite(ends))[0, 0]} one is not"
