@@ -182,7 +182,7 @@ def _unit_problems(node: xr.Dataset) -> Iterator[str]:
         return
     found, n = np.unique(node[names.UNIT_ID].values.astype(str), return_counts=True)
     if (n > 1).any():
-        yield f"{names.UNIT_ID} {found[n > 1][0]!r} is given to {n[n > 1][0]} units"
+        yield f"{names.UNIT_ID} {str(found[n > 1][0])!r} is given to {n[n > 1][0]} units"
 
 
 def _storable(path: str, dataset: xr.Dataset) -> Iterator[str]:

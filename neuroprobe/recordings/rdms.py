@@ -133,7 +133,7 @@ def _one_of(path: Path, held: Mapping[str, Any], variable: str | None) -> str:
 def _stacked(path: Path, values: Any) -> tuple[Any, list[str], list[str]]:
     if values.dtype.kind not in "iuf":
         raise ReaderError(f"{str(path)!r}: matrices of {values.dtype}, expected numbers")
-    is_matrix = values.ndim >= 2 and values.shape[-1] == values.shape[-2]
+    is_matrix = values.ndim >= 2 and values.shape[-1] == values.shape[-2] > 1
     shape = values.shape[-2:] if is_matrix else values.shape[-1:]
     values = values.reshape(-1, *shape)
     return values, [str(number) for number in range(1, len(values) + 1)], []
