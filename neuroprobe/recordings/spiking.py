@@ -48,7 +48,7 @@ class Spikes:
 
 
 def trial_table(trials: Any) -> Table:
-    """Return a table of presentations that the caller gives: a path, a mapping of columns, or a data frame.
+    """Return a table of presentations that the caller gives: a path, columns, a data frame, or pynapple's intervals.
 
     Raises
     ------
@@ -60,6 +60,10 @@ def trial_table(trials: Any) -> Table:
         if not path.is_file():
             raise ReaderError(f"trials: {str(path)!r}: no such file")
         table = read_table(path, missing=[""])
+    elif hasattr(trials, "start") and hasattr(trials, "end"):
+        known = {str(name): trials.get_info(name) for name in getattr(trials, "metadata_columns", ())}
+        columns = {names.START_TIME: trials.start, names.STOP_TIME: trials.end, **known}
+        table = Table({name: plain(column) for name, column in columns.items()})
     else:
         table = Table({str(name): plain(column) for name, column in dict(trials).items()})
     lengths = {name: len(column) for name, column in table.columns.items()}
@@ -100,7 +104,7 @@ def responses_of(spikes: Spikes, table: Table, choices: Choices, name: str, held
     bounds = spikes.bounds[kept]
     measure = choices.measure or "count"
     onsets, shown = _onsets(table, choices, held)
-    edges = _edges(choices, held)
+    edges = window_edges(choices, held)
     attrs: dict[str, Any] = {"units": "spikes" if measure == "count" else "spikes/s"}
     if edges is None:
         stops = np.asarray(table.columns[names.STOP_TIME], dtype=np.float64)
@@ -146,7 +150,7 @@ def _onsets(table: Table, choices: Choices, held: str) -> tuple[NDArray[np.float
     return onsets, shown
 
 
-def _edges(choices: Choices, held: str) -> NDArray[np.float64] | None:
+def window_edges(choices: Choices, held: str) -> NDArray[np.float64] | None:
     """Ends of windows after 0 s (bins + 1,); None for the presentations' own intervals."""
     bins, window = choices.bins, choices.window
     if bins is not None and not isinstance(bins, int | float):
