@@ -155,7 +155,7 @@ def by_column(node: xr.Dataset, column: str) -> dict[str, xr.Dataset]:
     known = [str(name) for name, coord in node.coords.items() if coord.dims == (names.UNIT,)]
     if column not in known:
         raise ReaderError(unknown_name("coordinate of units to split by", column, known))
-    values = node[column].values.astype(str)
+    values = np.array([str(value) for value in node[column].values.tolist()])
     return {
         value or "unknown": node.isel({names.UNIT: np.flatnonzero(values == value)})
         for value in dict.fromkeys(values.tolist())
@@ -170,6 +170,8 @@ def choose_units(units: Table, choices: Choices) -> list[int]:
     ReaderError
         If there are none, or the regions are not known.
     """
+    if not len(units):
+        raise ReaderError("the recording has no units")
     kept = set(range(len(units)))
     if choices.units is not None:
         kept &= set(chosen("unit", choices.units, [str(one) for one in units.columns[names.UNIT_ID]]))
@@ -178,7 +180,7 @@ def choose_units(units: Table, choices: Choices) -> list[int]:
             raise ReaderError("the recording does not say in which regions its units are: leave `region` out")
         kept &= set(chosen("region", choices.region, [str(one) for one in units.columns[names.REGION]]))
     if not kept:
-        raise ReaderError(f"no unit of {listed(units.columns[names.UNIT_ID])} is in region {choices.region}")
+        raise ReaderError(f"no unit of {listed(choices.units or ())} is in a region of {listed(choices.region or ())}")
     return sorted(kept)
 
 

@@ -11,6 +11,7 @@ from neuroprobe.errors import ReaderError, RegistryError
 from neuroprobe.recordings import READERS, Reader, check_recording, read_recording
 from neuroprobe.recordings.build import by_column, node_of, tree_of
 from neuroprobe.recordings.columns import Table, chosen, name_and_units, plain, split_controls
+from neuroprobe.store import quiet_zarr
 
 
 def text(*values: str) -> np.ndarray:
@@ -38,12 +39,18 @@ def test_sessions_have_tables_of_their_own() -> None:
     assert list(tree["responses"].children) == ["one", "other_b"]
 
 
-def test_a_recording_is_stored_and_comes_back(tmp_path: Path) -> None:
-    tree = tree_of({"it": a_node(side=text("left", "right", "left", ""))}, attrs={"title": "x"})
+@pytest.mark.parametrize("several", [False, True])
+def test_a_recording_is_stored_and_comes_back(tmp_path: Path, several: bool) -> None:
+    node = a_node(side=text("left", "right", "left", ""))
+    tree = tree_of({"it": node, "v4": a_node(6)} if several else {"it": node}, attrs={"title": "x"})
     tree.to_netcdf(tmp_path / "recording.nc")
-    back = xr.open_datatree(tmp_path / "recording.nc")
-    xr.testing.assert_equal(back.load(), tree)
-    back.close()
+    with quiet_zarr():
+        tree.to_zarr(tmp_path / "recording.zarr", consolidated=False)
+    for name, options in (("recording.nc", {}), ("recording.zarr", {"engine": "zarr", "consolidated": False})):
+        with quiet_zarr(), xr.open_datatree(tmp_path / name, **options) as back:
+            check_recording(back)
+            xr.testing.assert_equal(back.load(), tree)
+            assert back.attrs == tree.attrs
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_units_and_regions_are_chosen(file: Path) -> None:
     assert list(read_recording(file, layout=LAYOUT, units="a*")["responses"].children) == ["a1"]
     with pytest.raises(ReaderError, match="unknown region 'V4'; known: V1, V2"):
         read_recording(file, layout=LAYOUT, region="V4")
-    with pytest.raises(ReaderError, match="no unit of a1, b1 is in region"):
+    with pytest.raises(ReaderError, match="no unit of a1 is in a region of V2"):
         read_recording(file, layout=LAYOUT, region="V2", units="a1")
 
 
