@@ -1,5 +1,6 @@
 """What is a recording and what is not; how a format is found and choices are refused."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,15 @@ def test_readers_of_others_are_held_to_the_contract() -> None:
             read_recording(("mine",))
     finally:
         del READERS._known["mine"]
+
+
+@pytest.mark.parametrize(("missing", "name"), [("h5py", "s.nwb"), ("pyarrow", "t.parquet")])
+def test_a_package_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    (tmp_path / name).write_bytes(b"")
+    if missing == "pyarrow":
+        monkeypatch.setitem(sys.modules, "fastparquet", None)
+    with pytest.raises(ReaderError, match=rf"pip install 'neuroprobe\[{'nwb' if missing == 'h5py' else 'parquet'}\]'"):
+        read_recording(tmp_path / name)
