@@ -163,7 +163,7 @@ def kruskal_wallis(values: NDArray[np.floating], condition: NDArray[np.integer],
 
 @dataclass(frozen=True)
 class PermutationTest:
-    """Test by permutation: arrays (units,).
+    """Test by permutation: arrays (units,), or of whatever shape the statistic has.
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ def permutation_test(
     kept: Array = values[condition >= 0].astype(np.float64)
     condition = condition[condition >= 0]
     of = statistic or (lambda given, conditions: one_way(given, conditions, n_conditions).statistic)
-    return _against(of(kept, condition), lambda: of(kept, random.permutation(condition)), n_permutations)
+    return against_null(of(kept, condition), lambda: of(kept, random.permutation(condition)), n_permutations)
 
 
 def sign_flip_test(difference: Array, n_permutations: int, random: np.random.Generator) -> PermutationTest:
@@ -229,11 +229,11 @@ def sign_flip_test(difference: Array, n_permutations: int, random: np.random.Gen
         return np.asarray(np.abs(mean) / np.sqrt(left / (n * (n - 1.0) + ~enough)))
 
     observed = statistic(np.ones(len(difference)))
-    return _against(observed, lambda: statistic(random.choice([-1.0, 1.0], len(difference))), n_permutations)
+    return against_null(observed, lambda: statistic(random.choice([-1.0, 1.0], len(difference))), n_permutations)
 
 
-def _against(observed: Array, draw: Callable[[], Array], n_permutations: int) -> PermutationTest:
-    """Count how often draws reach what was observed."""
+def against_null(observed: Array, draw: Callable[[], Array], n_permutations: int) -> PermutationTest:
+    """Count how often draws of a statistic reach what was observed; of any shape, the largest over all of it."""
     reached, reached_by_any = np.zeros(observed.shape), np.zeros(observed.shape)
     total, square = np.zeros(observed.shape), np.zeros(observed.shape)
     known = ~np.isnan(observed)
