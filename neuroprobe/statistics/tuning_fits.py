@@ -158,17 +158,20 @@ def _fit(
     r_squared, aic = _worth(problem, fitted, n, variance)
     coefficients, shape = np.split(solution, [len(model.coefficients)], axis=1)
     derived = model.derived(model, problem.samples, coefficients, shape)
-    names = (*model.coefficients, *model.shape)
+    parameters = model.report(coefficients, shape)
+    bounded = {name: np.zeros(defined.shape, dtype=np.bool_) for name in parameters}
+    for at, name in enumerate((*model.coefficients, *model.shape)):
+        bounded[name] |= at_bound[:, at] & defined
     return Fit(
         model.name,
-        model.report(coefficients, shape),
+        parameters,
         {name: np.where(defined, value, np.nan) for name, value in derived.items()},
         fitted.T,
         r_squared,
         aic,
         converged,
         defined,
-        {name: at_bound[:, at] & defined for at, name in enumerate(names)},
+        bounded,
         solution.T,
     )
 

@@ -42,7 +42,8 @@ class TuningModel:
     ----------
     name : str
     coefficients, shape : tuples of str
-        Names of the parameters as they are reported; of coefficients those in the order of `basis`.
+        Names of the parameters as they are reported, coefficients in the order of `basis`; what several of them make up
+        together has its name at each.
     basis : callable
         (x, shape) → φ, float array (problems, conditions, coefficients).
     bounds : callable
@@ -304,7 +305,7 @@ def _gabor_bounds(samples: Samples) -> tuple[list[Array], list[Array]]:
     reach = samples.largest - samples.least
     # up to one cycle in two steps, which is all that samples can tell
     return (
-        [0.1 / reach, samples.least, np.log(samples.step / 2)],
+        [0.25 / reach, samples.least, np.log(samples.step / 2)],
         [0.5 / samples.step, samples.largest, np.log(reach)],
     )
 
@@ -364,7 +365,7 @@ def _models() -> tuple[TuningModel, ...]:
             limit=200.0,
         ),
         TuningModel(
-            "gabor", ("baseline", "amplitude", "phase"), ("frequency", "centre", "width"), _gabor, _gabor_bounds,
+            "gabor", ("baseline", "amplitude", "amplitude"), ("frequency", "centre", "width"), _gabor, _gabor_bounds,
             (8, 9, 4), (True, True, True), _gabor_report, _peak, 0, {"phase": 360.0},
         ),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from neuroprobe.statistics import tuning
+from neuroprobe.statistics.class_selectivity import ClassAccumulator, lifetime_sparseness
 from neuroprobe.statistics.conditions import Curves, curves_of, repetitions
 
 EIGHT = np.arange(0, 360, 45.0)
@@ -31,6 +32,9 @@ def test_v1_neurons_of_berens(data: Path) -> None:
     assert vector.angle.round(3).tolist() == [67.504, 154.001, 156.113]
     osi = tuning.orientation_selectivity(table[:, 1:], table[:, 0], period=180)
     assert osi.index.round(6).tolist() == [0.540541, 0.980583, 1.0]
+    sums = ClassAccumulator(1, 3)
+    sums.update(table[:, 1:], np.zeros(8, np.int64))
+    assert lifetime_sparseness(sums.end_block()).vinje_gallant.round(6).tolist() == [0.203676, 0.768117, 0.837564]
 
 
 @given(st.integers(0, 10**6), st.sampled_from([4, 8, 12, 16]), st.floats(-360, 360))

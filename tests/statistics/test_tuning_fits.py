@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from scipy import integrate, optimize
 
 from neuroprobe.statistics.conditions import curves_of
+from neuroprobe.statistics.trials import one_way_of
 from neuroprobe.statistics.tuning_bootstrap import bootstrap_means, interval, refit
 from neuroprobe.statistics.tuning_fits import fit_tuning, predict
 from neuroprobe.statistics.tuning_models import MODELS, TuningModel
@@ -34,7 +36,7 @@ def simulated(model: TuningModel, x: np.ndarray, n_units: int, rng: np.random.Ge
     low, high = problem.lower[:, n:], problem.upper[:, n:]
     low, high = np.where(np.isfinite(low), low, 0), np.where(np.isfinite(high), high, model.period)
     shape = low + (high - low) * rng.uniform(0.2, 0.8, low.shape)
-    size = {"baseline": (5, 10), "phase": (-10, 10), "null_amplitude": (2, 8), "inhibition": (2, 6)}
+    size = {"baseline": (5, 10), "null_amplitude": (2, 8), "inhibition": (2, 6)}
     coefficients = np.stack([rng.uniform(*size.get(name, (10, 20)), n_units) for name in model.coefficients], axis=1)
     return model.report(coefficients, shape), model.curve(of_all.T, coefficients, shape).T
 
@@ -278,6 +280,25 @@ def test_disparity_of_v1_and_mt_like_curves_with_noise(rng: np.random.Generator)
     assert found.defined.mean() > 0.97
     squares = ((noisy - found.curve) ** 2).sum(0)
     assert (squares[found.defined] <= ((noisy - mean) ** 2).sum(0)[found.defined] * (1 + 1e-9)).mean() > 0.985
+
+
+def test_disparity_of_mt_neurons(data: Path) -> None:
+    """Of the tuned ones among the first hundred; ragged tables of disparities, fitted at once."""
+    x, mean, variance = np.full((3, 16, 100), np.nan)
+    n, tuned = np.zeros((16, 100), int), np.zeros(100, bool)
+    for unit, file in enumerate(sorted((data / "recordings" / "manning2024" / "MT").glob("*.mat"))[:100]):
+        table = scipy.io.loadmat(file, squeeze_me=True, struct_as_record=False)["ddat"]
+        disparity = np.asarray(table.disparity, float)
+        kept = (np.abs(disparity) < 90) & (np.asarray(table.speed) != -9999)
+        shown, condition = np.unique(disparity[kept], return_inverse=True)
+        curves = curves_of(np.asarray(table.firing_rate, float)[kept, None], condition, len(shown))
+        rows = (slice(len(shown)), unit)
+        x[rows], mean[rows], variance[rows] = shown, curves.mean[:, 0], curves.variance[:, 0]
+        n[rows], tuned[unit] = curves.n[:, 0], one_way_of(curves).p_value.item() < 0.01
+    found = fit_tuning("gabor", x, mean, n, variance)
+    assert found.defined[tuned].mean() > 0.97
+    assert np.nanmedian(found.r_squared[tuned]) > 0.93
+    assert (found.aic_difference[tuned] > 0).mean() > 0.95
 
 
 def test_v1_neurons_of_berens(data: Path) -> None:
