@@ -4,6 +4,7 @@ from neuroprobe.recordings import brainscore, matlab, nwb, objects, phy, suite2p
 from neuroprobe.recordings.contract import READERS, Choices, Reader, check_recording
 from neuroprobe.recordings.rdms import read_rdms
 from neuroprobe.recordings.read import read_recording
+from neuroprobe.recordings.stored import write_recording
 
 __all__ = [
     "READERS",
@@ -19,4 +20,5 @@ __all__ = [
     "read_recording",
     "suite2p",
     "tables",
+    "write_recording",
 ]

@@ -132,7 +132,11 @@ def responses_of(spikes: Spikes, table: Table, choices: Choices, name: str, held
     )
     split = choices.option("split")
     nodes = {name: node} if split is None else by_column(node, str(split))
-    return tree_of(nodes, attrs=factors_attr(table, choices))
+    try:
+        factors = factors_attr(table, choices)
+    except ReaderError as error:  # another table may have it
+        raise ReaderError(f"{error}\n{held}") from None
+    return tree_of(nodes, attrs=factors)
 
 
 def _onsets(table: Table, choices: Choices, held: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -96,6 +96,9 @@ def _unit_columns(path: Path, table: Table, choices: Choices) -> list[str]:
             f"{str(path)!r}: which columns are units? Say `factors`, and all others are, or `units`; or `long` for a "
             f"table with one row per presentation and unit. Columns: {table.listed()}"
         )
+    for name in choices.factors:
+        if name not in columns:
+            raise ReaderError(unknown_name("factor", name, columns))
     of_table = {names.CONTROL_KIND, names.ARM, names.N_TRIALS, *choices.factors}
     units = [name for name in columns if name not in of_table]
     if not units:
