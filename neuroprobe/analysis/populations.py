@@ -69,6 +69,19 @@ class Piece:
         conditions = self.population.conditions
         return curves_of(self.values, conditions.index, len(conditions.labels))
 
+    @cached_property
+    def shown_curves(self) -> Curves:
+        """The same; of responses that are means over trials already with the numbers of these, and without errors."""
+        counts = self.population.table.get(names.N_TRIALS)
+        if counts is None:
+            return self.curves
+        conditions = self.population.conditions
+        n = np.zeros(len(conditions.labels), dtype=np.int64)
+        inside = conditions.index >= 0
+        np.add.at(n, conditions.index[inside], counts[inside].astype(np.int64))
+        mean = self.curves.mean
+        return Curves(np.where(self.curves.n > 0, n[:, None], 0), mean, np.full(mean.shape, np.nan))
+
     @property
     def is_noisy(self) -> bool:
         """Whether responses to one condition differ."""
@@ -258,8 +271,9 @@ def _conditions(where: str, n: int, table: dict[str, NDArray[Any]], factors: tup
 
 def _chosen_units(populations: list[Population], query: str) -> list[Population]:
     condition = parse_query(query)
-    places = [{str(n): c.values for n, c in one.dataset.coords.items()} for one in populations]
-    places = [{n: c for n, c in of.items() if len(c) == one.n_units} for of, one in zip(places, populations)]
+    places = [
+        {str(n): c.values for n, c in one.dataset.coords.items() if c.dims == (names.UNIT,)} for one in populations
+    ]
     condition.check({n: kind for of in places for n, c in of.items() if (kind := kind_of(c.dtype))})
     found = []
     for one, of in zip(populations, places, strict=True):

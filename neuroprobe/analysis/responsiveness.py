@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from neuroprobe import names
-from neuroprobe.analysis.populations import Conditions, Piece, Population, populations_of, require_trials
+from neuroprobe.analysis.populations import Piece, Population, populations_of, require_trials
 from neuroprobe.analysis.unit_results import CONDITION, UnitResults, common_attrs, require_correction
 from neuroprobe.errors import ReaderError, shown
 from neuroprobe.statistics.trials import (
     against_blank,
     kruskal_wallis,
-    responsiveness as signed_rank_test,
     sign_flip_test,
 )
+from neuroprobe.statistics.trials import (
+    responsiveness as signed_rank_test,
+)
 
+Array = NDArray[np.float64]
 STIMULUS, BLANK = "stimulus_mean", "blank_mean"
 WILCOXON: Final = "Wilcoxon's signed-rank test of trials against their baselines, two-sided, zeros split"
 MANN_WHITNEY: Final = "rank test of stimulus trials against blank trials (Mann & Whitney, as Kruskal & Wallis)"
@@ -111,8 +114,8 @@ def _against_baseline(
     lacking = [one.name for one in populations if names.BASELINE not in one.dataset]
     if lacking:
         raise ReaderError(
-            f"responsiveness needs baselines, and {lacking[0]!r} has none: read the recording with `baseline`, s before "
-            "each presentation; or name blank trials by `blank`; of networks, compare with a control by npr.contrast"
+            f"responsiveness needs baselines, and {lacking[0]!r} has none: read the recording with `baseline` (s before "
+            "each presentation); or name blanks by `blank`; of networks, compare with a control by npr.contrast"
         )
     results = UnitResults(populations)
     for one in populations:
@@ -135,13 +138,13 @@ def _against_baseline(
     )
 
 
-def _mean(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _mean(values: Array) -> Array:
     known = ~np.isnan(values)
     n = known.sum(0)
     return np.asarray(np.where(known, values, 0).sum(0) / np.where(n > 0, n, np.nan))
 
 
-def _blanks(population: Population, blank: str) -> np.ndarray:  # type: ignore[type-arg]
+def _blanks(population: Population, blank: str) -> NDArray[np.bool_]:
     kinds = population.table.get(names.CONTROL_KIND)
     found = [] if kinds is None else [str(kind) for kind in kinds.tolist()]
     is_blank = np.array([kind == blank for kind in found], dtype=np.bool_)
@@ -150,12 +153,12 @@ def _blanks(population: Population, blank: str) -> np.ndarray:  # type: ignore[t
         raise ReaderError(
             f"{population.name}: no trial is a blank {shown(blank)}; {names.CONTROL_KIND} has "
             f"{', '.join(known) or 'no other kind'}"
-            + ("" if kinds is not None else f" (there is no such column: read with `controls`)")
+            + ("" if kinds is not None else " (there is no such column: read with `controls`)")
         )
     return is_blank
 
 
-def _add_against_blank(results: UnitResults, piece: Piece, is_blank: np.ndarray) -> None:  # type: ignore[type-arg]
+def _add_against_blank(results: UnitResults, piece: Piece, is_blank: NDArray[np.bool_]) -> None:
     values, condition, n = piece.arguments
     condition = np.where(is_blank, -1, condition)
     either = np.where(is_blank, 1, np.where(condition >= 0, 0, -1))

@@ -42,11 +42,17 @@ class UnitResults:
         self._found: dict[str, list[NDArray[Any]]] = {}
         self._dims: dict[str, tuple[str, ...]] = {}
 
-    def add(self, population: Population, dims: Sequence[str] = (), **arrays: NDArray[Any]) -> None:
+    def add(self, population: Population, dims: Sequence[str] = (), /, **arrays: NDArray[Any]) -> None:
         """Add arrays (…, units) of the next units; along ``condition`` they are of the population's own conditions."""
         for name, array in arrays.items():
             if CONDITION in dims:
                 array = self.spread(population, array, list(dims).index(CONDITION))
+            self._dims[name] = (*dims, names.UNIT)
+            self._found.setdefault(name, []).append(array)
+
+    def add_spread(self, dims: Sequence[str], /, **arrays: NDArray[Any]) -> None:
+        """Add arrays (…, units) of the next units, which are of all conditions already."""
+        for name, array in arrays.items():
             self._dims[name] = (*dims, names.UNIT)
             self._found.setdefault(name, []).append(array)
 
