@@ -86,18 +86,19 @@ def information(
             )
             share = np.maximum(one.conditions.n, 1e-300)
             per_spike, _ = skaggs_information(piece.curves.mean, share)
-            results.add(
-                one,
-                information=found.shuffle_subtracted,
-                information_se=found.shuffled_sd,
-                plug_in=found.plug_in,
-                miller_madow=found.miller_madow,
-                panzeri_treves=found.panzeri_treves,
-                quadratic=found.quadratic,
-                shuffled=found.shuffled,
-                p_value=found.p_value,
-                bits_per_spike=per_spike,
-            )
+            arrays = {
+                "information": found.shuffle_subtracted,
+                "information_se": found.shuffled_sd,
+                "plug_in": found.plug_in,
+                "miller_madow": found.miller_madow,
+                "panzeri_treves": found.panzeri_treves,
+                "quadratic": found.quadratic,
+                "shuffled": found.shuffled,
+                "p_value": found.p_value,
+                "bits_per_spike": per_spike,
+            }
+            constant = piece.is_constant
+            results.add(one, **{name: np.where(constant, np.nan, array) for name, array in arrays.items()})
     noise.require()
     told = {"n_bins": max(bins), "n_shuffles": n_shuffles, "seed": seed}
     return results.dataset(

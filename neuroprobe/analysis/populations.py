@@ -30,6 +30,7 @@ Integers = NDArray[np.int64]
 PIECE_BYTES: Final = 128 << 20  # of responses that are in memory at a time
 MEANS: Final = "means"  # value of the attribute `responses` of condition means
 COUNTS: Final = "spikes"  # units of responses that add up over bins of time
+ROUNDING: Final = 1e-5  # relative: of float32, what one and the same stimulus may differ by in other batches
 N_COLUMNS: Final = 20  # that a message lists
 STIMULI: Final = (names.STIMULUS_ID, names.IMAGE_ID)  # what conditions are where nothing is said
 
@@ -84,14 +85,24 @@ class Piece:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether responses to one condition differ."""
-        return bool((self.curves.variance > 0).any())
+        """Whether responses to one condition differ, by more than a network's do from batch to batch."""
+        known = ~np.isnan(self.values)
+        square = np.where(known, self.values, 0) ** 2
+        square = square.sum(0) / np.maximum(known.sum(0), 1)
+        return bool((self.curves.variance > ROUNDING**2 * square).any())
+
+    @property
+    def is_constant(self) -> NDArray[np.bool_]:
+        """Whether all responses of a unit are the same, or none is known (units,)."""
+        values = self.values[self.population.conditions.index >= 0]
+        known = ~np.isnan(values)
+        least = np.min(values, axis=0, where=known, initial=np.inf)
+        return np.asarray(~(np.max(values, axis=0, where=known, initial=-np.inf) > least))
 
     @property
     def varies(self) -> bool:
         """Whether any response differs from another one of its unit."""
-        of_conditions = self.values[self.population.conditions.index >= 0]
-        return bool(len(of_conditions)) and bool((of_conditions != of_conditions[0]).any())
+        return not bool(self.is_constant.all())
 
     @property
     def arguments(self) -> tuple[Array, Integers, int]:

@@ -114,8 +114,8 @@ def _against_baseline(
     lacking = [one.name for one in populations if names.BASELINE not in one.dataset]
     if lacking:
         raise ReaderError(
-            f"responsiveness needs baselines, and {lacking[0]!r} has none: read the recording with `baseline` (s before "
-            "each presentation); or name blanks by `blank`; of networks, compare with a control by npr.contrast"
+            f"responsiveness needs baselines, and {lacking[0]!r} has none: read it with `baseline`, in s before "
+            "presentations; or name blanks by `blank`; of networks, compare with a control by npr.contrast"
         )
     results = UnitResults(populations)
     for one in populations:

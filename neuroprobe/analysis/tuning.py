@@ -129,7 +129,7 @@ def tuning(
     if len(populations[0].factors) != 1:
         raise ReaderError(
             f"tuning curves are of one factor, and the recording names {', '.join(populations[0].factors)}: say which "
-            "by `factor`, or take npr's analysis of variance for several"
+            "by `factor`, or take `neuroprobe.analysis.anova` for several"
         )
     models = (model,) if isinstance(model, str) else tuple(model or ())
     for name in models:
@@ -159,8 +159,12 @@ def tuning(
         correction=correction,
     )
     long_name, method = DESCRIBED[PREFERRED]
+    told = {"long_name": "1 where the tuning curve varies", "method": "largest mean above the smallest"}
     return found.assign(
-        {PREFERRED: (names.UNIT, plain([*np.concatenate(preferred)]), {"long_name": long_name, "method": method})}
+        {
+            PREFERRED: (names.UNIT, plain([*np.concatenate(preferred)]), {"long_name": long_name, "method": method}),
+            names.DEFINED: (names.UNIT, (~_is_flat(found[CURVE].values)).astype(np.int8), told),
+        }
     )
 
 
@@ -194,16 +198,24 @@ def _add_curves(results: UnitResults, piece: Piece) -> NDArray[Any]:
         depth_of_selectivity=depth,
         rectified=np.asarray((curves.mean < 0).any(0), dtype=np.int8),
     )
-    labels = [label[0] for label in one.conditions.labels]
+    return _preferred(piece)
+
+
+def _preferred(piece: Piece) -> NDArray[Any]:
+    """Condition of the largest mean of each unit; NaN, or empty text, of units whose curve is flat."""
+    labels = [label[0] for label in piece.population.conditions.labels]
     nowhere: Any = "" if labels and isinstance(labels[0], str) else np.nan
-    known = ~np.isnan(curves.mean).all(0) if labels else np.zeros(len(nothing), dtype=np.bool_)
-    top = (
-        np.where(np.isnan(curves.mean), -np.inf, curves.mean).argmax(0) if labels else np.zeros(len(nothing), np.int64)
-    )
-    flat = np.ptp(np.where(np.isnan(curves.mean), curves.mean[top, range(len(top))], curves.mean), axis=0) == 0
-    return np.array(
-        [labels[at] if there else nowhere for at, there in zip(top, known & ~flat, strict=True)], dtype=object
-    )
+    mean = piece.shown_curves.mean
+    if not labels:
+        return np.full(mean.shape[1], nowhere, dtype=object)
+    tops, is_flat = np.where(np.isnan(mean), -np.inf, mean).argmax(0), _is_flat(mean)
+    return np.array([nowhere if flat else labels[at] for at, flat in zip(tops, is_flat, strict=True)], dtype=object)
+
+
+def _is_flat(mean: Array) -> NDArray[np.bool_]:
+    """Whether a curve (conditions, units) does not vary, or is not known."""
+    least = np.min(mean, axis=0, where=~np.isnan(mean), initial=np.inf)
+    return np.asarray(~(np.max(mean, axis=0, where=~np.isnan(mean), initial=-np.inf) > least))
 
 
 def _add_angles(results: UnitResults, piece: Piece, period: float, n_permutations: int, seed: int) -> None:

@@ -16,6 +16,7 @@ from neuroprobe.analysis.populations import Piece, Population, populations_of, r
 from neuroprobe.analysis.unit_results import UnitResults, common_attrs, require_correction
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics.given_data import (
+    LEAST,
     Dependence,
     against_shuffled,
     binned_first_order,
@@ -27,9 +28,11 @@ from neuroprobe.statistics.given_data import (
 from neuroprobe.statistics.given_shapley import MOST_FACTORS, neighbours_of, shapley_effects
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 ESTIMATORS: Final = ("binned", "ranks")
 POPULATION: Final = "population"
-DEPENDENT: Final = 0.05  # p-value from which factors are said to depend on each other
+LEAST_PERMUTATIONS: Final = 199  # for the dependence of factors
+DEPENDENT: Final = 0.01  # p-value from which factors are said to depend on each other
 INTERACTIONS: Final = 4  # factors, up to which terms of ω² have all orders; of more, two
 HALVES: Final = "error by random halves of the trials, p by permuting them"
 SHAPLEY: Final = f"Shapley effect by nearest neighbours (Broto et al. 2020); {HALVES}"
@@ -85,6 +88,8 @@ def variance_decomposition(
         with ``omega_p_value``; of several factors ``spearman``, ``xi``, ``dependence_p_value`` over (``population``,
         ``factor``, ``factor_2``).
 
+        Where stimuli with continuous factors were repeated, Shapley effects and ranks are of one trial of each.
+
     Raises
     ------
     ReaderError
@@ -109,11 +114,12 @@ def variance_decomposition(
     found: list[Dependence] = []
     terms: tuple[str, ...] = ()
     for one in populations:
-        design = _design(one)
+        design, rows = _design(one), np.flatnonzero(one.conditions.index >= 0)
+        single = _one_of_each(one, design, seed)
         found.append(_dependence(one, design, n_permutations, seed))
         for piece in one.pieces():
             is_noisy = not one.repeats or piece.is_noisy if noise is None else noise
-            _add_given(results, piece, design, is_noisy, settings)
+            _add_given(results, piece, design, (rows, single), is_noisy, settings)
             if has_terms:
                 terms = _add_terms(results, piece)
     _warn(populations, found)
@@ -146,26 +152,53 @@ def _design(population: Population) -> Array:
     return np.stack(columns, axis=1)
 
 
+def _one_of_each(population: Population, design: Array, seed: int) -> Integers:
+    """Rows of the design among which neighbours are looked for: all, or one of each condition.
+
+    Where one factor has another value for nearly every stimulus, the neighbours of a trial in it are the repetitions of
+    the same stimulus, which are alike in all other factors too.
+    """
+    n, n_conditions = len(design), len(population.conditions.labels)
+    most = max(len(np.unique(column)) for column in design.T)
+    if not population.repeats or design.shape[1] == 1 or 2 * most <= n_conditions:
+        return np.arange(n)
+    order = population.random(seed, "one trial of each stimulus").permutation(n)
+    index = population.conditions.index[population.conditions.index >= 0]
+    return np.sort(order[np.unique(index[order], return_index=True)[1]])
+
+
 def _dependence(one: Population, design: Array, n_permutations: int, seed: int) -> Dependence:
+    n = one.conditions.n
+    distinct = np.unique(design, axis=0)
+    if len(distinct) >= LEAST and np.ptp(n) == 0:
+        design = distinct  # repetitions say nothing about factors
     try:
-        return dependence(design, n_permutations, one.random(seed, "dependence of factors"))
+        return dependence(design, max(n_permutations, LEAST_PERMUTATIONS), one.random(seed, "dependence of factors"))
     except ValueError as error:
         raise ReaderError(f"{one.name}: {error}") from None
 
 
 def _add_given(
-    results: UnitResults, piece: Piece, design: Array, is_noisy: bool, settings: tuple[str, int, int, int, int]
+    results: UnitResults,
+    piece: Piece,
+    design: Array,
+    chosen: tuple[Integers, Integers],
+    is_noisy: bool,
+    settings: tuple[str, int, int, int, int],
 ) -> None:
+    """Add indices of all trials, and of `chosen` ones where neighbours are looked for."""
     estimator, n_neighbours, n_permutations, n_draws, seed = settings
     one = piece.population
-    values = piece.values[one.conditions.index >= 0]
+    rows, single = chosen
+    values = piece.values[rows]
     # a unit that lacks a trial has no index
     values = np.where(np.isnan(values).any(0), np.nan, values)
+    apart, values_apart = design[single], values[single]
 
     def random(purpose: str) -> np.random.Generator:
         return one.random(seed, f"variance decomposition: {purpose}")
 
-    def near(factors: Array) -> NDArray[np.int64]:
+    def near(factors: Array) -> Integers:
         return neighbours_of(factors, n_neighbours, random("neighbours"))
 
     def shapley(neighbours: NDArray[np.generic], of: Array) -> Array:
@@ -175,19 +208,19 @@ def _add_given(
         return rank_first_order(np.asarray(order, dtype=np.int64), of)
 
     try:
-        neighbours = near(design)
+        neighbours = near(apart)
     except ValueError as error:
         raise ReaderError(f"{one.name}: {error}") from None
     if estimator == "ranks":
-        first = against_shuffled(by_rank, orders(design, random("order")), values, n_permutations, random("first"))
+        first = against_shuffled(by_rank, orders(apart, random("order")), values_apart, n_permutations, random("first"))
         first_se = half_sample_se(
-            lambda f, v: by_rank(orders(f, random("order")), v), design, values, n_draws, random("halves")
+            lambda f, v: by_rank(orders(f, random("order")), v), apart, values_apart, n_draws, random("halves")
         )
     else:
         first = against_shuffled(binned_first_order, design, values, n_permutations, random("first"))
         first_se = half_sample_se(binned_first_order, design, values, n_draws, random("halves"))
-    effect = against_shuffled(shapley, neighbours, values, n_permutations, random("shapley"))
-    effect_se = half_sample_se(lambda f, v: shapley(near(f), v), design, values, n_draws, random("halves"))
+    effect = against_shuffled(shapley, neighbours, values_apart, n_permutations, random("shapley"))
+    effect_se = half_sample_se(lambda f, v: shapley(near(f), v), apart, values_apart, n_draws, random("halves"))
     arrays = {
         "first_order": first.statistic,
         "first_order_se": first_se,
@@ -198,7 +231,7 @@ def _add_given(
     }
     known = ~np.isnan(first.statistic)
     results.add(one, (names.FACTOR,), **{name: np.where(known, array, np.nan) for name, array in arrays.items()})
-    results.add(one, explained=shapley_effects(neighbours, values, is_noisy).explained)
+    results.add(one, explained=shapley_effects(neighbours, values_apart, is_noisy).explained)
 
 
 def _add_terms(results: UnitResults, piece: Piece) -> tuple[str, ...]:

@@ -210,7 +210,8 @@ def signal_power_of(curves: Curves) -> SignalPower:
         mean = one.sum(0) / np.where(count > 2, count, np.nan)
         errors.append(np.sqrt((count - 1) / np.maximum(count, 1) * np.where(shown, (one - mean) ** 2, 0).sum(0)))
     signal, noise, explainable, size = whole
-    ceiling = np.sqrt(np.where(signal > 0, signal / (signal + noise / size), np.nan))
+    above = np.where(signal > 0, signal, np.nan)
+    ceiling = np.sqrt(above / (above + noise / size))
     return SignalPower(signal, errors[0], noise, errors[1], explainable, errors[2], ceiling)
 
 
