@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroprobe import names
-from neuroprobe.analysis.populations import Piece
+from neuroprobe.analysis.populations import Piece, Population
 from neuroprobe.analysis.unit_results import CONDITION, UnitResults
 from neuroprobe.errors import ReaderError
+from neuroprobe.statistics.conditions import Curves
 from neuroprobe.statistics.tuning_bootstrap import bootstrap_means, interval, refit
 from neuroprobe.statistics.tuning_fits import Fit, fit_tuning
 from neuroprobe.statistics.tuning_models import MODELS
@@ -46,21 +47,23 @@ class Batch:
             return
         self._pieces.append(piece)
         n_units = sum(one.values.shape[1] for one in self._pieces)
-        if 8 * n_units * len(self.results.labels) * max(self.n_draws, 1) >= DRAWN_BYTES:
+        most = max(len(one.population.conditions.labels) for one in self._pieces)
+        if 8 * n_units * most * max(self.n_draws, 1) >= DRAWN_BYTES:
             self.fit()
 
     def fit(self) -> None:
         """Fit all functions to the curves that are waiting."""
         if not self._pieces:
             return
-        spread = self.results.spread
         curves = [(piece.population, piece.shown_curves) for piece in self._pieces]
-        mean = np.concatenate([spread(one, found.mean) for one, found in curves], axis=1)
-        n = np.concatenate([spread(one, found.n) for one, found in curves], axis=1)
-        variance = np.concatenate([spread(one, found.variance) for one, found in curves], axis=1)
+        most = max(len(found.n) for _, found in curves)
+        mean, n, variance, x = (
+            np.concatenate([_padded(part, most) for part in parts], axis=1)
+            for parts in zip(*(self._parts(one, found) for one, found in curves), strict=True)
+        )
         draws = self._draws(mean.shape) if self.n_draws else None
-        x = np.array([label[0] for label in self.results.labels], dtype=np.float64)
-        places = np.where(np.isnan(mean), np.nan, x[:, None])
+        places = np.where(np.isnan(mean), np.nan, x)
+        n = np.nan_to_num(n).astype(np.int64)
         for model in self.models:
             has_trials = (~np.isnan(variance)).any()
             try:
@@ -71,6 +74,12 @@ class Batch:
             self._add(model, fit, places, draws, n)
         self._pieces = []
 
+    @staticmethod
+    def _parts(population: Population, curves: Curves) -> tuple[Array, Array, Array, Array]:
+        """Means, numbers of trials, variances and stimuli of a population's own conditions."""
+        x = np.array([label[0] for label in population.conditions.labels], dtype=np.float64)
+        return curves.mean, curves.n.astype(np.float64), curves.variance, np.broadcast_to(x[:, None], curves.mean.shape)
+
     def _draws(self, shape: tuple[int, int]) -> Array:
         """Curves of trials drawn with replacement (draws, conditions, units); NaN where there are no repetitions."""
         found = np.full((self.n_draws, *shape), np.nan)
@@ -79,7 +88,7 @@ class Batch:
             one, stop = piece.population, start + piece.values.shape[1]
             if one.repeats and piece.is_noisy and not one.is_means:
                 drawn = bootstrap_means(*piece.arguments, self.n_draws, one.random(self.seed, "tuning"))
-                found[:, :, start:stop] = self.results.spread(one, drawn, axis=1)
+                found[:, : drawn.shape[1], start:stop] = drawn
             start = stop
         return found
 
@@ -127,7 +136,18 @@ class Batch:
             ),
         }
         self.results.add(population, **arrays)
-        self.results.add_spread((CONDITION,), **{f"{model}_curve": fit.curve})
+        start = 0
+        for piece in self._pieces:
+            one, stop = piece.population, start + piece.values.shape[1]
+            self.results.add(
+                one, (CONDITION,), **{f"{model}_curve": fit.curve[: len(one.conditions.labels), start:stop]}
+            )
+            start = stop
+
+
+def _padded(array: Array, n_conditions: int) -> Array:
+    """Add conditions that no unit was shown, so that units with other numbers of conditions are fitted together."""
+    return np.pad(array, ((0, n_conditions - len(array)), (0, 0)), constant_values=np.nan)
 
 
 def fitted(batch: Batch) -> dict[str, tuple[str, str]]:
