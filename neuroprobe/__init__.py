@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuroprobe import plot
+    from neuroprobe.analysis.reliability import reliability
+    from neuroprobe.analysis.responsiveness import responsiveness
     from neuroprobe.analysis.select import select_units
     from neuroprobe.analysis.specialisation import specialisation
     from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.analysis.stored_contrast import contrast
+    from neuroprobe.analysis.tuning import tuning
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.probe.lesion import Lesion, lesioned
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.schema import Protocol
+    from neuroprobe.recordings.read import read_recording
     from neuroprobe.runner import plan, run
     from neuroprobe.stimuli.alterations import Parameter, alteration, check_alteration
     from neuroprobe.stimuli.properties import check_manipulation, manipulation
@@ -39,11 +43,15 @@ _HOMES = {
     "open_result": "neuroprobe.store",
     "plan": "neuroprobe.runner",
     "plot": "neuroprobe.plot",
+    "read_recording": "neuroprobe.recordings.read",
+    "reliability": "neuroprobe.analysis.reliability",
+    "responsiveness": "neuroprobe.analysis.responsiveness",
     "run": "neuroprobe.runner",
     "select_units": "neuroprobe.analysis.select",
     "shapley": "neuroprobe.analysis.stored",
     "sobol": "neuroprobe.analysis.stored",
     "specialisation": "neuroprobe.analysis.specialisation",
+    "tuning": "neuroprobe.analysis.tuning",
 }
 
 __all__ = [
@@ -62,11 +70,15 @@ __all__ = [
     "open_result",
     "plan",
     "plot",
+    "read_recording",
+    "reliability",
+    "responsiveness",
     "run",
     "select_units",
     "shapley",
     "sobol",
     "specialisation",
+    "tuning",
 ]
 
 

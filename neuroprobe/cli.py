@@ -229,6 +229,41 @@ def select(
     click.echo(f"{units.attrs['n_selected']:,} of {units.attrs['n_units']:,} units", err=True)
 
 
+@main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Zarr store, or netCDF4 file (.nc), to write.",
+)
+@click.option("--trials", help="Table of presentations: its name in the file, or a CSV, TSV or Parquet file.")
+@click.option("--window", type=float, nargs=2, help="s after the start of a presentation in which spikes are counted.")
+@click.option("--interval", is_flag=True, help="Count in each presentation's own interval, in place of a window.")
+@click.option("--baseline", type=float, nargs=2, help="s, likewise, for the response without a stimulus.")
+@click.option("--bins", help="Width of bins of time in s, or their edges separated by commas.")
+@click.option("--measure", type=click.Choice(["count", "rate"]), help="Spikes, or spikes per second.")
+@click.option("--factors", multiple=True, help="Column that was varied, or several separated by commas.")
+@click.option("--units", multiple=True, help="Units that are wanted, * for any characters.")
+@click.option("--region", multiple=True, help="Regions that are wanted.")
+@click.option("--format", "format_", help="Reader, where the file's name does not tell: nwb, matlab, table, ….")
+@click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="What the reader of one format takes.")
+@click.option("--overwrite", is_flag=True, help="Replace a recording that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was read as JSON.")
+@_readable
+def ingest(recording: Path, output: Path, **choices: Any) -> None:
+    """Read a RECORDING of an animal and write it as one that every analysis takes.
+
+    Without the choices that it needs, the error says what the file holds: tables, columns, units, regions.
+    """
+    from neuroprobe import ingestion
+
+    with redirect_stdout(sys.stderr):
+        printed = ingestion.ingest(recording, output, **choices)
+    click.echo(printed)
+
+
 @main.command(name="list")
 @click.argument("what", type=click.Choice(LISTS))
 @click.option("--network", help="Network whose layers are listed.")

@@ -12,55 +12,43 @@ import pandas as pd
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.disk import replacing, require_file_name, require_room
+from neuroprobe.disk import require_file_name
+from neuroprobe.netcdf import write_netcdf
 from neuroprobe.store import open_result, readable
 
 DIGITS: Final = 6  # of numbers for people
 ROWS: Final = 1 << 16  # that are turned into JSON at a time
 
-NODE_BYTES: Final = 64 << 10  # of a group's names, attributes and indexes of chunks
-
 
 def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
     """Write a result as netCDF4, with a group per analysis and layer; stored responses stay where they are.
 
+    A recording of an animal is written whole.
+
     Parameters
     ----------
     store : path
-        Of the result.
+        Of the result, or of what ``neuroprobe ingest`` wrote.
     output : path
         Of the file; it appears when it is whole.
     """
+    from neuroprobe.recordings.stored import is_recording, open_written, stored_nodes
+
     output = Path(output)
+    if is_recording(Path(store)):
+        write_netcdf(stored_nodes(open_written(Path(store))), output)
+        return
     tree = open_result(store)
     require_file_name(output)
     with readable(Path(store)):
         nodes = {
-            node.path: _plain_text(node.to_dataset(inherit=False))
+            node.path: node.to_dataset(inherit=False)
             for node in tree.subtree
             if names.PRESENTATION not in node.dataset.dims
         }
     nodes["/"] = xr.Dataset(attrs=tree.attrs)
-    # netCDF4 has no compression of text
-    compressed = {
-        path: {
-            str(name): {"zlib": True, "complevel": 4}
-            for name, v in node.data_vars.items()
-            if v.ndim and v.dtype != object
-        }
-        for path, node in nodes.items()
-        if path != "/"
-    }
-    # HDF5 keeps a file open that it could not finish, and so what the disk lacks
-    require_room(output, sum(node.nbytes + NODE_BYTES for node in nodes.values()))
-    with replacing(output) as temporary, readable(Path(store)):
-        xr.DataTree.from_dict(nodes).to_netcdf(temporary, engine="netcdf4", encoding=compressed)
-
-
-def _plain_text(dataset: xr.Dataset) -> xr.Dataset:
-    """Text as objects, which netCDF4 writes as strings."""
-    texts = {name: v.astype(object) for name, v in dataset.variables.items() if v.dtype.kind == "T"}
-    return dataset.assign({name: (v.dims, v.values, v.attrs) for name, v in texts.items()})
+    with readable(Path(store)):
+        write_netcdf(nodes, output)
 
 
 def write_units(units: xr.Dataset, stream: TextIO, style: str = "tsv") -> None:

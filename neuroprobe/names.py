@@ -47,6 +47,9 @@ HALF: Final = "half"
 N_KEPT: Final = "n_kept"
 REMOVAL: Final = "removal"
 REMOVED_SHARE: Final = "removed_share"
+TIME_BIN: Final = "time_bin"
+SUBJECT: Final = "subject"
+PAIR: Final = "pair"
 
 # coordinates of the presentation table
 DESIGN: Final = "design"
@@ -58,11 +61,28 @@ SOURCE: Final = "source"
 ARM: Final = "arm"
 STIMULUS_ID: Final = "stimulus_id"
 
+REPETITION: Final = "repetition"
+N_TRIALS: Final = "n_trials"
+CONTROL_KIND: Final = "control_kind"
+START_TIME: Final = "start_time"
+STOP_TIME: Final = "stop_time"
+
 # the row of a treatment-control design that is not altered
 CONTROL: Final = "control"
 
 # coordinates of units
 UNIT_ID: Final = "unit_id"
+REGION: Final = "region"
+SUBJECT_ID: Final = "subject_id"
+ELECTRODE: Final = "electrode"
+
+# coordinates of bins of time
+TIME_BIN_START: Final = "time_bin_start"
+TIME_BIN_END: Final = "time_bin_end"
+
+# coordinates of pairs of conditions
+STIMULUS_1: Final = "stimulus_1"
+STIMULUS_2: Final = "stimulus_2"
 
 # designs, which are the sessions of a run too
 PICK_FREEZE: Final = "pick-freeze"
@@ -88,6 +108,8 @@ SINGLE_CLASS: Final = "single_class"
 
 # variables
 RESPONSE: Final = "response"
+BASELINE: Final = "baseline"
+RDM: Final = "rdm"
 FIRST_ORDER: Final = "first_order"
 TOTAL_ORDER: Final = "total_order"
 SECOND_ORDER: Final = "second_order"

@@ -308,18 +308,19 @@ def open_result(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Open stored responses.
+    """Open stored responses, of a network or of an animal.
 
     Parameters
     ----------
     path : path
-        Of the store that a run wrote under ``record: {store: responses}``.
+        Of the store that a run wrote under ``record: {store: responses}``, or of what
+        `neuroprobe.recordings.write_recording` or ``neuroprobe ingest`` wrote.
 
     Returns
     -------
     xarray.DataTree
         The presentation table at the root; ``/responses/<layer>`` with ``response(presentation, …)`` as a dask array
-        and the table as its coordinates.
+        and the table as its coordinates; units of separate sessions have one node, and one table, per session.
 
     Raises
     ------
@@ -328,7 +329,11 @@ def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
     """
     import xarray as xr
 
+    from neuroprobe.recordings.stored import is_recording, open_written
+
     path = Path(path)
+    if is_recording(path):
+        return open_written(path)
     _require_finished(path)
     if not (path / names.RESPONSES).is_dir():
         raise StoreError(

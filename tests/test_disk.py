@@ -369,7 +369,7 @@ def test_an_export_is_not_begun_where_it_may_not_fit(
     export_netcdf(whole, tmp_path / "out.nc")
     # what was asked for was enough
     asked: list[int] = []
-    monkeypatch.setattr("neuroprobe.export.require_room", lambda path, n_bytes: asked.append(n_bytes))
+    monkeypatch.setattr("neuroprobe.netcdf.require_room", lambda path, n_bytes: asked.append(n_bytes))
     export_netcdf(whole, tmp_path / "again.nc")
     assert (tmp_path / "again.nc").stat().st_size <= asked[0]
 

@@ -31,11 +31,15 @@ PUBLIC = {
     "open_result",
     "plan",
     "plot",
+    "read_recording",
+    "reliability",
+    "responsiveness",
     "run",
     "select_units",
     "shapley",
     "sobol",
     "specialisation",
+    "tuning",
 }
 
 TORCH = {"stimuli", "subjects", "probe", "rig", "studies", "recorder", "masking_recorder", "runner"}

@@ -202,9 +202,10 @@ def _without_table(response: xr.DataArray) -> xr.DataArray:
 
 def _recorded_place(attrs: Mapping[Any, Any], layers: list[str]) -> Callable[[str], int]:
     """Place of a layer in the protocol that a recording was made by; in the recording where there is none."""
-    if names.PROVENANCE not in attrs:
+    protocol = json.loads(attrs.get(names.PROVENANCE, "{}")).get("protocol")
+    if protocol is None:  # of an animal
         return layers.index
-    order = [layer["name"] for layer in json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]["layers"]]
+    order = [layer["name"] for layer in protocol["subject"]["layers"]]
     return order.index
 
 
