@@ -59,8 +59,9 @@ def read_brainscore(path: Path, choices: Choices) -> xr.DataTree:
     # the coordinates are read by now; a dask array, where it is large, stays one
     response: Any = data.data[:, kept] if len(kept) < len(units) else data.data
     bins, attrs = _times(path, data, over_time)
+    if bins is not None and len(bins):
+        attrs |= {"window_start": float(bins[:, 0].min()), "window_end": float(bins[:, 1].max())}
     if bins is not None and len(bins) == 1:
-        attrs |= {"window_start": float(bins[0, 0]), "window_end": float(bins[0, 1])}
         response, bins = response[..., 0], None
     if response.dtype.kind == "b":
         response = response.astype(np.int64)

@@ -30,7 +30,6 @@ Array = NDArray[np.float64]
 NODE: Final = "simulated"
 STIMULUS: Final = "stimulus"
 BLANK: Final = "blank"
-ID: Final = "id"
 LARGEST_DRIFT: Final = 0.7  # of the gain: a larger one would take rates below 0
 POINTS: Final = 4097  # of the time within a presentation, between which it is interpolated
 # columns of a table that say which row of a design a stimulus is, and not what was varied
@@ -276,7 +275,7 @@ def _trials(shown: Mapping[str, NDArray[Any]], condition: NDArray[np.int64], tim
         names.STOP_TIME: start + timing.duration,
         names.STIMULUS_ID: plain([BLANK if one < 0 else str(one) for one in condition]),
         names.REPETITION: repetition,
-        ID: np.arange(n),
+        names.ID: np.arange(n),
     }
     for name, column in shown.items():
         taken = column[condition]
