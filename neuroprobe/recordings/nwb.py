@@ -96,9 +96,11 @@ def _counted(file: Any, path: Path, choices: Choices, tables: dict[str, Any], co
         units.columns[names.SUBJECT_ID] = plain([subject] * len(units))
     if is_table_given(choices.trials):
         table = trial_table(choices.trials)
+    elif tables:
+        held = f"{str(path)!r} holds counts; tables of intervals:\n{_told_tables(tables)}"
+        table = _table(tables[_chosen_table(tables, choices, path, held)])
     else:
-        held = _held(path, tables, units)
-        table = _table(tables[_chosen_table(tables, choices, path, held)]) if tables else Table()
+        table = Table()
     return read_binned(counts, table, units, choices, safe(path.stem))
 
 
@@ -139,9 +141,13 @@ def _interval_tables(file: Any) -> dict[str, Any]:
 
 
 def _held(path: Path, tables: dict[str, Any], units: Table) -> str:
-    told = {name: (len(group[names.START_TIME]), _table(group).columns) for name, group in tables.items()}
-    intervals = described_tables({name: (n, list(columns)) for name, (n, columns) in told.items()})
+    intervals = _told_tables(tables)
     return f"{str(path)!r} holds {described_units(units)}; tables of intervals:\n{intervals or '  none'}"
+
+
+def _told_tables(tables: dict[str, Any]) -> str:
+    told = {name: (len(group[names.START_TIME]), _table(group).columns) for name, group in tables.items()}
+    return described_tables({name: (n, list(columns)) for name, (n, columns) in told.items()})
 
 
 def _chosen_table(tables: dict[str, Any], choices: Choices, path: Path, held: str) -> str:

@@ -218,6 +218,7 @@ def _dynamic_table(file: Any, path: str, kind: str, columns: Mapping[str, Any], 
         column = np.asarray(columns[name])
         group[name] = _text_array(column) if column.dtype == object else column
         _typed(group[name], "VectorData", COMMON, description=DESCRIPTIONS.get(name, name))
+    for name in columns:
         if name in units:
             group[name].attrs["unit"] = units[name]
     return group
@@ -239,7 +240,7 @@ def _write_units(file: Any, units: Table, has_subject: bool, spikes: Spikes | No
         if name not in TAKEN and not name.endswith("_index") and not (name == names.SUBJECT_ID and has_subject)
     }
     numbers = _numbers(columns.pop(names.UNIT_ID))
-    if numbers is None:
+    if numbers is None or names.UNIT_ID in units.units:
         columns = {names.UNIT_ID: units.columns[names.UNIT_ID], **columns}
         numbers = np.arange(len(units))
     group = _dynamic_table(file, "units", "Units", {names.ID: numbers, **columns}, units.units)
