@@ -26,6 +26,7 @@ from neuroprobe.statistics.tuning_bootstrap import bootstrap_means, interval, re
 from neuroprobe.statistics.tuning_fits import fit_tuning
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 N_UNITS = 500
 SHORT = Timing(duration=0.25, gap=0.1, latency=(0.04, 0.06), transient=1.0)
 NOISE = Noise(gain_variance=0.1, shared_gain_variance=0.02)
@@ -35,7 +36,7 @@ FACTORS = ["hue", "blur", "noise"]
 HEAD = f"{'':34}{'truth':>9}{'bias':>9}{'± se':>8}{'rms':>9}{'coverage':>10}{'undefined':>11}"
 
 
-def row(name: str, found: Array, truth: Array, inside: Array | None = None, period: float = 0.0) -> None:
+def row(name: str, found: Array, truth: Array, inside: Flags | None = None, period: float = 0.0) -> None:
     """Print one line: mean truth, bias with its error over units, root mean square error, coverage, share undefined."""
     truth = np.broadcast_to(truth, found.shape)
     away = found - truth
@@ -50,7 +51,7 @@ def row(name: str, found: Array, truth: Array, inside: Array | None = None, peri
     )
 
 
-def within(found: Array, se: Array, truth: Array, n: int = 0) -> Array:
+def within(found: Array, se: Array, truth: Array, n: int = 0) -> Flags:
     """Whether the truth is within the 95 % interval, of errors over `n` blocks where they are few."""
     return np.asarray(np.abs(found - truth) < (stats.t.ppf(0.975, n - 1) if n else 1.96) * se)
 
@@ -157,11 +158,12 @@ def indices() -> None:
     for name, pairs in plain.items():
         value, truth = (np.concatenate([one[at] for one in pairs], axis=-1) for at in range(2))
         row(f"{name}, not corrected", value, truth)
-    corrected = tuple(np.concatenate([one[at] for one in parts["shapley_effect"]], axis=-1) for at in (0, 2))
-    for told, (value, truth) in (("", corrected), (", not corrected", (value, truth))):
-        # what noise adds is equal shares: it takes from the largest
-        largest = truth.argmax(0)[None]
-        row(f"largest effect{told}", *(np.take_along_axis(one, largest, axis=0) for one in (value, truth)))
+    # what noise adds is shared equally: it takes from the largest
+    corrected = np.concatenate([one[0] for one in parts["shapley_effect"]], axis=-1)
+    largest = truth.argmax(0)[None]
+    for told, effects in (("", corrected), (", not corrected", value)):
+        at_largest = np.take_along_axis(effects, largest, axis=0)
+        row(f"largest effect{told}", at_largest, np.take_along_axis(truth, largest, axis=0))
 
 
 def _explainable(animal: Simulated) -> Array:
