@@ -9,8 +9,8 @@ from typing import Any
 
 from neuroprobe.errors import ReaderError
 from neuroprobe.recordings.read import read_recording
-from neuroprobe.recordings.stored import require_free, write_recording
 from neuroprobe.recordings.summary import described, summarise
+from neuroprobe.recordings.writing import WRITERS, format_of, require_free, write_recording
 
 OWN = ("trials", "window", "baseline", "factors", "units", "region", "bins", "measure", "format")
 
@@ -43,7 +43,7 @@ def ingest(
     if interval and window is not None:
         raise ReaderError("--window and --interval: say one of them")
     # before a long file is read
-    require_free(output, overwrite)
+    require_free(output, WRITERS[format_of(output)], overwrite)
     tree = read_recording(
         recording,
         format=format_,

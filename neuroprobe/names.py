@@ -66,6 +66,7 @@ N_TRIALS: Final = "n_trials"
 CONTROL_KIND: Final = "control_kind"
 START_TIME: Final = "start_time"
 STOP_TIME: Final = "stop_time"
+ID: Final = "id"  # of a row of a table in NWB
 
 # the row of a treatment-control design that is not altered
 CONTROL: Final = "control"

@@ -54,7 +54,7 @@ class ReplacedPasses:
 
     Examples
     --------
-    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 5)).eval()
     >>> images = torch.ones(2, 3, 8, 8)
     >>> with torch.no_grad():
     ...     passes = ReplacedPasses(network, "1", images)

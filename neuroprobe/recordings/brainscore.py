@@ -52,6 +52,7 @@ def read_brainscore(path: Path, choices: Choices) -> xr.DataTree:
     table = _columns(data, over_stimuli)
     units = _columns(data, over_units)
     units.columns = {RENAMED.get(name, name): column for name, column in units.columns.items()}
+    units.units = {RENAMED.get(name, name): told for name, told in units.units.items()}
     if names.IMAGE_ID in table.columns and names.STIMULUS_ID not in table.columns:
         table.columns[names.STIMULUS_ID] = table.columns[names.IMAGE_ID]
     _identify(units, data.sizes[over_units])
@@ -59,8 +60,9 @@ def read_brainscore(path: Path, choices: Choices) -> xr.DataTree:
     # the coordinates are read by now; a dask array, where it is large, stays one
     response: Any = data.data[:, kept] if len(kept) < len(units) else data.data
     bins, attrs = _times(path, data, over_time)
+    if bins is not None and len(bins):
+        attrs |= {"window_start": float(bins[:, 0].min()), "window_end": float(bins[:, 1].max())}
     if bins is not None and len(bins) == 1:
-        attrs |= {"window_start": float(bins[0, 0]), "window_end": float(bins[0, 1])}
         response, bins = response[..., 0], None
     if response.dtype.kind == "b":
         response = response.astype(np.int64)
@@ -72,9 +74,9 @@ def read_brainscore(path: Path, choices: Choices) -> xr.DataTree:
 
 def _assembly(path: Path) -> xr.DataArray:
     try:
-        dataset = xr.open_dataset(path)
+        dataset = xr.open_dataset(path, decode_timedelta=False)
         if sum(variable.nbytes for variable in dataset.data_vars.values()) > LAZY_BYTES:
-            dataset = xr.open_dataset(path, chunks={})
+            dataset = xr.open_dataset(path, chunks={}, decode_timedelta=False)
         else:
             dataset = dataset.load()
             dataset.close()

@@ -1,4 +1,7 @@
-"""Recordings in Neurodata Without Borders 2.x, through plain h5py: spikes of `units`, and any table of intervals."""
+"""Recordings in Neurodata Without Borders 2.x, through plain h5py: spikes of `units`, and any table of intervals.
+
+Of a file without spikes, ``BinnedAlignedSpikes`` are read.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.errors import ReaderError, reason, unknown_name
+from neuroprobe.recordings.binned_nwb import binned_groups, chosen_counts, read_binned
 from neuroprobe.recordings.build import safe
 from neuroprobe.recordings.columns import Table, listed, plain
 from neuroprobe.recordings.contract import READERS, Choices, Reader
@@ -29,7 +33,9 @@ from neuroprobe.recordings.spiking import (
 
 SUFFIX: Final = ".nwb"
 SPIKE_TIMES: Final = "spike_times"
+SUBJECT: Final = "general/subject/subject_id"
 ELECTRODES: Final = "general/extracellular_ephys/electrodes"
+REGION_COLUMNS: Final = ("location", "brain_region", "brain_area", names.REGION)  # of units, the first that is told
 NOT_TRIALS: Final = {"epochs", "invalid_times"}  # spans of a session, not presentations
 
 
@@ -66,17 +72,36 @@ def read_nwb(path: Path, choices: Choices) -> xr.DataTree:
     """
     with _opened(path) as file:
         tables = _interval_tables(file)
+        counts = {} if _has_spikes(file) else binned_groups(file)
+        if counts:
+            return _counted(file, path, choices, tables, chosen_counts(counts, path))
         units, bounds = _units(file, path)
         held = _held(path, tables, units)
         if is_table_given(choices.trials):
             table = trial_table(choices.trials)
         else:
             table = _table(tables[_chosen_table(tables, choices, path, held)])
-        subject = _scalar_text(file, "general/subject/subject_id")
+        subject = _scalar_text(file, SUBJECT)
     if subject:
         units.columns[names.SUBJECT_ID] = plain([subject] * len(units))
     spikes = Spikes(FileTimes(str(path), f"units/{SPIKE_TIMES}"), bounds, units)
     return responses_of(spikes, table, choices, safe(path.stem), held)
+
+
+def _counted(file: Any, path: Path, choices: Choices, tables: dict[str, Any], counts: Any) -> xr.DataTree:
+    """Read counts that are binned already, of a file without spikes."""
+    units = _described_units(file) if "units" in file else Table()
+    subject = _scalar_text(file, SUBJECT)
+    if subject and len(units):
+        units.columns[names.SUBJECT_ID] = plain([subject] * len(units))
+    if is_table_given(choices.trials):
+        table = trial_table(choices.trials)
+    elif tables:
+        held = f"{str(path)!r} holds counts; tables of intervals:\n{_told_tables(tables)}"
+        table = _table(tables[_chosen_table(tables, choices, path, held)])
+    else:
+        table = Table()
+    return read_binned(counts, table, units, choices, safe(path.stem))
 
 
 @contextmanager
@@ -116,9 +141,13 @@ def _interval_tables(file: Any) -> dict[str, Any]:
 
 
 def _held(path: Path, tables: dict[str, Any], units: Table) -> str:
-    told = {name: (len(group[names.START_TIME]), _table(group).columns) for name, group in tables.items()}
-    intervals = described_tables({name: (n, list(columns)) for name, (n, columns) in told.items()})
+    intervals = _told_tables(tables)
     return f"{str(path)!r} holds {described_units(units)}; tables of intervals:\n{intervals or '  none'}"
+
+
+def _told_tables(tables: dict[str, Any]) -> str:
+    told = {name: (len(group[names.START_TIME]), _table(group).columns) for name, group in tables.items()}
+    return described_tables({name: (n, list(columns)) for name, (n, columns) in told.items()})
 
 
 def _chosen_table(tables: dict[str, Any], choices: Choices, path: Path, held: str) -> str:
@@ -139,10 +168,11 @@ def _chosen_table(tables: dict[str, Any], choices: Choices, path: Path, held: st
 
 def _units(file: Any, path: Path) -> tuple[Table, NDArray[np.int64]]:
     """Table of units, and first and last place of the spikes of each."""
-    if "units" not in file or f"{SPIKE_TIMES}_index" not in file["units"]:
+    if not _has_spikes(file):
         inside = listed(file["processing"]) if "processing" in file else "none"
         raise ReaderError(
-            f"{str(path)!r} has no spike times of units, and this reads nothing else of NWB (processed data: {inside})"
+            f"{str(path)!r} has no spike times of units and no BinnedAlignedSpikes, and this reads nothing else of NWB "
+            f"(processed data: {inside})"
         )
     group = file["units"]
     ends = np.asarray(group[f"{SPIKE_TIMES}_index"][:], dtype=np.int64)
@@ -150,18 +180,29 @@ def _units(file: Any, path: Path) -> tuple[Table, NDArray[np.int64]]:
     n_spikes = len(group[SPIKE_TIMES])
     if len(ends) and (ends[-1] != n_spikes or (bounds[:, 0] > bounds[:, 1]).any()):
         raise ReaderError(f"{str(path)!r}: units end at spike {ends[-1]}, there are {n_spikes}: the file is damaged")
+    return _described_units(file), bounds
+
+
+def _has_spikes(file: Any) -> bool:
+    return "units" in file and f"{SPIKE_TIMES}_index" in file["units"]
+
+
+def _described_units(file: Any) -> Table:
+    """Table of units."""
+    group = file["units"]
     table = _table(group)
-    ids = table.columns.pop("id", np.arange(len(ends)))
+    n = len(group[f"{SPIKE_TIMES}_index"]) if _has_spikes(file) else len(table)
+    ids = table.columns.pop(names.ID, np.arange(n))
     region = _regions(file, group, table)
     columns = {names.UNIT_ID: plain([str(one) for one in ids])}
     if region is not None:
         columns[names.REGION] = region
-    return Table({**columns, **table.columns}, table.units), bounds
+    return Table({**columns, **table.columns}, table.units)
 
 
 def _regions(file: Any, units: Any, table: Table) -> NDArray[Any] | None:
     """Regions of units: what their own table says, or that of the electrode each was recorded at."""
-    for name in ("location", "brain_region", "brain_area", names.REGION):
+    for name in REGION_COLUMNS:
         if name in table.columns and table.columns[name].dtype.kind == "O" and any(table.columns[name]):
             return table.columns[name]
     if ELECTRODES not in file or "location" not in file[ELECTRODES]:

@@ -1,4 +1,4 @@
-"""Recordings on disk: written whole or not at all, as a zarr store or a netCDF4 file, and opened lazily."""
+"""Recordings in our own formats, a zarr store or a netCDF4 file: all that a tree holds; opened lazily."""
 
 from __future__ import annotations
 
@@ -16,55 +16,24 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import make_folder, no_room_explained
-from neuroprobe.errors import StoreError
 from neuroprobe.netcdf import write_netcdf
 from neuroprobe.recordings.contract import check_recording
+from neuroprobe.recordings.writing import WRITERS, Recording, Writer, chosen_node, tree_only
 from neuroprobe.store import quiet_zarr, readable
 
 KIND: Final = "neuroprobe_kind"  # attribute of the root that tells a recording from a run's result
 RECORDING: Final = "recording"
-NETCDF: Final = ".nc"
 CHUNK_BYTES: Final = 8 << 20
 PACKAGES: Final = ("neuroprobe", "numpy", "xarray", "zarr")
 
 
-def write_recording(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a recording, which `neuroprobe.open_recording` opens.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        As `neuroprobe.read_recording` gives it. Responses that are counted when they are used are counted now, some
-        units at a time.
-    path : path
-        Of a zarr store; of a netCDF4 file where it ends with ``.nc``. It appears when it is whole.
-    overwrite : bool
-        Whether a recording that is there is replaced; nothing else ever is.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ReaderError
-        If the tree is no recording.
-    StoreError
-        If there is something already, or the disk is full.
-    """
-    check_recording(tree)
-    path = Path(path)
-    require_free(path, overwrite)
-    nodes = stored_nodes(tree)
-    if path.suffix == NETCDF:
-        write_netcdf(nodes, path)
-        return path
+def _write_zarr(recording: Recording, path: Path, node: str | None, options: dict[str, Any]) -> None:
     make_folder(path.absolute().parent, path)
     staging = path.with_name(f"{path.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     try:
         with no_room_explained(path), quiet_zarr():
-            _write_zarr(nodes, staging)
+            _write_groups(stored_nodes(_told(recording, node)), staging)
         if path.exists():
             old = path.with_name(f"{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
@@ -75,17 +44,29 @@ def write_recording(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrit
             os.replace(staging, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return path
 
 
-def require_free(path: Path, overwrite: bool) -> None:
-    """Refuse a path where something is that may not be replaced."""
-    if not path.exists():
-        return
-    if not is_recording(path):
-        raise StoreError(f"{str(path)!r} is there and is no recording of neuroprobe: choose another path")
-    if not overwrite:
-        raise StoreError(f"{str(path)!r} is there already: say `overwrite`, or choose another path")
+def _write_netcdf(recording: Recording, path: Path, node: str | None, options: dict[str, Any]) -> None:
+    write_netcdf(stored_nodes(_told(recording, node)), path)
+
+
+def _told(recording: Recording, node: str | None) -> xr.DataTree:
+    """Return the tree of a recording, of one population where it is named, once it is known to be one."""
+    tree = tree_only(recording, "this format")
+    check_recording(tree)
+    if node is None:
+        return tree
+    name, dataset = chosen_node(tree, node)
+    return xr.DataTree.from_dict({"/": tree.to_dataset(), f"/{names.RESPONSES}/{name}": dataset})
+
+
+def _losses(recording: Recording, node: str | None) -> list[str]:
+    told = [] if isinstance(recording, xr.DataTree) else ["spikes: responses are held"]
+    tree = tree_only(recording, "this format")
+    if node is None:
+        return told
+    nodes = tree[names.RESPONSES].children
+    return told + [f"population {other}: {node} alone is written" for other in nodes if other != node]
 
 
 def stored_nodes(tree: xr.DataTree) -> dict[str, xr.Dataset]:
@@ -104,7 +85,7 @@ def stored_nodes(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     return nodes
 
 
-def _write_zarr(nodes: Mapping[str, xr.Dataset], path: Path) -> None:
+def _write_groups(nodes: Mapping[str, xr.Dataset], path: Path) -> None:
     import zarr
     from zarr.codecs import BloscCodec
 
@@ -136,8 +117,8 @@ def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a path is a recording that `write_recording` wrote."""
-    if path.suffix == NETCDF and path.is_file():
+    """Whether a path is a recording in one of our own formats."""
+    if path.is_file():
         try:
             with xr.open_dataset(path, engine="netcdf4") as root:
                 return root.attrs.get(KIND) == RECORDING
@@ -151,7 +132,7 @@ def is_recording(path: Path) -> bool:
 
 
 def open_written(path: Path) -> xr.DataTree:
-    """Open what `write_recording` wrote: responses as dask arrays, tables in memory and attached to every node.
+    """Open a recording in our own formats: responses as dask arrays, tables in memory and attached to every node.
 
     Raises
     ------
@@ -183,3 +164,13 @@ def _as_written(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.assign({n: t for n, t in texts.items() if n not in dataset.coords}).assign_coords(
         {n: t for n, t in texts.items() if n in dataset.coords}
     )
+
+
+WRITERS.add(
+    "zarr",
+    Writer("our own store, opened lazily", (".zarr",), _write_zarr, _losses, whole=True, is_own=is_recording),
+)
+WRITERS.add(
+    "netcdf",
+    Writer("our own file, opened lazily", (".nc",), _write_netcdf, _losses, whole=True, is_own=is_recording),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ from scipy import special
 Array = NDArray[np.float64]
 Term = tuple[int, ...]
 RANK: Final = 1e-9  # singular values that are 0 beside the largest
+GRAM: Final = 1e-12  # eigenvalues that are 0 beside the largest
 ROUNDING: Final = 1e-12
 
 
@@ -157,13 +159,26 @@ def _sums(
 
 
 def _contrasts(levels: NDArray[np.integer], term: Term) -> Array:
-    """Columns of a term: products of contrasts that sum to 0 over the levels of each factor."""
-    columns = np.ones((len(levels), 1))
-    for factor in term:
-        there, at = np.unique(levels[:, factor], return_inverse=True)
-        of_level = np.vstack([np.eye(len(there) - 1), -np.ones((1, len(there) - 1))])
-        columns = (columns[:, :, None] * of_level[at][:, None, :]).reshape(len(levels), -1)
-    return columns
+    """Columns of a term: products of contrasts that sum to 0 over the levels of each factor; no more than rows."""
+    factors = [_contrasts_of(levels[:, factor]) for factor in term]
+    if math.prod(of.shape[1] for of in factors) <= len(levels):
+        columns = np.ones((len(levels), 1))
+        for of in factors:
+            columns = (columns[:, :, None] * of[:, None, :]).reshape(len(levels), -1)
+        return columns
+    # products of all columns have the product of the factors' Gram matrices, and so the same space and singular values
+    gram = np.ones((len(levels), len(levels)))
+    for of in factors:
+        gram *= of @ of.T
+    size, vectors = np.linalg.eigh(gram)
+    kept = size > GRAM * size.max(initial=0)
+    return np.asarray(vectors[:, kept] * np.sqrt(size[kept]))
+
+
+def _contrasts_of(levels: NDArray[np.integer]) -> Array:
+    there, at = np.unique(levels, return_inverse=True)
+    of_level = np.vstack([np.eye(len(there) - 1), -np.ones((1, len(there) - 1))])
+    return np.asarray(of_level[at])
 
 
 def _explained(centred: Array, columns: Sequence[Array]) -> tuple[int, Array]:

@@ -52,6 +52,20 @@ def test_sums_of_squares_are_those_of_statsmodels(seed: int, kind: int, n_factor
         assert found.error[unit] == pytest.approx(error)
 
 
+def test_factors_of_many_levels(rng: np.random.Generator) -> None:
+    """More columns than trials, as of factors with values of their own in nearly every stimulus."""
+    cells = np.unique(rng.integers(0, 25, (60, 2)), axis=0)
+    levels = np.concatenate([cells, cells])
+    values = rng.normal(size=(len(levels), 3)) + levels[:, :1]
+    found = factorial_anova(values, levels, kind=1)
+    pairs = values.reshape(2, len(cells), 3)
+    within = ((pairs - pairs.mean(0)) ** 2).sum((0, 1))
+    np.testing.assert_allclose(found.error, within / len(cells))
+    assert found.df.sum() == len(cells) - 1
+    np.testing.assert_allclose(found.sum_of_squares.sum(0), ((values - values.mean(0)) ** 2).sum(0) - within)
+    np.testing.assert_allclose(found.sum_of_squares[0], factorial_anova(values, levels[:, :1]).sum_of_squares[0])
+
+
 def test_omega_squared_is_without_bias(rng: np.random.Generator) -> None:
     """Of known components of variance: 1 for one factor, 0.5 for the interaction, 2 for the noise."""
     levels = np.tile(np.stack(np.meshgrid([0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 2), (5, 1))
