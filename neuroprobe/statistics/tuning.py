@@ -297,6 +297,45 @@ def f1_over_f0(rate: Array, bin_width: float, frequency: float, baseline: Array 
     return np.asarray(f1 / np.where(f0 > 0, f0, np.nan))
 
 
+def phase_modulation(mean: Array, phase: Array, se: Array | None = None) -> Estimate:
+    """Modulation ratio F1 / F0 over the phases of static gratings: simple cells are above 1 (Skottun et al. 1991).
+
+    Parameters
+    ----------
+    mean : float array (phases, units)
+    phase : float array (phases,)
+        Degrees, 3 or more, equally spaced around 360.
+    se : float array (phases, units), optional
+        Of the means; without them the ratio has no error.
+
+    Returns
+    -------
+    Estimate
+        Amplitude of the first harmonic over the mean; NaN where the mean is not above 0. Noise makes it larger.
+
+    Raises
+    ------
+    ValueError
+        If phases are too few, or not equally spaced.
+
+    Examples
+    --------
+    >>> phase = np.arange(0, 360, 45.0)
+    >>> phase_modulation(2 + np.cos(np.deg2rad(phase - 30))[:, None], phase).value.round(6)
+    array([0.5])
+    """
+    at = np.deg2rad(checked_angles(phase, 360.0))
+    if len(np.unique(at)) < 3:
+        raise ValueError(f"the first harmonic needs 3 or more phases, received {len(np.unique(at))}")
+    harmonic = 2 * np.tensordot(np.exp(1j * at), mean, axes=(0, 0)) / len(at)
+    f0 = mean.mean(0)
+    f0 = np.where(f0 > 0, f0, np.nan)
+    ratio = np.abs(harmonic) / f0
+    slope = (2 * np.cos(at[:, None] - np.angle(harmonic)) - ratio) / len(at) / f0
+    error = np.full(ratio.shape, np.nan) if se is None else np.sqrt(((slope * se) ** 2).sum(0))
+    return Estimate(ratio, error)
+
+
 def vector_sums(responses: Array, angle: Array, harmonic: int = 2) -> Complex:
     """Vector sum of each repetition of all conditions.
 

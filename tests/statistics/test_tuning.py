@@ -193,3 +193,26 @@ def test_curves_of_animals_without_trials_serve_too() -> None:
     found = tuning.orientation_selectivity(curves.mean, EIGHT, se=curves.se)
     high, low, variance = 8, 2, 2 / 5 / 2
     assert found.index_se == pytest.approx(2 * np.sqrt((low**2 + high**2) * variance) / (high + low) ** 2)
+
+
+def test_modulation_by_phase(rng: np.random.Generator) -> None:
+    phase = np.arange(0, 360, 30.0)
+    rectified = np.maximum(np.cos(np.deg2rad(phase - 40)), 0)
+    found = tuning.phase_modulation(np.stack([rectified, np.ones(12), -rectified], axis=1), phase)
+    # π / 2 of a half wave, but for the sampling of phases
+    assert found.value[0] == pytest.approx(np.pi / 2, rel=0.01)
+    assert found.value[1] == pytest.approx(0, abs=1e-12)
+    assert np.isnan(found.value[2])
+    assert np.isnan(found.se).all()
+    for wrong in ([0, 90, 200], [0, 180]):
+        with pytest.raises(ValueError, match=r"equally spaced|3 or more phases"):
+            tuning.phase_modulation(np.ones((len(wrong), 1)), np.array(wrong, dtype=float))
+
+
+def test_errors_of_modulation_are_those_of_noise(rng: np.random.Generator) -> None:
+    phase = np.arange(0, 360, 45.0)
+    mean = 5 + 3 * np.cos(np.deg2rad(phase - 70))
+    noisy = mean[:, None] + rng.normal(0, 0.2, (8, 4000))
+    found = tuning.phase_modulation(noisy, phase, np.full(noisy.shape, 0.2))
+    inside = (np.abs(found.value - 0.6) < 1.96 * found.se).mean()
+    assert 0.94 < inside < 0.96
