@@ -136,8 +136,8 @@ def infer(
     -----
     Variances are corrected for the number of subjects and stimuli. Where both are drawn, the variance of draws of both
     holds that of single dissimilarities twice: it is made up of the three bootstraps as in rsatoolbox's dual bootstrap
-    (Schütt et al. 2023), and is no more than that of draws of both. Student's t has as many degrees of freedom as the smaller of
-    both numbers less one.
+    (Schütt et al. 2023), and is no more than that of draws of both. Student's t has as many degrees of freedom as the
+    smaller of both numbers less one.
     """
     n, n_subjects = n_of_pairs(models.shape[1]), len(subjects)
     draws = bootstrap(models, subjects, method, n_draws, random, over)

@@ -38,7 +38,7 @@ def test_against_definitions() -> None:
     n = 7
     k, m = kernel(rng.normal(size=(n, 3))), kernel(rng.normal(size=(n, 5)))
     h = np.eye(n) - 1 / n
-    expected = np.trace(k @ h @ m @ h) / np.sqrt(np.trace(k @ h @ k @ h) * np.trace(l @ h @ m @ h))
+    expected = np.trace(k @ h @ m @ h) / np.sqrt(np.trace(k @ h @ k @ h) * np.trace(m @ h @ m @ h))
     assert cka(k, m, biased=True) == pytest.approx(expected, abs=1e-12)
 
     def hsic(a: np.ndarray, b: np.ndarray) -> float:
