@@ -192,21 +192,28 @@ def _mean(trials: NDArray[np.floating]) -> Array:
     return np.asarray(np.where(known, trials, 0).sum(0) / np.where(n > 0, n, np.nan))
 
 
-def ceiled(score: float, ceiling: float, version: str = "brainscore-2026") -> float:
-    """Score as a share of what can be explained.
+def ceiled(score: Array, ceiling: Array, version: str = "brainscore-2026") -> Array:
+    """Scores as shares of what can be explained.
 
     Parameters
     ----------
+    score, ceiling : float arrays
+        Of one shape, or as they broadcast.
     version : {"brainscore-2026", "brainscore-2025"}
         r² / ceiling, since January 2026; or (r / ceiling)², as before.
 
+    Returns
+    -------
+    float array
+        NaN where the ceiling is not above 0; below 0 where the score is, as a square would not be.
+
     Examples
     --------
-    >>> ceiled(0.5, 0.5), ceiled(0.5, 0.5, "brainscore-2025")
-    (0.5, 1.0)
+    >>> ceiled(np.array([0.5, -0.5]), np.array([0.5, 0.5])).tolist()
+    [0.5, -0.5]
+    >>> ceiled(np.array(0.5), np.array(0.5), "brainscore-2025").item()
+    1.0
     """
-    if not ceiling > 0:
-        return float("nan")
-    # a negative correlation explains nothing, and its square would
-    signed = score * abs(score)
-    return signed / ceiling if version == "brainscore-2026" else signed / ceiling**2
+    signed = np.asarray(score) * np.abs(score)
+    known = np.where(np.asarray(ceiling) > 0, ceiling, np.nan)
+    return np.asarray(signed / (known if version == "brainscore-2026" else known**2))

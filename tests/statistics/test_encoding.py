@@ -100,7 +100,6 @@ def test_the_ceiling_is_that_of_the_spec() -> None:
 
 
 def test_ceiled_scores() -> None:
-    assert ceiled(0.6, 0.9) == pytest.approx(0.4)
-    assert ceiled(0.6, 0.9, "brainscore-2025") == pytest.approx(4 / 9)
-    assert ceiled(-0.3, 0.9) == pytest.approx(-0.1)
-    assert np.isnan(ceiled(0.5, 0.0))
+    score, ceiling = np.array([0.6, -0.3, 0.5]), np.array([0.9, 0.9, 0])
+    np.testing.assert_allclose(ceiled(score, ceiling), [0.4, -0.1, np.nan])
+    np.testing.assert_allclose(ceiled(score, ceiling, "brainscore-2025"), [4 / 9, -1 / 9, np.nan])
