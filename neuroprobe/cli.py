@@ -294,7 +294,8 @@ def compare(
     if as_json:
         click.echo(json.dumps({**found.attrs, "rows": rows_of(found)}, default=str))
         return
-    click.echo(_table([{key: _short(value) for key, value in row.items()} for row in rows_of(found)]))
+    rows = [{key: _short(value) for key, value in row.items()} for row in rows_of(found)]
+    click.echo(_table([{key: key for key in rows[0]}, *rows]))
     click.echo("\n".join(notes_of(found)), err=True)
 
 
