@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from neuroprobe.analysis.stored import shapley, sobol
     from neuroprobe.analysis.stored_contrast import contrast
     from neuroprobe.analysis.tuning import tuning
+    from neuroprobe.comparison.metrics import compare
     from neuroprobe.errors import NeuroprobeError
     from neuroprobe.probe.lesion import Lesion, lesioned
     from neuroprobe.protocol.reader import load_protocol
@@ -35,6 +36,7 @@ _HOMES = {
     "alteration": "neuroprobe.stimuli.alterations",
     "check_alteration": "neuroprobe.stimuli.alterations",
     "check_manipulation": "neuroprobe.stimuli.properties",
+    "compare": "neuroprobe.comparison.metrics",
     "contrast": "neuroprobe.analysis.stored_contrast",
     "lesioned": "neuroprobe.probe.lesion",
     "load_protocol": "neuroprobe.protocol.reader",
@@ -62,6 +64,7 @@ __all__ = [
     "alteration",
     "check_alteration",
     "check_manipulation",
+    "compare",
     "contrast",
     "lesioned",
     "load_protocol",

@@ -264,6 +264,41 @@ def ingest(recording: Path, output: Path, **choices: Any) -> None:
     click.echo(printed)
 
 
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("brain", type=click.Path(path_type=Path))
+@click.option("--metric", default="rsa", show_default=True, help="rsa, cka, pls, ridge, linear, …, profiles.")
+@click.option("--on", help="Column that tells stimuli apart.")
+@click.option("--join", type=click.Choice(["exact", "inner"]), help="Whether stimuli of one side alone are left out.")
+@click.option("--units-model", help="Which units of the model, as a query.")
+@click.option("--units-brain", help="Which units of the brain, as a query.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Names of the stimuli of dissimilarities, one a line.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the metric.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="netCDF4 file of all that was found.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_readable
+def compare(
+    model: Path,
+    brain: Path,
+    metric: str,
+    output: Path | None,
+    labels: Path | None,
+    options: tuple[str, ...],
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Compare the layers of a MODEL with a BRAIN, or another model: stored recordings, dissimilarities, or results."""
+    from neuroprobe.comparison.table import compare_files, notes_of, rows_of
+
+    found = compare_files(model, brain, metric, output, labels=labels, options=options, **choices)
+    if as_json:
+        click.echo(json.dumps({**found.attrs, "rows": rows_of(found)}, default=str))
+        return
+    rows = [{key: _short(value) for key, value in row.items()} for row in rows_of(found)]
+    click.echo(_table([{key: key for key in rows[0]}, *rows]))
+    click.echo("\n".join(notes_of(found)), err=True)
+
+
 @main.command(name="list")
 @click.argument("what", type=click.Choice(LISTS))
 @click.option("--network", help="Network whose layers are listed.")
@@ -290,6 +325,12 @@ def schema() -> None:
     from neuroprobe.protocol.schema import Protocol
 
     click.echo(json.dumps(Protocol.model_json_schema(), indent=1))
+
+
+def _short(value: str | float | None) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.4f}"
 
 
 def _table(rows: Sequence[dict[str, str]]) -> str:

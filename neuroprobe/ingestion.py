@@ -53,7 +53,7 @@ def ingest(
         units=_several(units),
         region=_several(region),
         **choices,
-        **dict(map(_option, options)),
+        **dict(map(option, options)),
     )
     write_recording(tree, output, overwrite=overwrite)
     if as_json:
@@ -75,12 +75,12 @@ def _bins(text: str | None) -> float | list[float] | None:
     return edges[0] if len(edges) == 1 else edges
 
 
-def _option(text: str) -> tuple[str, Any]:
+def option(text: str) -> tuple[str, Any]:
     """Key and value: a number, list or mapping where it is written as JSON, else text.
 
     Examples
     --------
-    >>> _option("layout=manning2024_mt"), _option("sampling_rate=30000"), _option('missing=[-99, 99]')
+    >>> option("layout=manning2024_mt"), option("sampling_rate=30000"), option('missing=[-99, 99]')
     (('layout', 'manning2024_mt'), ('sampling_rate', 30000), ('missing', [-99, 99]))
     """
     key, given, value = text.partition("=")

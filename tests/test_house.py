@@ -23,6 +23,7 @@ PUBLIC = {
     "alteration",
     "check_alteration",
     "check_manipulation",
+    "compare",
     "contrast",
     "lesioned",
     "load_protocol",

@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 KINDS: Final = ("dissimilarity", "similarity")
 ROUNDING: Final = 1e-6  # of the largest entry: how far a matrix may be from symmetric, its diagonal from one value
 HDF5: Final = {".h5", ".hdf5", ".hdf"}
+SUFFIXES: Final = {".npz", ".npy", ".mat", *HDF5}
 
 
 def read_rdms(

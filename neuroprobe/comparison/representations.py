@@ -1,0 +1,181 @@
+"""Comparison of dissimilarity matrices: which layer arranges stimuli as a brain does."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from neuroprobe import names
+from neuroprobe.analysis.populations import Population
+from neuroprobe.comparison.stimuli import Side, mean_responses
+from neuroprobe.design.randomness import generator
+from neuroprobe.errors import ReaderError, unknown_name
+from neuroprobe.statistics.paired import adjust
+from neuroprobe.statistics.rdm_comparison import CEILINGS, METHODS, compare_rdms
+from neuroprobe.statistics.rdm_inference import OVER, ceiling_of, infer, pairs_of
+from neuroprobe.statistics.rdms import DISTANCES, Products
+
+Array = NDArray[np.float64]
+LAYER_2: Final = "layer_2"
+UNITS_AT_A_TIME: Final = 4096
+N_SPLITS: Final = 50  # halves of the stimuli, on one of which a layer is chosen
+
+
+def rdm_of(population: Population, on: str, stimuli: tuple[str, ...], distance: str) -> Array:
+    """Dissimilarities of the stimuli (pairs,), from some units at a time."""
+    products = Products(len(stimuli), distance)
+    try:
+        for means in mean_responses(population, on, stimuli, UNITS_AT_A_TIME):
+            products.add(means)
+    except ValueError as error:
+        raise ReaderError(f"{population.name}: {error}") from None
+    found = products.distances()
+    if np.isnan(found).any():
+        raise ReaderError(
+            f"{population.name}: some stimulus has the same response of all units, so that its {distance} distances "
+            "are not defined; take distance='euclidean', or another layer"
+        )
+    return found
+
+
+def rdms_of(side: Side, stimuli: tuple[str, ...], distance: str) -> tuple[list[str], Array]:
+    """Names and dissimilarities (matrices, pairs) of the populations, or of the subjects, of a side."""
+    if side.rdms is None:
+        found = [rdm_of(one, side.on, stimuli, distance) for one in side.populations]
+        return [one.name for one in side.populations], np.array(found)
+    first, second = (side.rdms[name].values for name in (names.STIMULUS_1, "stimulus_2"))
+    number = {name: place for place, name in enumerate(side.stimuli)}
+    order = np.array([number[name] for name in stimuli])
+    pairs, _ = pairs_of(order, len(side.stimuli))
+    # pairs of a file stand row by row
+    given = [(number[str(one)], number[str(other)]) for one, other in zip(first, second, strict=True)]
+    if not np.array_equal(np.array(given).T, np.triu_indices(len(side.stimuli), 1)):
+        raise ReaderError(f"{side.what}: pairs of stimuli are not in the order of `read_rdms`")
+    return [str(name) for name in side.rdms[names.SUBJECT].values], side.rdms[names.RDM].values[:, pairs]
+
+
+def compare_representations(
+    model: Side,
+    brain: Side,
+    stimuli: tuple[str, ...],
+    *,
+    distance: str = "correlation",
+    comparison: str = "spearman",
+    ceiling: str = "rsatoolbox",
+    over: str = "auto",
+    n_draws: int = 1000,
+    level: float = 0.95,
+    correction: str = "fdr_bh",
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compare dissimilarities; see `neuroprobe.compare`."""
+    for what, given, known in (
+        ("distance", distance, DISTANCES),
+        ("comparison", comparison, METHODS),
+        ("ceiling", ceiling, CEILINGS),
+        ("over", over, ("auto", *OVER)),
+    ):
+        if given not in known:
+            raise ReaderError(unknown_name(what, given, known))
+    layers, models = rdms_of(model, stimuli, distance)
+    subjects, theirs = rdms_of(brain, stimuli, distance)
+    drawn = ("both" if len(subjects) > 1 else "stimuli") if over == "auto" else over
+    if drawn != "stimuli" and len(subjects) < 2:
+        raise ReaderError(f"over={drawn!r} draws subjects, and there is one: take over='stimuli'")
+    random = generator(seed, "compare representations")
+    found = infer(models, theirs, comparison, n_draws, random, drawn, level)
+    bounds = ceiling_of(theirs, comparison, ceiling, min(n_draws, 200), random, level)
+    chosen, held_out, spread = choose_layer(models, theirs, comparison, random)
+    per_layer: dict[str, Any] = {
+        "score": (found.score, "mean over subjects of the likeness of dissimilarities", comparison),
+        "score_se": (found.se, "standard error of the score", f"bootstrap over {drawn}"),
+        "score_lower": (found.lower, "lower end of the score's interval", "Student's t"),
+        "score_upper": (found.upper, "upper end of the score's interval", "Student's t"),
+        "p_value": (found.p_value, "p-value of a score above 0, one-sided", "Student's t"),
+        "p_adjusted": (adjust(found.p_value, correction), "p-value, corrected for the number of layers", correction),
+        "p_below_ceiling": (
+            _below(found.score, found.se, bounds.lower, found.degrees),
+            "p-value of a score below the lower bound of the ceiling, one-sided; the bound taken as known",
+            "Student's t",
+        ),
+        "share_chosen": (chosen, "share of halves of the stimuli on which the layer is the best", f"{N_SPLITS} splits"),
+    }
+    data: dict[str, Any] = {
+        name: (names.LAYER, np.asarray(v), {"long_name": t, "method": m}) for name, (v, t, m) in per_layer.items()
+    }
+    p = found.difference_p
+    above = np.triu_indices(len(layers), 1)
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[above] = adjust(p[above], correction) if len(layers) > 1 else []
+    adjusted = np.where(np.isnan(adjusted), adjusted.T, adjusted)
+    for name, values, told in (
+        ("difference", found.difference, "score less that of the second layer"),
+        ("difference_se", found.difference_se, "standard error of the difference"),
+        ("difference_p_adjusted", adjusted, "p-value of the difference, corrected for the number of pairs"),
+    ):
+        data[name] = ((names.LAYER, LAYER_2), values, {"long_name": told, "method": f"bootstrap over {drawn}"})
+    for name, value, told in (
+        ("ceiling_lower", bounds.lower, "lower bound of the noise ceiling"),
+        ("ceiling_lower_lower", bounds.lower_interval[0], "lower end of its interval"),
+        ("ceiling_lower_upper", bounds.lower_interval[1], "upper end of its interval"),
+        ("ceiling_upper", bounds.upper, "upper bound of the noise ceiling"),
+        ("ceiling_upper_lower", bounds.upper_interval[0], "lower end of its interval"),
+        ("ceiling_upper_upper", bounds.upper_interval[1], "upper end of its interval"),
+        ("held_out_score", held_out, "score of the layer that is best on one half of the stimuli, on the other half"),
+        ("held_out_spread", spread, "its standard deviation over halves, which is no standard error"),
+    ):
+        data[name] = ((), value, {"long_name": told, "method": ceiling if "ceiling" in name else f"{N_SPLITS} splits"})
+    data["subject_score"] = (
+        (names.LAYER, names.SUBJECT),
+        compare_rdms(models, theirs, comparison),
+        {"long_name": "likeness of dissimilarities of a subject", "method": comparison},
+    )
+    text = np.array(layers, dtype=object)
+    return xr.Dataset(
+        data,
+        coords={names.LAYER: text, LAYER_2: text, names.SUBJECT: np.array(subjects, dtype=object)},
+        attrs={
+            "metric": "rsa",
+            "version": f"{distance} distances, {comparison}, ceiling {ceiling} (neuroprobe-1)",
+            "definition": (
+                f"dissimilarities of {len(stimuli)} stimuli ({distance}), compared by {comparison} with those of each "
+                f"subject, mean over subjects; errors: bootstrap over {drawn}, {found.n_draws} draws"
+            ),
+            "over": drawn,
+            "n_draws": found.n_draws,
+            "n_subjects": len(subjects),
+            "level": level,
+            "seed": seed,
+        },
+    )
+
+
+def _below(score: Array, se: Array, bound: float, degrees: int) -> Array:
+    from scipy import special
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(special.stdtr(degrees, (score - bound) / se))
+
+
+def choose_layer(
+    models: Array, subjects: Array, comparison: str, random: np.random.Generator
+) -> tuple[Array, float, float]:
+    """Choose a layer on one half of the stimuli and score it on the other: shares of layers, score, its spread."""
+    from neuroprobe.statistics.rdms import n_of_pairs
+
+    n = n_of_pairs(models.shape[1])
+    chosen, scores = np.zeros(len(models)), []
+    if n < 2 * 3:
+        return np.full(len(models), np.nan), np.nan, np.nan
+    for _ in range(N_SPLITS):
+        order = random.permutation(n)
+        halves = [pairs_of(np.sort(half), n)[0] for half in (order[: n // 2], order[n // 2 :])]
+        of_half = [compare_rdms(models[:, pairs], subjects[:, pairs], comparison).mean(1) for pairs in halves]
+        for here, there in (of_half, of_half[::-1]):
+            best = int(np.nanargmax(here))
+            chosen[best] += 1
+            scores.append(there[best])
+    return chosen / (2 * N_SPLITS), float(np.mean(scores)), float(np.std(scores))

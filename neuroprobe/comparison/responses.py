@@ -1,0 +1,239 @@
+"""Comparison of responses themselves: kernel alignment, and regressions of a brain's units on a model's."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import special
+
+from neuroprobe import names
+from neuroprobe.analysis.populations import Population
+from neuroprobe.comparison.stimuli import Side, mean_responses, strata_of, trials_of
+from neuroprobe.design.randomness import generator
+from neuroprobe.errors import ReaderError
+from neuroprobe.statistics.cka import Kernel, cka
+from neuroprobe.statistics.encoding import (
+    N_SPLITS,
+    TRAIN_SHARE,
+    Scores,
+    ceiled,
+    encode,
+    internal_consistency,
+)
+from neuroprobe.statistics.paired import adjust
+
+Array = NDArray[np.float64]
+AREA: Final = "area"
+UNITS_AT_A_TIME: Final = 4096
+MOST_BYTES: Final = 2 << 30  # of the responses of a layer that a regression has in memory
+N_GROUPS: Final = 20  # of stimuli that are left out in turn, for errors
+VERSIONS: Final = ("brainscore-2026", "brainscore-2025")
+
+
+def areas_of(side: Side) -> dict[str, list[Population]]:
+    """Populations of a brain by what they are called."""
+    return {one.name: [one] for one in side.populations}
+
+
+def compare_kernels(
+    model: Side,
+    brain: Side,
+    stimuli: tuple[str, ...],
+    *,
+    biased: bool = False,
+    n_permutations: int = 999,
+    level: float = 0.95,
+    correction: str = "fdr_bh",
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compare linear kernels; see `neuroprobe.compare`."""
+    for side in (model, brain):
+        side.require_responses("cka")
+    kernels = {
+        side.what: [(one.name, _kernel(one, side.on, stimuli)) for one in side.populations] for side in (model, brain)
+    }
+    random = generator(seed, "compare kernels")
+    orders = [random.permutation(len(stimuli)) for _ in range(n_permutations)]
+    groups = np.array_split(random.permutation(len(stimuli)), min(N_GROUPS, len(stimuli) // 2))
+    shape = (len(kernels[model.what]), len(kernels[brain.what]))
+    score, se, p = (np.full(shape, np.nan) for _ in range(3))
+    for row, (_, k) in enumerate(kernels[model.what]):
+        for column, (_, other) in enumerate(kernels[brain.what]):
+            score[row, column] = cka(k, other, biased=biased)
+            se[row, column] = _jackknife(k, other, groups, biased)
+            null = np.array([cka(k, other[np.ix_(order, order)], biased=biased) for order in orders])
+            p[row, column] = (1 + (null >= score[row, column] - 1e-12).sum()) / (1 + n_permutations)
+    reach = special.ndtri((1 + level) / 2)
+    kind = "biased" if biased else "without bias"
+    described = {
+        "score": (score, "centred kernel alignment", f"linear kernels, {kind}"),
+        "score_se": (se, "standard error of the score", f"jackknife over {len(groups)} groups of stimuli"),
+        "score_lower": (score - reach * se, "lower end of the score's interval", "normal"),
+        "score_upper": (score + reach * se, "upper end of the score's interval", "normal"),
+        "p_value": (p, "p-value of alignment of the same stimuli beyond that of permuted ones", "permutation"),
+        "p_adjusted": (_by_area(p, correction), "p-value, corrected for the number of layers of an area", correction),
+    }
+    return _dataset(
+        described,
+        [name for name, _ in kernels[model.what]],
+        [name for name, _ in kernels[brain.what]],
+        metric="cka",
+        version=f"linear, {kind} (neuroprobe-1)",
+        definition=f"kernel alignment of {len(stimuli)} stimuli, {kind} (Kornblith et al. 2019; Song et al. 2012)",
+        level=level,
+        seed=seed,
+    )
+
+
+def _kernel(population: Population, on: str, stimuli: tuple[str, ...]) -> Array:
+    kernel = Kernel(len(stimuli))
+    for means in mean_responses(population, on, stimuli, UNITS_AT_A_TIME):
+        kernel.add(means)
+    return kernel.matrix
+
+
+def _jackknife(k: Array, other: Array, groups: list[NDArray[np.int64]], biased: bool) -> float:
+    """Standard error from leaving groups of stimuli out in turn."""
+    found = []
+    for group in groups:
+        kept = np.delete(np.arange(len(k)), group)
+        part = [one[np.ix_(kept, kept)] for one in (k, other)]
+        # kernels are centred over all stimuli; those that are left have another mean
+        part = [one - one.mean(0) - one.mean(1, keepdims=True) + one.mean() for one in part]
+        found.append(cka(part[0], part[1], biased=biased))
+    n = len(found)
+    return float(np.sqrt((n - 1) / n * ((np.array(found) - np.mean(found)) ** 2).sum()))
+
+
+def compare_regressions(
+    model: Side,
+    brain: Side,
+    stimuli: tuple[str, ...],
+    regression: str,
+    *,
+    strata: str | None = None,
+    n_components: int | None = None,
+    version: str = VERSIONS[0],
+    level: float = 0.95,
+    correction: str = "fdr_bh",
+) -> xr.Dataset:
+    """Predict a brain's responses from a model's; see `neuroprobe.compare`."""
+    for side in (model, brain):
+        side.require_responses(regression)
+    if version not in VERSIONS:
+        raise ReaderError(f"version is {' or '.join(VERSIONS)}, received {version!r}")
+    areas = [one.name for one in brain.populations]
+    layers = [one.name for one in model.populations]
+    found = {
+        name: np.full((len(layers), len(areas)), np.nan) for name in ("score", "score_se", "score_error", "p_value")
+    }
+    units, ceilings = [], []
+    for column, one in enumerate(brain.populations):
+        y = np.concatenate(list(mean_responses(one, brain.on, stimuli)), axis=1)
+        groups = strata_of(one, brain.on, stimuli, strata)
+        trials = trials_of(one, brain.on, stimuli)
+        ceilings.append(internal_consistency(trials) if trials is not None else None)
+        of_units = np.full((len(layers), y.shape[1]), np.nan)
+        for row, layer in enumerate(model.populations):
+            scores = _encoded(layer, model.on, stimuli, y, regression, groups, n_components)
+            found["score"][row, column], found["score_error"][row, column] = scores.score, scores.error
+            found["score_se"][row, column], found["p_value"][row, column] = _resampled(scores, len(stimuli))
+            of_units[row] = scores.units
+        units.append(of_units)
+    bound = np.array([one.score if one is not None else np.nan for one in ceilings])
+    error = np.array([one.error if one is not None else np.nan for one in ceilings])
+    reach = special.stdtrit(N_SPLITS - 1, (1 + level) / 2)
+    share = ceiled(found["score"], bound, version)
+    splits = f"{N_SPLITS} splits of stimuli, {TRAIN_SHARE:.0%} to fit"
+    resampled = "resampled t-test, splits share stimuli (Nadeau & Bengio 2003)"
+    described = {
+        "score": (found["score"], "median over units of Pearson's r on held-out stimuli, mean over splits", splits),
+        "score_se": (found["score_se"], "standard error of the score", resampled),
+        "score_error": (
+            found["score_error"],
+            "standard deviation over splits / √splits, as Brain-Score tells it",
+            splits,
+        ),
+        "score_lower": (found["score"] - reach * found["score_se"], "lower end of the score's interval", resampled),
+        "score_upper": (found["score"] + reach * found["score_se"], "upper end of the score's interval", resampled),
+        "p_value": (found["p_value"], "p-value of a score above 0, one-sided", resampled),
+        "p_adjusted": (
+            _by_area(found["p_value"], correction),
+            "p-value, corrected for the number of layers",
+            correction,
+        ),
+        "ceiled_score": (share, "score as a share of what can be explained", version),
+    }
+    dataset = _dataset(
+        described,
+        layers,
+        areas,
+        metric=regression,
+        version=version,
+        definition=(
+            f"{regression} on {splits}, in the order of stimuli; Pearson's r per unit, median over units, mean over "
+            f"splits; ceiled: {'r² / ceiling' if version == VERSIONS[0] else '(r / ceiling)²'}"
+            + (f"; on {n_components} principal components of the stimuli to fit" if n_components else "")
+        ),
+        level=level,
+    )
+    told = {"long_name": "agreement of halves of the repetitions", "method": "Spearman & Brown, median over units"}
+    per_unit: dict[str, Any] = {
+        "unit_score": (
+            (names.LAYER, names.UNIT),
+            np.concatenate(units, axis=1),
+            {"long_name": "Pearson's r on held-out stimuli, mean over splits", "method": splits},
+        )
+    }
+    of_area = np.repeat(np.array(areas, dtype=object), [one.shape[1] for one in units])
+    return dataset.assign(ceiling=(AREA, bound, told), ceiling_error=(AREA, error, told), **per_unit).assign_coords(
+        {"unit_area": (names.UNIT, of_area)}
+    )
+
+
+def _encoded(
+    layer: Population,
+    on: str,
+    stimuli: tuple[str, ...],
+    y: Array,
+    regression: str,
+    strata: NDArray[Any] | None,
+    n_components: int | None,
+) -> Scores:
+    n_bytes = 8 * len(stimuli) * layer.n_units
+    if n_bytes > MOST_BYTES:
+        raise ReaderError(
+            f"{layer.name}: responses of {layer.n_units:,} units to {len(stimuli):,} stimuli take {n_bytes:.3g} bytes; "
+            "choose fewer by `units_model`, or record fewer (`reduce`, `channels`); rsa and cka need only blocks"
+        )
+    x = np.concatenate(list(mean_responses(layer, on, stimuli)), axis=1)
+    try:
+        return encode(x, y, regression, strata, n_components=n_components)
+    except ValueError as error:
+        raise ReaderError(f"{layer.name}: {error}") from None
+
+
+def _resampled(scores: Scores, n: int) -> tuple[float, float]:
+    """Standard error of a mean over splits that share stimuli, and the p-value of one above 0."""
+    splits = scores.splits[~np.isnan(scores.splits)]
+    if len(splits) < 2:
+        return np.nan, np.nan
+    n_test = n - round(TRAIN_SHARE * n)
+    se = float(np.sqrt(splits.var(ddof=1) * (1 / len(splits) + n_test / (n - n_test))))
+    if se == 0:
+        return 0.0, 0.0 if splits.mean() > 0 else 1.0
+    return se, float(special.stdtr(len(splits) - 1, -splits.mean() / se))
+
+
+def _by_area(p: Array, correction: str) -> Array:
+    return np.array([adjust(column, correction) for column in p.T]).T
+
+
+def _dataset(described: dict[str, Any], layers: list[str], areas: list[str], **attrs: Any) -> xr.Dataset:
+    dims = (names.LAYER, AREA)
+    data = {name: (dims, v, {"long_name": told, "method": method}) for name, (v, told, method) in described.items()}
+    coords = {names.LAYER: np.array(layers, dtype=object), AREA: np.array(areas, dtype=object)}
+    return xr.Dataset(data, coords=coords, attrs=attrs)

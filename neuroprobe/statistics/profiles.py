@@ -1,0 +1,134 @@
+"""How alike two populations are in what drives their units: distances between sets of profiles (NumPy, no labels).
+
+A profile is what one unit owes to each factor: shares of its variance, such as Shapley effects.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+MOST_UNITS: Final = 4096  # of either side whose pairs are in memory
+
+
+class ProfileDistance(NamedTuple):
+    """Distance of two populations of profiles.
+
+    Attributes
+    ----------
+    energy : float
+        √(2 E|X - Y| - E|X - X'| - E|Y - Y'|), without the pairs of a unit with itself (Székely & Rizzo 2013): 0 of
+        populations that are alike, on average, where what is under the root may be below 0 (then 0).
+    relative : float
+        The same, squared, over 2 E|X - Y|: 0 to 1.
+    p_value : float
+        By permuting replicates.
+    kolmogorov : float array (factors,)
+        Largest difference of the distribution functions of each factor's share.
+    kolmogorov_p : float array (factors,)
+    """
+
+    energy: float
+    relative: float
+    p_value: float
+    kolmogorov: Array
+    kolmogorov_p: Array
+
+
+def profile_distance(
+    x: Array,
+    y: Array,
+    replicates_x: Integers,
+    replicates_y: Integers,
+    n_permutations: int,
+    random: np.random.Generator,
+) -> ProfileDistance:
+    """Compare two populations of profiles.
+
+    Parameters
+    ----------
+    x, y : float arrays (units, factors)
+        Without NaN.
+    replicates_x, replicates_y : int arrays (units,)
+        What was sampled: the channel of a network's unit, the animal or session of a neuron. Units of one replicate
+        stay together when labels are permuted, as they are no independent samples.
+    n_permutations : int
+
+    Raises
+    ------
+    ValueError
+        If a population has fewer than 2 units.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.dirichlet([1, 1, 1], 60), rng.dirichlet([5, 1, 1], 60)
+    >>> found = profile_distance(x, y, np.arange(60), np.arange(60), 99, rng)
+    >>> found.p_value, bool(found.kolmogorov[0] > 0.3)
+    (0.01, True)
+    """
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"profiles of {len(x)} and {len(y)} units: a population has 2 or more")
+    both = np.concatenate([x, y])
+    distances = cdist(both, both)
+    is_x = np.arange(len(both)) < len(x)
+    order = [np.argsort(column, kind="stable") for column in both.T]
+    energy, relative = _energy(distances, is_x)
+    kolmogorov = _kolmogorov(both, order, is_x)
+    replicate = np.concatenate(
+        [np.unique(replicates_x, return_inverse=True)[1], np.unique(replicates_y, return_inverse=True)[1]]
+    )
+    n_x = int(replicate[is_x].max()) + 1
+    replicate[~is_x] += n_x
+    n_all = int(replicate.max()) + 1
+    at_least, of_factors, n_used = 1, np.ones(x.shape[1]), 1
+    for _ in range(n_permutations):
+        chosen = np.zeros(n_all, dtype=np.bool_)
+        chosen[random.permutation(n_all)[:n_x]] = True
+        drawn = chosen[replicate]
+        if min(drawn.sum(), (~drawn).sum()) < 2:
+            continue
+        n_used += 1
+        at_least += _energy(distances, drawn)[0] >= energy - 1e-12
+        of_factors += _kolmogorov(both, order, drawn) >= kolmogorov - 1e-12
+    return ProfileDistance(
+        float(np.sqrt(max(energy, 0))), relative, float(at_least / n_used), kolmogorov, np.asarray(of_factors / n_used)
+    )
+
+
+def _energy(distances: Array, is_x: NDArray[np.bool_]) -> tuple[float, float]:
+    """What is under the root, and over twice the mean distance between populations."""
+    indicator = is_x.astype(np.float64)
+    n, m = indicator.sum(), (1 - indicator).sum()
+    to_x = distances @ indicator
+    to_y = distances.sum(1) - to_x
+    across = float(to_y @ indicator / (n * m))
+    within = float(to_x @ indicator / (n * (n - 1))), float(to_y @ (1 - indicator) / (m * (m - 1)))
+    energy = 2 * across - sum(within)
+    return energy, max(energy, 0.0) / (2 * across) if across > 0 else 0.0
+
+
+def _kolmogorov(both: Array, order: list[Integers], is_x: NDArray[np.bool_]) -> Array:
+    found = []
+    for column, sorted_ in zip(both.T, order, strict=True):
+        mine = is_x[sorted_]
+        steps = np.where(mine, 1 / mine.sum(), -1 / (~mine).sum()).cumsum()
+        # within ties, the functions are compared behind the last
+        last = np.append(np.diff(column[sorted_]) > 0, True)
+        found.append(np.abs(steps[last]).max())
+    return np.array(found)
+
+
+def nearest_units(x: Array, y: Array) -> tuple[Integers, Array]:
+    """Unit of x whose profile is nearest to each unit's of y, and how far it is (units of y,)."""
+    nearest, far = np.empty(len(y), dtype=np.int64), np.empty(len(y))
+    for start in range(0, len(y), MOST_UNITS):
+        part = cdist(y[start : start + MOST_UNITS], x)
+        nearest[start : start + len(part)] = part.argmin(1)
+        far[start : start + len(part)] = part.min(1)
+    return nearest, far
