@@ -93,6 +93,8 @@ def check(protocol: Path, chosen: str | None) -> None:
 @click.option("--device", callback=_device, help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
 @click.option("--limit", type=click.IntRange(min=4), help="Base samples, where fewer than the protocol's are wanted.")
 @click.option("--memory", help="What the process may take: 4GB, 512MB, 4GiB, or bytes. Default: what is free.")
+@click.option("--workers", type=int, metavar="N", help="Processes that share the cores of this machine.")
+@click.option("--scheduler", metavar="tcp://…", help="Address of a dask scheduler, whose workers do it.")
 @click.option("--overwrite", is_flag=True, help="Delete a result that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @_readable
@@ -104,6 +106,8 @@ def run(
     device: str | None,
     limit: int | None,
     memory: str | None,
+    workers: int | None,
+    scheduler: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -123,7 +127,14 @@ def run(
             printed = json.dumps(made.as_dict()) if as_json else str(made)
         else:
             assert output is not None
-            runner.run(loaded, output, overwrite=overwrite, limit=limit, memory=memory)
+            options = {"overwrite": overwrite, "limit": limit, "memory": memory, "workers": workers}
+            if scheduler is None:
+                runner.run(loaded, output, **options)
+            else:
+                from neuroprobe.cluster.crew import connected
+
+                with connected(scheduler) as client:
+                    runner.run(loaded, output, client=client, **options)
             printed = str(output)
     click.echo(printed)
 
