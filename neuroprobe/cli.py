@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,15 @@ def _device(context: click.Context, option: click.Parameter, value: str | None) 
     if value is not None and not re.fullmatch(DEVICES, value):
         raise click.BadParameter(f"given {value!r}, expected auto, cpu, cuda, or cuda:N")
     return value
+
+
+def _client(scheduler: str | None) -> AbstractContextManager[Any]:
+    """Connect to a scheduler, where one is given."""
+    if scheduler is None:
+        return nullcontext()
+    from neuroprobe.cluster.crew import connected
+
+    return connected(scheduler)
 
 
 SET = click.option("--set", "chosen", metavar="NAME", help="Which of the protocol's sets of alterations is run.")
@@ -127,14 +136,16 @@ def run(
             printed = json.dumps(made.as_dict()) if as_json else str(made)
         else:
             assert output is not None
-            options = {"overwrite": overwrite, "limit": limit, "memory": memory, "workers": workers}
-            if scheduler is None:
-                runner.run(loaded, output, **options)
-            else:
-                from neuroprobe.cluster.crew import connected
-
-                with connected(scheduler) as client:
-                    runner.run(loaded, output, client=client, **options)
+            with _client(scheduler) as client:
+                runner.run(
+                    loaded,
+                    output,
+                    overwrite=overwrite,
+                    limit=limit,
+                    memory=memory,
+                    workers=workers,
+                    client=client,
+                )
             printed = str(output)
     click.echo(printed)
 

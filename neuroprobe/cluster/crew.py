@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed import Client, KilledWorker, LocalCluster, wait
 
 from neuroprobe.cluster.station import NAME, Job, Station, merge, record, score
 from neuroprobe.errors import NeuroprobeError, WorkerError
@@ -44,12 +45,14 @@ def local_workers(n: int, memory: int | None = None) -> Iterator[Client]:
     limit = "auto" if memory is None else memory // n
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     with (
+        TemporaryDirectory(prefix="neuroprobe-") as folder,
         LocalCluster(
             n_workers=n,
             threads_per_worker=threads,
             memory_limit=limit,
             env=environment,
-            dashboard_address=None,
+            local_directory=folder,
+            dashboard_address=":0",
             silence_logs=60,
         ) as cluster,
         Client(cluster) as client,
@@ -120,10 +123,10 @@ class Crew:
     def __init__(self, client: Client, job: Job) -> None:
         self._client, self._job = client, job
         self._failures: Counter[tuple[str, Any]] = Counter()
-        self._tasks: dict[Future, Task] = {}
+        self._tasks: dict[Any, Task] = {}  # by their futures
         self._expected = 0.0  # seconds of a task
         if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise WorkerError(f"scheduler {client.scheduler.address!r} has no workers: start some by `dask worker`")
+            raise WorkerError("the scheduler has no workers: start some by `dask worker`")
         client.register_plugin(Station(job), name=NAME)
 
     def close(self) -> None:
@@ -183,14 +186,13 @@ class Crew:
         self._submit(Task("merge", parent), session)
 
     def _submit(self, task: Task, session: str) -> None:
-        options: dict[str, Any] = {"pure": False, "priority": 10 if task.what == "merge" else 0}
-        if task.what == "score":
-            future = self._client.submit(score, task.number, **options)
+        # sums that are merged are kept on the disk no longer
+        priority = 10 if task.what == "merge" else 0
+        if task.span is None:
+            call: tuple[Any, ...] = (score, task.number)
         else:
-            assert task.span is not None
-            function = merge if task.what == "merge" else record
-            future = self._client.submit(function, session, task.span.start, task.span.stop, **options)
-        self._tasks[future] = task
+            call = (merge if task.what == "merge" else record, session, task.span.start, task.span.stop)
+        self._tasks[self._client.submit(*call, pure=False, priority=priority)] = task
 
     def _finished(self, session: str, plan: Plan) -> Iterator[tuple[Task, Any]]:
         """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""
@@ -206,7 +208,7 @@ class Crew:
                     self._try_again(task, future, session, plan)
             self._end_hung(session, plan)
 
-    def _try_again(self, task: Task, future: Future, session: str, plan: Plan) -> None:
+    def _try_again(self, task: Task, future: Any, session: str, plan: Plan) -> None:
         error = future.exception() if future.status == "error" else None
         if isinstance(error, NeuroprobeError):
             raise error  # it would come again

@@ -57,7 +57,7 @@ class Job:
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
 
 
-class Station(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+class Station(WorkerPlugin):
     """The rig of a worker, which is opened when the worker joins a run.
 
     Parameters
@@ -113,7 +113,8 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
         opened = open_rig(self.job.protocol)
         if guard_of(self.job.protocol, opened) != self.job.guard:
             raise PlanError(
-                "weights, images, maps or lesions are other ones than the client's, under the same paths: copy them anew"
+                "weights, images, maps or lesions are other ones than the client's, under the same paths: copy them "
+                "anew"
             )
         return {rig.session: rig for rig in opened.sessions}
 
@@ -148,7 +149,8 @@ class Station(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
 
 def station() -> Station:
     """Return the station of the worker that runs this."""
-    found: Station = get_worker().plugins[NAME]
+    found = get_worker().plugins[NAME]
+    assert isinstance(found, Station)
     return found
 
 
