@@ -103,7 +103,7 @@ def check(protocol: Path, chosen: str | None) -> None:
 @click.option("--limit", type=click.IntRange(min=4), help="Base samples, where fewer than the protocol's are wanted.")
 @click.option("--memory", help="What the process may take: 4GB, 512MB, 4GiB, or bytes. Default: what is free.")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the cores of this machine.")
-@click.option("--scheduler", metavar="tcp://…", help="Address of a dask scheduler, whose workers do it.")
+@click.option("--scheduler", metavar="tcp://…", help="Dask scheduler, or its file, whose workers do it.")
 @click.option("--overwrite", is_flag=True, help="Delete a result that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @_readable

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
@@ -296,8 +297,6 @@ def test_a_client_that_is_killed(serial: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    import yaml
-
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(protocol(analyses=["sobol"])))
     arguments = ["run", str(tmp_path / "p.yaml"), "-o", str(tmp_path / "out.zarr")]
     found = CliRunner().invoke(main, [*arguments, "--scheduler", "tcp://127.0.0.1:9x"])
@@ -306,3 +305,32 @@ def test_the_command_line(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, [*arguments, "--workers", "99"])
     assert found.exit_code == 1
     assert "workers: received 99, expected 1 to" in found.output
+
+
+def test_the_recipe_of_several_machines(serial: Path, tmp_path: Path) -> None:
+    """As in docs/cluster.md: a scheduler and workers from the command line, found by the scheduler's file."""
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(protocol()))
+    file = str(tmp_path / "scheduler.json")
+    dask = [sys.executable, "-W", "ignore", "-m", "dask"]
+    common = ["--scheduler-file", file]
+    commands = [
+        [*dask, "scheduler", *common, "--port", "0", "--dashboard-address", ":0"],
+        [*dask, "worker", *common, "--nthreads", "1", "--nworkers", "2", "--dashboard-address", ":0"],
+    ]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    running = [subprocess.Popen(command, **quiet) for command in commands]
+    try:
+        deadline = time.monotonic() + 60
+        while not Path(file).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with crew.connected(file) as client:
+            client.wait_for_workers(2, timeout=60)
+        arguments = ["run", str(tmp_path / "p.yaml"), "-o", str(tmp_path / "out.zarr"), "--scheduler", file]
+        done = subprocess.run([sys.executable, "-m", "neuroprobe", *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait()
+    assert_same(npr.open_result(tmp_path / "out.zarr"), npr.open_result(serial))

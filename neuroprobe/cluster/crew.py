@@ -64,13 +64,21 @@ def local_workers(n: int, memory: int | None = None) -> Iterator[Client]:
 def connected(address: str, timeout: float = 30.0) -> Iterator[Client]:
     """Connect to a scheduler that runs, with its workers.
 
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://node1:8786``; or the path of the file that ``dask scheduler --scheduler-file`` writes.
+    timeout : float
+        Seconds.
+
     Raises
     ------
     WorkerError
         If it cannot be reached, or has no workers.
     """
     try:
-        client = Client(address, timeout=timeout)
+        named = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+        client = Client(**named, timeout=timeout)
     except (OSError, TimeoutError, ValueError) as error:
         raise WorkerError(
             f"scheduler {address!r} cannot be reached ({error or type(error).__name__}): start it by `dask scheduler`, "
