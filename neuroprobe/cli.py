@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,15 @@ def _device(context: click.Context, option: click.Parameter, value: str | None) 
     return value
 
 
+def _client(scheduler: str | None) -> AbstractContextManager[Any]:
+    """Connect to a scheduler, where one is given."""
+    if scheduler is None:
+        return nullcontext()
+    from neuroprobe.cluster.crew import connected
+
+    return connected(scheduler)
+
+
 SET = click.option("--set", "chosen", metavar="NAME", help="Which of the protocol's sets of alterations is run.")
 
 
@@ -93,6 +102,8 @@ def check(protocol: Path, chosen: str | None) -> None:
 @click.option("--device", callback=_device, help="Device, in place of the protocol's: auto, cpu, cuda, cuda:1.")
 @click.option("--limit", type=click.IntRange(min=4), help="Base samples, where fewer than the protocol's are wanted.")
 @click.option("--memory", help="What the process may take: 4GB, 512MB, 4GiB, or bytes. Default: what is free.")
+@click.option("--workers", type=int, metavar="N", help="Processes that share the cores of this machine.")
+@click.option("--scheduler", metavar="tcp://…", help="Dask scheduler, or its file, whose workers do it.")
 @click.option("--overwrite", is_flag=True, help="Delete a result that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @_readable
@@ -104,6 +115,8 @@ def run(
     device: str | None,
     limit: int | None,
     memory: str | None,
+    workers: int | None,
+    scheduler: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -123,7 +136,16 @@ def run(
             printed = json.dumps(made.as_dict()) if as_json else str(made)
         else:
             assert output is not None
-            runner.run(loaded, output, overwrite=overwrite, limit=limit, memory=memory)
+            with _client(scheduler) as client:
+                runner.run(
+                    loaded,
+                    output,
+                    overwrite=overwrite,
+                    limit=limit,
+                    memory=memory,
+                    workers=workers,
+                    client=client,
+                )
             printed = str(output)
     click.echo(printed)
 

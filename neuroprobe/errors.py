@@ -136,6 +136,10 @@ class PlanError(NeuroprobeError):
     """A protocol that is well formed, and that cannot be run on this machine or with these files."""
 
 
+class WorkerError(NeuroprobeError):
+    """Workers of a run that cannot be reached, or on which the same part of it fails again and again."""
+
+
 class StoreError(NeuroprobeError):
     """A result or recording on disk that cannot be read, written, resumed or extended."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from neuroprobe.errors import PlanError
 
 ROOT: Final = Path("/")
+ASKED: Final = "by `memory`"  # source of a budget
 LEAST: Final = 1_000_000  # bytes; less is a number whose unit was forgotten
 UNLIMITED: Final = 1 << 60  # bytes; kernels write "no limit" as a number of about this size
 # hierarchy of control groups → folder, file of the limit, file of the use, and what of it can be given back
@@ -55,10 +56,28 @@ def find_budget(given: int | None, device: Any) -> Budget:
     """
     on_device = _free_on_device(device) if device.type == "cuda" else None
     if given is not None:
-        return Budget(given, on_device, "by `memory`")
+        return Budget(given, on_device, ASKED)
     machine, group = _available(), cgroup_free()
     free, where = (machine, "this machine") if group is None or machine <= group else (group, "this container or job")
     return Budget(resident_bytes() + free, on_device, f"what {where} has free")
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
+
+
+def require_cores(n_workers: int) -> None:
+    """Refuse more workers than cores.
+
+    Raises
+    ------
+    PlanError
+    """
+    if not 1 <= n_workers <= n_cores():
+        raise PlanError(f"workers: received {n_workers}, expected 1 to {n_cores()}, the cores of this machine")
 
 
 def parse_bytes(given: str | int) -> int:

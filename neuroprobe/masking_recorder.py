@@ -26,7 +26,9 @@ from neuroprobe.protocol.masking import MAX_RESAMPLES, rule_label
 from neuroprobe.recorder import BlockRecorder, States, full_float32, state_key
 from neuroprobe.rig import Rig
 from neuroprobe.statistics.masking import poisson_counts
+from neuroprobe.statistics.plain_sums import PlainSums
 from neuroprobe.statistics.single_class import jaccard_of, memberships
+from neuroprobe.statistics.tree import State
 
 Array = NDArray[np.float64]
 
@@ -239,6 +241,10 @@ class MaskingRecorder(BlockRecorder):
 
     def _begin_piece(self, start: int, presentations: Presentations) -> None:
         """Nothing is kept of a piece."""
+
+    def kind(self, key: str) -> type[State]:
+        """Type of the state that has a key."""
+        return PlainSums
 
     def _end_block(self) -> States:
         return States({state_key(one.analysis.name, one.place): one.accumulator.end_block() for one in self._readers})

@@ -24,8 +24,8 @@ from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
 from neuroprobe.responses import ResponseWriter
 from neuroprobe.rig import Rig
-from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator
-from neuroprobe.statistics.tree import MergeTree, Span
+from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeSums
+from neuroprobe.statistics.tree import MergeTree, Span, State
 
 N_TIMED = 3  # forward passes, the first of which warms up
 
@@ -61,8 +61,15 @@ class BlockRecorder(ABC):
     def time_block(self) -> float:
         """Present a few batches and return the seconds that a block will take; their responses are not kept."""
 
+    def create_files(self) -> None:  # noqa: B027 - most have nothing beside their states
+        """Make the files that recording fills, before several processes do."""
+
     def sync(self) -> None:  # noqa: B027 - most have nothing beside their states
         """Bring to the disk what is not in the states; called before these are stored."""
+
+    @abstractmethod
+    def kind(self, key: str) -> type[State]:
+        """Type of the state that has a key."""
 
     @abstractmethod
     def _start(self) -> None:
@@ -147,6 +154,16 @@ class Recorder(BlockRecorder):
     def attached(self) -> AbstractContextManager[object]:
         """Context in which the probe is at its sites."""
         return self._probe
+
+    def kind(self, key: str) -> type[State]:
+        """Type of the state that has a key."""
+        return PickFreezeSums
+
+    def create_files(self) -> None:
+        """Make the arrays of stored responses."""
+        if self.writer is not None:
+            presentations = self.design.presentations(0, min(self.plan.layout.piece, self.plan.samples))
+            self.writer.create(presentations, self.rig.images.columns)
 
     def sync(self) -> None:
         """Bring differences to the disk."""

@@ -51,11 +51,18 @@ class ResponseWriter:
         self._written: dict[str, int] = {}
         self._arrays: dict[str, Any] = {}
 
+    def create(self, presentations: Presentations, images: Mapping[str, Sequence[str]]) -> None:
+        """Make all arrays, or lengthen them, before several writers fill them; `presentations` are any of the run."""
+        for name, column in table_columns(presentations, images).items():
+            self._column(name, column)
+        for layer in self.layers:
+            self._write_coords(layer)
+            self._responses(layer)
+
     def write_table(self, start: int, presentations: Presentations, images: Mapping[str, Sequence[str]]) -> None:
         """Write the presentation table of a piece that starts at row `start`."""
         for name, column in table_columns(presentations, images).items():
-            dtype = str if column.dtype == object else column.dtype.type
-            array = self._array(name, (self.n,), (self.piece,), (names.PRESENTATION,), dtype)
+            array = self._column(name, column)
             array[start : start + len(column)] = column
 
     def begin_block(self, start: int) -> None:
@@ -73,12 +80,10 @@ class ResponseWriter:
         self._write(layer, rows, len(rows) // self.chunk * self.chunk)
 
     def _write(self, layer: str, rows: NDArray[np.float32], n_whole: int) -> None:
-        dims, shape, _ = self.layers[layer]
-        name = f"{names.RESPONSES}/{layer}/{names.RESPONSE}"
+        _, shape, _ = self.layers[layer]
         self._write_coords(layer)
-        array = self._array(name, (self.n, *shape), (self.chunk, *shape), (names.PRESENTATION, *dims), np.float32)
         start = self._written[layer]
-        array[start : start + n_whole] = rows[:n_whole].reshape(n_whole, *shape)
+        self._responses(layer)[start : start + n_whole] = rows[:n_whole].reshape(n_whole, *shape)
         self._written[layer] = start + n_whole
         self._waiting[layer] = [rows[n_whole:]]
 
@@ -91,6 +96,15 @@ class ResponseWriter:
         left = {layer: sum(map(len, rows)) for layer, rows in self._waiting.items() if sum(map(len, rows))}
         if left:
             raise StoreError(f"rows that do not fill a chunk are left over: {left}")
+
+    def _column(self, name: str, column: NDArray[Any]) -> Any:
+        dtype = str if column.dtype == object else column.dtype.type
+        return self._array(name, (self.n,), (self.piece,), (names.PRESENTATION,), dtype)
+
+    def _responses(self, layer: str) -> Any:
+        dims, shape, _ = self.layers[layer]
+        name = f"{names.RESPONSES}/{layer}/{names.RESPONSE}"
+        return self._array(name, (self.n, *shape), (self.chunk, *shape), (names.PRESENTATION, *dims), np.float32)
 
     def _array(
         self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dims: tuple[str, ...], dtype: Any

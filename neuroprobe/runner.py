@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
-from neuroprobe.costs import samples_per_chunk, stored_sites
-from neuroprobe.differences import difference_files
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.journal import Begun, Header, live_spans, read_header, require_no_other
-from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
-from neuroprobe.masking_recorder import MaskingRecorder
+from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, require_cores
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
-from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
+from neuroprobe.progress import Listener, default_listener
 from neuroprobe.protocol.digest import guard_hash
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.protocol.schema import Protocol
 from neuroprobe.provenance import root_attrs
-from neuroprobe.recorder import BlockRecorder, Recorder, States, state_key
-from neuroprobe.responses import ResponseWriter
-from neuroprobe.results import result_groups, site_coords
+from neuroprobe.results import result_groups
 from neuroprobe.rig import Rig, open_rig
-from neuroprobe.selectivity.recorder import SelectivityRecorder
-from neuroprobe.selectivity.scores import score, time_scores
+from neuroprobe.selectivity.scores import begin_scores, score, time_scores
+from neuroprobe.shards import make_recorder, record_all
 from neuroprobe.statistics.pick_freeze import compiles
-from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.statistics.tree import aligned_spans
 from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from neuroprobe.cluster.crew import Crew
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
 OPENING = "while the network and the images were opened"
@@ -101,6 +101,8 @@ def run(
     limit: int | None = None,
     listener: Listener | None = None,
     memory: str | int | None = None,
+    workers: int | None = None,
+    client: Client | None = None,
 ) -> xr.DataTree:
     """Run a recording protocol, go on with a run that was interrupted, or extend one to more samples.
 
@@ -119,7 +121,13 @@ def run(
         Gets the events of `neuroprobe.progress`; by default a progress bar where stderr is a terminal.
     memory : str or int, optional
         What the process may take, all in all: ``"4GB"``, ``"512MB"``, ``"4GiB"``, or bytes; forward passes are made
-        small enough. By default what the machine, or the container or job that it runs in, has free.
+        small enough. By default what the machine, or the container or job that it runs in, has free. Workers on this
+        machine share it.
+    workers : int, optional
+        Processes on this machine that share its cores; by default this process does it all.
+    client : distributed.Client, optional
+        Of a scheduler whose workers do it, in place of those: they must see `out` and the files of the protocol under
+        the same paths, and have the same versions of neuroprobe and torch.
 
     Returns
     -------
@@ -132,12 +140,19 @@ def run(
         Before any work, if anything is wrong with the protocol, its files, or the output.
     ResponseError
         As soon as a response is not finite, unless the protocol says ``nan: drop``.
+    WorkerError
+        If workers cannot be reached, or the same part of the run fails on them again and again.
 
     Notes
     -----
-    Interrupting loses at most one shard. Numbers do not depend on where a run was interrupted or extended.
+    Interrupting loses at most one shard of each worker. Numbers do not depend on where a run was interrupted or
+    extended, nor on how many workers did it, to the last bit.
     """
     checked, given = load_protocol(protocol, set), None if memory is None else parse_bytes(memory)
+    if workers is not None:
+        if client is not None:
+            raise PlanError("workers and client: give one of them; a client has workers of its own")
+        require_cores(workers)
     path = Path(out)
     require_no_other(path)
     found = None if overwrite else read_header(path)
@@ -146,13 +161,10 @@ def run(
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
         opened = open_rig(checked)
-    content = {"lesion": opened.subject.lesion.digest} if checked.subject.lesion else {}
-    content |= {"maps": opened.study.digest} if opened.study is not None else {}
-    content |= {"labels": opened.selectivity.digest} if opened.selectivity is not None else {}
-    guard = guard_hash(checked, weights=opened.subject.digest, images=opened.images.digest, **content)
+    guard = guard_of(checked, opened)
     if found is not None:
         _require_same(path, found, guard)
-    budget = find_budget(given, opened.device)
+    budget = _budget(given, opened, workers, client)
     rigs = {rig.session: rig for rig in opened.sessions}
     made = []
     for rig in rigs.values():
@@ -173,15 +185,12 @@ def run(
                 warnings.warn(warning, stacklevel=2)
         elif finished_samples(path) == store.header.samples:
             return open_result(path)
-        for name in undone:
-            recorder = make_recorder(rigs[name], plans[name], path)
-            _record(recorder, store.sessions[name], budget, listener or default_listener())
-            del recorder  # its sums are of no use any more, and large
-            give_back()
-        if names.SELECTIVITY in rigs:
-            with explained_shortage(lambda: "while crops were shown"):
-                one = names.SELECTIVITY
-                score(rigs[one], plans[one], store.sessions[one], store.folder, listener or default_listener())
+        told = listener or default_listener()
+        if workers is None and client is None:
+            _record_here(rigs, plans, store, undone, budget, told)
+        else:
+            with _crew(checked, plans, path, guard, workers, client, given) as crew:
+                _record_on(crew, rigs, plans, store, undone, budget, told)
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, result_groups(rigs, plans, store), root_attrs(opened, plans))
     result = open_result(path)
@@ -192,8 +201,82 @@ def run(
     return result
 
 
+def _record_here(
+    rigs: Mapping[str, Rig], plans: Plans, store: RunStore, undone: list[str], budget: Budget, listener: Listener
+) -> None:
+    """Record sessions in this process."""
+    for name in undone:
+        recorder = make_recorder(rigs[name], plans[name], store.path)
+        record_all(recorder, store.sessions[name], budget, listener)
+        del recorder  # its sums are of no use any more, and large
+        give_back()
+    if names.SELECTIVITY in rigs:
+        with explained_shortage(lambda: "while crops were shown"):
+            one = names.SELECTIVITY
+            score(rigs[one], plans[one], store.sessions[one], store.folder, listener)
+
+
+@contextmanager
+def _crew(
+    protocol: Protocol,
+    plans: Plans,
+    path: Path,
+    guard: str,
+    workers: int | None,
+    client: Client | None,
+    memory: int | None,
+) -> Iterator[Crew]:
+    """Workers, told of a run: those of a client, or some on this machine."""
+    from neuroprobe.cluster.crew import Crew, local_workers
+    from neuroprobe.cluster.station import Job
+
+    job = Job(protocol, dict(plans), str(path.absolute()), guard)
+    with local_workers(workers or 1, memory) if client is None else nullcontext(client) as theirs:
+        crew = Crew(theirs, job)
+        try:
+            yield crew
+        finally:
+            crew.close()
+
+
+def _record_on(
+    crew: Crew,
+    rigs: Mapping[str, Rig],
+    plans: Plans,
+    store: RunStore,
+    undone: list[str],
+    budget: Budget,
+    listener: Listener,
+) -> None:
+    """Record sessions on workers."""
+    for name in undone:
+        make_recorder(rigs[name], plans[name], store.path).create_files()
+        crew.record_all(rigs[name], plans[name], store.sessions[name], budget, listener)
+    if names.SELECTIVITY in rigs:
+        begin_scores(plans[names.SELECTIVITY], store.folder)
+        crew.score(rigs[names.SELECTIVITY], plans[names.SELECTIVITY], listener)
+
+
+def _budget(given: int | None, opened: Rig, workers: int | None, client: Client | None) -> Budget:
+    """What each process of a run may take."""
+    if client is not None:
+        from neuroprobe.cluster.crew import worker_memory
+
+        return worker_memory(client, find_budget(given, opened.device))
+    budget = find_budget(given, opened.device)
+    return budget if workers is None else replace(budget, memory=budget.memory // workers)
+
+
+def guard_of(protocol: Protocol, opened: Rig) -> str:
+    """Hash of what decides the numbers of a run: the protocol, and the content of what it names."""
+    content = {"lesion": opened.subject.lesion.digest} if protocol.subject.lesion else {}
+    content |= {"maps": opened.study.digest} if opened.study is not None else {}
+    content |= {"labels": opened.selectivity.digest} if opened.selectivity is not None else {}
+    return guard_hash(protocol, weights=opened.subject.digest, images=opened.images.digest, **content)
+
+
 def _is_done(plan: Plan, session: SessionStore) -> bool:
-    return all(session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1))
+    return not session.siblings and all(session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1))
 
 
 def _require_same(path: Path, found: Header, guard: str) -> None:
@@ -237,100 +320,3 @@ def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | st
             f"{str(path)!r} was begun with compiled statistics, and torch.compile finds no compiler here: go on where "
             "it was begun, or choose another path"
         )
-
-
-def make_recorder(rig: Rig, plan: Plan, path: Path | None = None) -> BlockRecorder:
-    """Make the recorder of a session; it writes responses and differences, where some are kept, into a store."""
-    if rig.session == names.MASKING:
-        return MaskingRecorder(rig, plan)
-    if rig.session == names.SELECTIVITY:
-        return SelectivityRecorder(rig, plan)
-    if path is None:
-        return Recorder(rig, plan)
-    return Recorder(rig, plan, _writer(path, rig, plan), difference_files(path, rig))
-
-
-def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
-    sites = stored_sites(rig)
-    if not sites:
-        return None
-    per_row = 4 * sum(site.n_units for site in sites)
-    units = {
-        names.parameter(one.name, name): parameter.units
-        for one in rig.treatment.applied
-        for name, parameter in one.alteration.parameters.items()
-    }
-    return ResponseWriter(
-        path,
-        {site.name: (site.dims, site.shape, site_coords(site)) for site in sites},
-        n_presentations=plan.samples * plan.n_rows,
-        chunk=samples_per_chunk(plan, per_row) * plan.n_rows,
-        piece=plan.layout.piece * plan.n_rows,
-        units=units,
-    )
-
-
-def _record(recorder: BlockRecorder, store: SessionStore, budget: Budget, listener: Listener) -> None:
-    """Record what is not in the store, shard by shard; the first block tells how long a shard should be."""
-    plan = recorder.plan
-    blocks = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
-    listener(RunStarted(plan, plan.n_blocks - len(blocks)))
-    with recorder.attached():
-
-        def record(span: Span) -> None:
-            with explained_shortage(lambda: recorder.place):
-                _keep(span, recorder.record_span(span, listener), recorder, store)
-            give_back()
-            listener(ShardDone(span))
-
-        started = time.perf_counter()
-        record(blocks[0])
-        plan = recorder.plan = timed(plan, recorder.rig, time.perf_counter() - started, budget)
-        for shard in aligned_spans(0, plan.n_blocks, plan.shard):
-            for span in _undone(shard, store):
-                record(span)
-    listener(Finished())
-
-
-def _undone(span: Span, store: SessionStore) -> Iterator[Span]:
-    """Parts of a shard that are not in the store; an earlier run may have had smaller shards."""
-    if store.is_done(span):
-        return
-    if not any(span.holds(done) for done in store.spans):
-        yield span
-        return
-    half = len(span) // 2
-    for child in (Span(span.start, span.start + half), Span(span.start + half, span.stop)):
-        yield from _undone(child, store)
-
-
-def _keep(span: Span, states: States, recorder: BlockRecorder, store: SessionStore) -> None:
-    """Merge a span with the siblings that are in the store, and store it in their place."""
-    recorder.place = "while sums were merged"
-    recorder.sync()
-    give_back()
-    convergence = _convergence(span, states, recorder)
-    while span.sibling in store.spans:
-        for key in states:
-            sibling = store.load(span.sibling, key, type(states[key]), recorder.rig.device)
-            left, right = (states[key], sibling) if span.is_left else (sibling, states[key])
-            left.merge(right)
-            states[key] = left
-        span = span.parent
-        convergence |= _convergence(span, states, recorder)
-    store.add(span, states, convergence)
-
-
-def _convergence(span: Span, states: States, recorder: BlockRecorder) -> dict[int, Any]:
-    """Summarise the result of the first samples, where a span is such a start."""
-    plan = recorder.plan
-    if span.start or len(span) < 2:
-        return {}
-    table = {
-        analysis.name: {
-            site.name: analysis.convergence(states[state_key(analysis.name, site.name)]) for site in plan.sites
-        }
-        for analysis in recorder.rig.analyses
-        if analysis.summarised
-    }
-    return {len(span) * plan.layout.block: table}

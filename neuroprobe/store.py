@@ -144,37 +144,59 @@ class SessionStore:
         """Whether the blocks of a span are in the store."""
         return any(done.holds(span) for done in self.spans)
 
+    @property
+    def siblings(self) -> list[Span]:
+        """Left halves of spans of which both halves are there, unmerged, as a run that was stopped may leave them."""
+        return [span for span in self.spans if span.is_left and span.sibling in self.spans]
+
     def add(self, span: Span, states: Mapping[str, State], convergence: Mapping[int, Any]) -> None:
         """Store the states of a span and take the spans that it holds out.
 
         The states are written first, then one line of the journal; then the files that they replace are deleted.
         """
+        entry = self.write(span, states, convergence)
+        try:
+            self.note(entry)
+        except BaseException:
+            # a state without a line is lost
+            (self.folder / entry["file"]).unlink(missing_ok=True)
+            raise
+
+    def write(
+        self, span: Span, states: Mapping[str, State], convergence: Mapping[int, Any], token: str = ""
+    ) -> dict[str, Any]:
+        """Write the states of a span, and return the line of the journal that makes them count.
+
+        Parameters
+        ----------
+        token : str
+            Part of the file's name, that another attempt at the same span does not have.
+        """
         from safetensors.torch import save_file
 
-        file = f"{self.name}-{span.start}-{span.stop}.safetensors"
+        file = f"{self.name}-{span.start}-{span.stop}{token}.safetensors"
         arrays = {
             f"{key}{SEPARATOR}{name}": array.contiguous().cpu()
             for key, sums in states.items()
             for name, array in sums.state().items()
         }
-        entry = {
+        with replacing(self.folder / file) as temporary:
+            save_file(arrays, temporary)
+        return {
             "session": self.name,
             "span": [span.start, span.stop],
             "file": file,
             "convergence": dict(convergence),
         }
-        try:
-            with replacing(self.folder / file) as temporary:
-                save_file(arrays, temporary)
-            append_line(self.folder / "journal.jsonl", json.dumps(entry))
-        except BaseException:
-            # a state without a line is lost
-            (self.folder / file).unlink(missing_ok=True)
-            raise
+
+    def note(self, entry: dict[str, Any]) -> None:
+        """Write a line of the journal, and delete the states that those of its span replace."""
+        span = Span(*entry["span"])
+        append_line(self.folder / "journal.jsonl", json.dumps(entry))
         for other in [other for other in self.spans if span.holds(other)]:
             (self.folder / self.spans.pop(other)["file"]).unlink(missing_ok=True)
         self.spans[span] = entry
-        self.convergence |= convergence
+        self.convergence |= {int(samples): table for samples, table in entry["convergence"].items()}
 
     def load(self, span: Span, key: str, kind: type[S], device: Any = "cpu") -> S:
         """Read the state of a span that has a key; one at a time, as all together may not fit into memory."""
@@ -185,6 +207,13 @@ class SessionStore:
             mine = [name for name in list(file.keys()) if name.startswith(prefix)]
             arrays = {name.removeprefix(prefix): file.get_tensor(name) for name in mine}
         return kind.from_state(arrays)
+
+    def keys(self, span: Span) -> list[str]:
+        """Keys of the states of a span."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / self.spans[span]["file"], framework="pt") as file:
+            return list(dict.fromkeys(name.rpartition(SEPARATOR)[0] for name in list(file.keys())))
 
     def merged(self, key: str, kind: type[S]) -> S:
         """Read the states of all spans that have a key, merged from left to right."""

@@ -464,7 +464,7 @@ def test_a_shortage_says_where_and_what_to_do(
     ("function", "place"),
     [
         ("neuroprobe.runner.write_result", "while the result was written"),
-        ("neuroprobe.runner._convergence", "while sums were merged"),
+        ("neuroprobe.shards.convergence", "while sums were merged"),
         ("neuroprobe.runner.open_rig", "while the network and the images were opened"),
     ],
 )

@@ -21,7 +21,10 @@ from neuroprobe.plans import Plan
 from neuroprobe.probe.sites import Site
 from neuroprobe.recorder import N_TIMED, BlockRecorder, States, state_key, where
 from neuroprobe.rig import Rig
+from neuroprobe.statistics.plain_sums import PlainSums
 from neuroprobe.statistics.response_sums import ResponseAccumulator, Responses
+from neuroprobe.statistics.top_stimuli import TopStimuli
+from neuroprobe.statistics.tree import State
 
 MANY: Final = 0.25  # share of maps of which places are found faster in all than one by one
 FIRST: Final = f"{names.SELECTIVITY} first"  # keys of the states of lists: of either half of the images
@@ -71,6 +74,10 @@ class SelectivityRecorder(BlockRecorder):
 
     def _begin_piece(self, start: int, presentations: Presentations) -> None:
         """Nothing is kept of a piece."""
+
+    def kind(self, key: str) -> type[State]:
+        """Type of the state that has a key."""
+        return TopStimuli if key.startswith((FIRST, SECOND)) else PlainSums
 
     def _end_block(self) -> States:
         states = States()

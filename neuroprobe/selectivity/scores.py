@@ -65,21 +65,41 @@ def score(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: L
     folder : Path
         Of the run.
     """
+    begin_scores(plan, folder)
+    score_maps(rig, plan, session, folder, listener)
+    for number in range(len(rig.sites)):
+        score_layer(rig, plan, session, folder, number, listener)
+
+
+def begin_scores(plan: Plan, folder: Path) -> None:
+    """Make the folder of what top stimuli tell, and delete those of fewer images."""
     kept = folder / SCORES
     for other in kept.glob("*") if kept.is_dir() else ():
-        if other.name != str(plan.samples):  # of fewer images
+        if other.name != str(plan.samples):
             shutil.rmtree(other)
     make_folder(kept / str(plan.samples), folder)
-    maps = _file(folder, plan, MAPS)
+
+
+def score_maps(rig: Rig, plan: Plan, session: SessionStore, folder: Path, listener: Listener) -> None:
+    """Show the top stimuli of all layers as whole images, where that has not been done."""
+    file = _file(folder, plan, MAPS)
+    if file.exists():
+        return
     lists = {site.name: read_lists(session, site).all for site in rig.sites}
     _require_full(lists)
     with full_float32():
-        if not maps.exists():
-            _write(maps, _show_whole(rig, plan, lists, listener))
-        for number, site in enumerate(rig.sites):
-            file = _file(folder, plan, str(number))
-            if not file.exists():
-                _write(file, score_crops(rig, plan, site, lists[site.name], listener))
+        _write(file, _show_whole(rig, plan, lists, listener))
+
+
+def score_layer(rig: Rig, plan: Plan, session: SessionStore, folder: Path, number: int, listener: Listener) -> None:
+    """Show the crops of a layer, by its number, where that has not been done."""
+    file, site = _file(folder, plan, str(number)), rig.sites[number]
+    if file.exists():
+        return
+    top = read_lists(session, site).all
+    _require_full({site.name: top})
+    with full_float32():
+        _write(file, score_crops(rig, plan, site, top, listener))
 
 
 def _require_full(lists: Mapping[str, TopStimuli]) -> None:

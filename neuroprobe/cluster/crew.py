@@ -1,0 +1,276 @@
+"""The client's side of a run on many workers: it hands out spans, keeps the journal, and sees to what fails."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from distributed import Client, KilledWorker, LocalCluster, wait
+
+from neuroprobe.cluster.station import NAME, Job, Station, merge, record, score
+from neuroprobe.errors import NeuroprobeError, WorkerError
+from neuroprobe.machine import ASKED, Budget, n_cores
+from neuroprobe.planner import timed
+from neuroprobe.plans import Plan
+from neuroprobe.progress import BatchDone, Finished, Listener, RunStarted, ShardDone, StageAdvanced, StageStarted
+from neuroprobe.rig import Rig
+from neuroprobe.shards import undone
+from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.store import SessionStore
+
+TRIES: Final = 3  # of one span, before the run stops
+SHARDS_PER_WORKER: Final = 4  # or more, so that all end at about the same time
+HUNG: Final = 20  # times what a span was expected to take
+LEAST_HUNG: Final = 600.0  # seconds that any span may take
+POLL: Final = 5.0  # seconds between looks at what hangs
+
+
+@contextmanager
+def local_workers(n: int, memory: int | None = None) -> Iterator[Client]:
+    """Start workers on this machine, one process each, which share its cores.
+
+    Parameters
+    ----------
+    n : int
+    memory : int, optional
+        Bytes that all of them together may take.
+
+    """
+    threads = max(1, n_cores() // n)
+    limit = "auto" if memory is None else memory // n
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    with (
+        TemporaryDirectory(prefix="neuroprobe-") as folder,
+        LocalCluster(
+            n_workers=n,
+            threads_per_worker=threads,
+            memory_limit=limit,
+            env=environment,
+            local_directory=folder,
+            dashboard_address=":0",
+            silence_logs=60,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def connected(address: str, timeout: float = 30.0) -> Iterator[Client]:
+    """Connect to a scheduler that runs, with its workers.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://node1:8786``; or the path of the file that ``dask scheduler --scheduler-file`` writes.
+    timeout : float
+        Seconds.
+
+    Raises
+    ------
+    WorkerError
+        If it cannot be reached, or has no workers.
+    """
+    try:
+        named = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
+        client = Client(**named, timeout=timeout)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise WorkerError(
+            f"scheduler {address!r} cannot be reached ({error or type(error).__name__}): start it by `dask scheduler`, "
+            "and give the address that it prints"
+        ) from None
+    with client:
+        yield client
+
+
+def worker_memory(client: Client, here: Budget) -> Budget:
+    """What each worker of a client may take: the least of their limits, and no more than was asked for."""
+    limits = [one["memory_limit"] for one in client.scheduler_info(n_workers=-1)["workers"].values()]
+    least = min([limit for limit in limits if limit], default=0)
+    if not least or (here.source == ASKED and here.memory <= least):
+        return here
+    return replace(here, memory=least, source="by the workers' limit")
+
+
+@dataclass(eq=False)
+class Task:
+    """Something that a worker does for a session."""
+
+    what: str  # "record", "merge" or "score"
+    span: Span | None
+    number: int | None = None  # of a layer that is scored
+    since: float = field(default=0.0)  # when it was first seen on a worker
+
+    @property
+    def failures_of(self) -> tuple[str, Any]:
+        """What counts as the same task when it is tried again."""
+        return self.what, self.span or self.number
+
+
+class Crew:
+    """The workers of a run.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    job : Job
+
+    Raises
+    ------
+    WorkerError
+        If there are no workers.
+    PlanError
+        If a worker has other versions or files, or does not see the output.
+    """
+
+    def __init__(self, client: Client, job: Job) -> None:
+        self._client, self._job = client, job
+        self._failures: Counter[tuple[str, Any]] = Counter()
+        self._tasks: dict[Any, Task] = {}  # by their futures
+        self._expected = 0.0  # seconds of a task
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise WorkerError("the scheduler has no workers: start some by `dask worker`")
+        client.register_plugin(Station(job), name=NAME)
+
+    def close(self) -> None:
+        """Leave the workers to others."""
+        with suppress(Exception):  # where the connection is lost there is nothing to take back
+            self._client.cancel(list(self._tasks), force=True)
+            self._client.unregister_worker_plugin(NAME)
+
+    @property
+    def n_workers(self) -> int:
+        """Workers that are there now."""
+        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+
+    def record_all(self, rig: Rig, plan: Plan, store: SessionStore, budget: Budget, listener: Listener) -> None:
+        """Record what is not in the store; the first block that is done tells how long a shard should be."""
+        session, block = plan.session, plan.layout.block
+        left = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
+        listener(RunStarted(plan, plan.n_blocks - len(left)))
+        for span in store.siblings:
+            self._merge(session, span.parent)
+        given = left[: self.n_workers]
+        for span in given:
+            self._submit(Task("record", span), session)
+        is_timed = False
+        for task, result in self._finished(session, plan):
+            entry, seconds = result if task.what == "record" else (result, 0.0)
+            store.note(entry)
+            assert task.span is not None
+            if task.what == "record":
+                listener(BatchDone(min(task.span.stop * block, plan.samples) - task.span.start * block))
+                listener(ShardDone(task.span))
+                if not is_timed:
+                    is_timed = True
+                    plan = timed(plan, rig, seconds, budget)
+                    shard = _shard(plan, self.n_workers)
+                    self._expected = shard * seconds
+                    done = [*store.spans, *given]
+                    for whole in aligned_spans(0, plan.n_blocks, shard):
+                        for span in undone(whole, done):
+                            self._submit(Task("record", span), session)
+            if task.span.sibling in store.spans:
+                self._merge(session, task.span.parent)
+        listener(Finished())
+
+    def score(self, rig: Rig, plan: Plan, listener: Listener) -> None:
+        """Show top stimuli again, layer by layer."""
+        tasks = [Task("score", None, number) for number in (None, *range(len(rig.sites)))]
+        listener(StageStarted("showing top stimuli", len(tasks), "layer"))
+        self._expected = 0.0
+        for task in tasks:
+            self._submit(task, plan.session)
+        for _ in self._finished(plan.session, plan):
+            listener(StageAdvanced(1))
+        listener(Finished())
+
+    def _merge(self, session: str, parent: Span) -> None:
+        self._submit(Task("merge", parent), session)
+
+    def _submit(self, task: Task, session: str) -> None:
+        # sums that are merged are kept on the disk no longer
+        priority = 10 if task.what == "merge" else 0
+        if task.span is None:
+            call: tuple[Any, ...] = (score, task.number)
+        else:
+            call = (merge if task.what == "merge" else record, session, task.span.start, task.span.stop)
+        self._tasks[self._client.submit(*call, pure=False, priority=priority)] = task
+
+    def _finished(self, session: str, plan: Plan) -> Iterator[tuple[Task, Any]]:
+        """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""
+        while self._tasks:
+            with suppress(TimeoutError):
+                wait(list(self._tasks), timeout=POLL, return_when="FIRST_COMPLETED")
+            self._require_connection()
+            for future in [future for future in self._tasks if future.status != "pending"]:
+                task = self._tasks.pop(future)
+                if future.status == "finished":
+                    yield task, future.result()
+                else:
+                    self._try_again(task, future, session, plan)
+            self._end_hung(session, plan)
+
+    def _try_again(self, task: Task, future: Any, session: str, plan: Plan) -> None:
+        error = future.exception() if future.status == "error" else None
+        if isinstance(error, NeuroprobeError):
+            raise error  # it would come again
+        # dask itself tries elsewhere what a worker died of, before it gives up
+        self._failures[task.failures_of] += TRIES if isinstance(error, KilledWorker) else 1
+        cause = _cause(error)
+        if self._failures[task.failures_of] >= TRIES:
+            raise WorkerError(f"{_described(task, plan)} failed {TRIES} times: {cause}")
+        self._submit(Task(task.what, task.span, task.number), session)
+
+    def _end_hung(self, session: str, plan: Plan) -> None:
+        """Restart workers that take far longer than others did."""
+        now, limit = time.monotonic(), max(LEAST_HUNG, HUNG * self._expected)
+        place = {key: address for address, keys in self._client.processing().items() for key in keys}
+        for future, task in list(self._tasks.items()):
+            if future.key not in place:
+                continue
+            task.since = task.since or now
+            if now - task.since < limit:
+                continue
+            del self._tasks[future]
+            future.cancel(force=True)
+            self._client.restart_workers([place[future.key]], raise_for_error=False)
+            self._failures[task.failures_of] += 1
+            if self._failures[task.failures_of] >= TRIES:
+                raise WorkerError(f"{_described(task, plan)} hung {TRIES} times, for {limit:.0f} s each")
+            self._submit(Task(task.what, task.span, task.number), session)
+
+    def _require_connection(self) -> None:
+        if self._client.status != "running":
+            raise WorkerError(
+                "the connection to the scheduler is lost; what is done is in the store: run the same again to go on"
+            )
+
+
+def _shard(plan: Plan, n_workers: int) -> int:
+    """Blocks of a shard: as of one process, but so few that every worker has several."""
+    shard = plan.shard
+    while shard > 1 and plan.n_blocks < shard * SHARDS_PER_WORKER * n_workers:
+        shard //= 2
+    return shard
+
+
+def _described(task: Task, plan: Plan) -> str:
+    if task.span is None:
+        where = "all layers" if task.number is None else f"layer {plan.sites[task.number].name!r}"
+        return f"showing the top stimuli of {where}"
+    first, last = task.span.start * plan.layout.block, min(task.span.stop * plan.layout.block, plan.samples) - 1
+    return f"{plan.session}, base samples {first:,} to {last:,}: {task.what}"
+
+
+def _cause(error: BaseException | None) -> str:
+    if error is None:
+        return "it was lost with its worker"
+    if isinstance(error, KilledWorker):
+        return "workers that took it died, as they do without memory: give fewer workers, or more `--memory`"
+    return f"{type(error).__name__}: {error}"

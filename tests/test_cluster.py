@@ -1,0 +1,336 @@
+"""Runs on many workers: the bits of one process, whatever is killed, lost, or asked for wrongly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from click.testing import CliRunner
+from distributed import Client, LocalCluster
+
+import neuroprobe as npr
+from cluster_runs import SELECTIVITY, protocol
+from neuroprobe import machine, shards
+from neuroprobe.cli import main
+from neuroprobe.cluster import crew, station
+from neuroprobe.cluster.crew import Crew
+from neuroprobe.cluster.station import Job
+from neuroprobe.errors import PlanError, ResponseError, WorkerError
+from neuroprobe.journal import RUN_FOLDER, journal_entries, read_header
+from neuroprobe.progress import ShardDone
+from neuroprobe.statistics.tree import Span
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(standard errors|upper bound|accuracies are left out):UserWarning", "ignore:.*:ResourceWarning"
+)
+BOTH = ["sobol", "shapley"]
+OTHERS = {"contrast": {"contrast": {"draws": 2, "ranks": ["linear"]}}, "selectivity": SELECTIVITY}
+NO_STORE = {"batch": 64, "device": "cpu"}
+
+
+def assert_same(one: xr.DataTree, other: xr.DataTree) -> None:
+    """Every number of two results is the same, bit for bit."""
+    assert one.groups == other.groups
+    for path in one.groups:
+        mine, theirs = one[path].to_dataset(inherit=False), other[path].to_dataset(inherit=False)
+        assert set(mine.variables) == set(theirs.variables), path
+        for name, variable in mine.variables.items():
+            here, there = variable.values, theirs[name].values
+            same = here.tobytes() == there.tobytes() if here.dtype.kind == "f" else (here == there).all()
+            assert same, f"{path}/{name}"
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("serial") / "out.zarr"
+    npr.run(protocol(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two workers in this process, which can be tampered with."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options, silence_logs=60) as cluster, Client(cluster) as found:
+        yield found
+
+
+def test_many_workers_give_the_bits_of_one_process(serial: Path, client: Client, tmp_path: Path) -> None:
+    found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
+    assert_same(found, npr.open_result(serial))
+    assert_same(npr.open_recording(tmp_path / "out.zarr"), npr.open_recording(serial))
+    spans = {tuple(one["span"]) for one in journal_entries(tmp_path / "out.zarr") if one["session"] == "pick-freeze"}
+    assert len([span for span in spans if span[1] - span[0] == 1]) > 2
+    # all are merged, and what was merged is gone
+    (file,) = (tmp_path / "out.zarr" / RUN_FOLDER).glob("*.safetensors")
+    assert file.name.startswith("pick-freeze-0-8-")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_sessions(name: str, client: Client, tmp_path: Path) -> None:
+    given = protocol(analyses=[OTHERS[name]], record=NO_STORE)
+    found, one = npr.run(given, tmp_path / "many.zarr", client=client), npr.run(given, tmp_path / "one.zarr")
+    assert_same(found, one)
+    assert len(journal_entries(tmp_path / "many.zarr")) > 2
+
+
+def test_the_order_of_shards_does_not_matter(
+    serial: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = np.random.default_rng(0)
+    whole = Crew._finished
+
+    def shuffled(self: Crew, *given: Any) -> Iterator[Any]:
+        waiting = []
+        for one in whole(self, *given):
+            waiting.append(one)
+            if len(waiting) == 3 or not self._tasks:
+                yield from (waiting[n] for n in order.permutation(len(waiting)))
+                waiting = []
+
+    monkeypatch.setattr(Crew, "_finished", shuffled)
+    found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
+    for name in ("sobol", "shapley"):
+        assert_same(found[name], npr.open_result(serial)[name])
+
+
+@pytest.mark.parametrize("first", ["workers", "serial"])
+def test_a_run_goes_on_with_others(first: str, serial: Path, client: Client, tmp_path: Path) -> None:
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(event: object) -> None:
+        if isinstance(event, ShardDone):
+            raise Stop
+
+    given, path = protocol(), tmp_path / "out.zarr"
+    with pytest.raises(Stop):
+        npr.run(given, path, listener=stop, client=client if first == "workers" else None)
+    assert journal_entries(path)
+    found = npr.run(given, path, client=client if first == "serial" else None)
+    for name in ("sobol", "shapley"):
+        assert_same(found[name], npr.open_result(serial)[name])
+
+
+def test_halves_that_were_left_unmerged_are_merged(serial: Path, client: Client, tmp_path: Path) -> None:
+    """As by a client that is killed before it could."""
+    given = protocol()
+    never = pytest.MonkeyPatch()
+    for number, other in enumerate((None, client)):
+        path = tmp_path / f"{number}.zarr"
+        never.setattr(Crew, "_merge", lambda *_: None)
+        never.setattr("neuroprobe.runner.write_result", lambda *_: None)
+        never.setattr("neuroprobe.runner.open_result", lambda path: npr.open_result(serial))
+        npr.run(given, path, client=client)
+        never.undo()
+        assert len(list((path / RUN_FOLDER).glob("pick-freeze*.safetensors"))) > 4
+        found = npr.run(given, path, client=other)
+        assert_same(found["sobol"], npr.open_result(serial)["sobol"])
+        assert len(list((path / RUN_FOLDER).glob("pick-freeze*.safetensors"))) == 1
+
+
+def test_what_fails_is_tried_again(serial: Path, client: Client, tmp_path: Path) -> None:
+    record = station.record
+
+    def fails_at_first(session: str, start: int, stop: int) -> Any:
+        failed = len(list(tmp_path.glob("failed *")))
+        if start == 1 and failed < crew.TRIES - 1:
+            (tmp_path / f"failed {failed}").touch()
+            raise OSError("a disk that is away for a moment")
+        return record(session, start, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "record", fails_at_first)
+        found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
+    assert len(list(tmp_path.glob("failed *"))) == crew.TRIES - 1
+    assert_same(found["sobol"], npr.open_result(serial)["sobol"])
+    assert [one["span"] for one in journal_entries(tmp_path / "out.zarr")].count([1, 2]) == 1
+
+
+def test_what_fails_again_and_again_stops_the_run(client: Client, tmp_path: Path) -> None:
+    def fails(session: str, start: int, stop: int) -> Any:
+        raise ValueError("broken")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "record", fails)
+        with pytest.raises(
+            WorkerError, match=r"pick-freeze, base samples \d+ to \d+: record failed 3 times: ValueError: broken"
+        ):
+            npr.run(protocol(analyses=["sobol"]), tmp_path / "out.zarr", client=client)
+
+
+def test_hung_workers_are_restarted(
+    serial: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, mark = station.record, tmp_path / "restarted"
+
+    def hangs_once(session: str, start: int, stop: int) -> Any:
+        while start == 1 and not mark.exists():
+            time.sleep(0.05)
+        return record(session, start, stop)
+
+    monkeypatch.setattr(crew, "record", hangs_once)
+    monkeypatch.setattr(crew, "LEAST_HUNG", 3.0)
+    monkeypatch.setattr(crew, "HUNG", 0.0)
+    monkeypatch.setattr(crew, "POLL", 0.5)
+    # these workers are threads of this process
+    monkeypatch.setattr(Client, "restart_workers", lambda self, workers, **_: mark.write_text(workers[0]))
+    found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
+    assert mark.read_text() in client.scheduler_info()["workers"]
+    assert_same(found["sobol"], npr.open_result(serial)["sobol"])
+
+
+def test_a_network_that_gives_nan_is_told_at_once(client: Client, tmp_path: Path) -> None:
+    def fails(session: str, start: int, stop: int) -> Any:
+        (tmp_path / f"{time.perf_counter_ns()}").touch()
+        raise ResponseError("layer 'linear': 1 of 10 units gave NaN")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "record", fails)
+        with pytest.raises(ResponseError, match="gave NaN"):
+            npr.run(protocol(analyses=["sobol"]), tmp_path / "out.zarr", client=client)
+    assert len([file for file in tmp_path.iterdir() if file.name.isdigit()]) <= 2
+
+
+def test_workers_of_another_kind(client: Client, serial: Path, tmp_path: Path) -> None:
+    given, guard = npr.load_protocol(protocol()), read_header(serial)
+    assert guard is not None
+
+    def job(path: Path = serial, **changes: Any) -> Job:
+        return Job(given, {}, str(path), guard.guard, **changes)
+
+    Crew(client, job()).close()
+    with pytest.raises(PlanError, match=r"worker \S+: torch \S+, and the client has 1\.0: numbers could differ"):
+        Crew(client, job(versions={"torch": "1.0"}))
+    with pytest.raises(PlanError, match=r"worker \S+: .* is not the client's output: give a path that all workers see"):
+        Crew(client, job(tmp_path))
+    other = npr.load_protocol(protocol(seed=1))
+    with pytest.raises(PlanError, match="are other ones than the client's, under the same paths"):
+        Crew(client, replace(job(), protocol=other))
+    weights = {**protocol()["subject"], "network": "resnet18", "weights": str(tmp_path / "w.pth")}
+    missing = npr.load_protocol(protocol(subject=weights))
+    with pytest.raises(PlanError, match=r"worker \S+: .*w\.pth"):
+        Crew(client, replace(job(), protocol=missing))
+
+
+def test_more_workers_than_cores(tmp_path: Path) -> None:
+    n = machine.n_cores()
+    for wrong in (0, n + 1):
+        with pytest.raises(PlanError, match=rf"workers: received {wrong}, expected 1 to {n}, the cores"):
+            npr.run(protocol(), tmp_path / "out.zarr", workers=wrong)
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_scheduler_that_is_not_there(tmp_path: Path) -> None:
+    with (
+        pytest.raises(WorkerError, match=r"scheduler 'tcp://127\.0\.0\.1:9' cannot be reached"),
+        crew.connected("tcp://127.0.0.1:9", timeout=2),
+    ):
+        pass
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=60) as cluster,
+        crew.connected(cluster.scheduler_address) as alone,
+        pytest.raises(WorkerError, match="has no workers"),
+    ):
+        npr.run(protocol(), tmp_path / "out.zarr", client=alone)
+
+
+def test_shards_are_so_few_that_all_workers_have_some() -> None:
+    assert list(shards.undone(Span(0, 8), [Span(2, 3), Span(4, 8)])) == [Span(0, 2), Span(3, 4)]
+    assert list(shards.undone(Span(0, 4), [Span(0, 8)])) == []
+
+
+def test_a_worker_that_is_killed(serial: Path, tmp_path: Path) -> None:
+    """Two processes, one of which dies: its nanny starts another, and the result has the same bits."""
+    with crew.local_workers(2) as client:
+        pids = client.run(os.getpid)
+        victim = next(iter(pids.values()))
+
+        def kill(event: object) -> None:
+            nonlocal victim
+            if isinstance(event, ShardDone) and victim:
+                os.kill(victim, signal.SIGKILL)
+                victim = 0
+
+        found = npr.run(protocol(), tmp_path / "out.zarr", client=client, listener=kill)
+    assert victim == 0
+    for name in ("sobol", "shapley"):
+        assert_same(found[name], npr.open_result(serial)[name])
+
+
+def test_a_client_that_is_killed(serial: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.zarr"
+    text = (
+        f"import neuroprobe as npr; from cluster_runs import protocol\nnpr.run(protocol(), {str(path)!r}, workers=2)\n"
+    )
+    if __name__ != "__main__":
+        text = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nif __name__ == '__main__':\n"
+            + "".join(f"    {line}\n" for line in text.splitlines())
+        )
+    script = tmp_path / "run.py"
+    script.write_text(text)
+    process = subprocess.Popen([sys.executable, "-W", "ignore", str(script)])
+    try:
+        deadline = time.monotonic() + 120
+        while not (path / RUN_FOLDER / "journal.jsonl").exists() or not journal_entries(path):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+    finally:
+        process.wait()
+    found = npr.run(protocol(), path)
+    for name in ("sobol", "shapley"):
+        assert_same(found[name], npr.open_result(serial)[name])
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(protocol(analyses=["sobol"])))
+    arguments = ["run", str(tmp_path / "p.yaml"), "-o", str(tmp_path / "out.zarr")]
+    found = CliRunner().invoke(main, [*arguments, "--scheduler", "tcp://127.0.0.1:9x"])
+    assert found.exit_code == 1
+    assert "cannot be reached" in found.output
+    found = CliRunner().invoke(main, [*arguments, "--workers", "99"])
+    assert found.exit_code == 1
+    assert "workers: received 99, expected 1 to" in found.output
+
+
+def test_the_recipe_of_several_machines(serial: Path, tmp_path: Path) -> None:
+    """As in docs/cluster.md: a scheduler and workers from the command line, found by the scheduler's file."""
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(protocol()))
+    file = str(tmp_path / "scheduler.json")
+    dask = [sys.executable, "-W", "ignore", "-m", "dask"]
+    common = ["--scheduler-file", file]
+    commands = [
+        [*dask, "scheduler", *common, "--port", "0", "--dashboard-address", ":0"],
+        [*dask, "worker", *common, "--nthreads", "1", "--nworkers", "2", "--dashboard-address", ":0"],
+    ]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    running = [subprocess.Popen(command, **quiet) for command in commands]
+    try:
+        deadline = time.monotonic() + 60
+        while not Path(file).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with crew.connected(file) as client:
+            client.wait_for_workers(2, timeout=60)
+        arguments = ["run", str(tmp_path / "p.yaml"), "-o", str(tmp_path / "out.zarr"), "--scheduler", file]
+        done = subprocess.run([sys.executable, "-m", "neuroprobe", *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait()
+    assert_same(npr.open_result(tmp_path / "out.zarr"), npr.open_result(serial))
