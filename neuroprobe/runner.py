@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from neuroprobe import names
+from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.costs import samples_per_chunk, stored_sites
 from neuroprobe.differences import difference_files
@@ -23,9 +24,11 @@ from neuroprobe.masking_recorder import MaskingRecorder
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
 from neuroprobe.progress import Finished, Listener, RunStarted, ShardDone, default_listener
+from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol
 from neuroprobe.protocol.digest import guard_hash
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.protocol.schema import Protocol
+from neuroprobe.protocol.trials import TRIALS
 from neuroprobe.provenance import root_attrs
 from neuroprobe.recorder import BlockRecorder, Recorder, States, state_key
 from neuroprobe.responses import ResponseWriter
@@ -35,9 +38,18 @@ from neuroprobe.selectivity.recorder import SelectivityRecorder
 from neuroprobe.selectivity.scores import score, time_scores
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import Span, aligned_spans
-from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
+from neuroprobe.store import (
+    RunStore,
+    SessionStore,
+    bytes_of_result,
+    finished_samples,
+    open_result,
+    recorded_tree,
+    write_result,
+)
+from neuroprobe.trial_store import KeptAnalyses
 
-Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
+Source = str | os.PathLike[str] | Mapping[str, Any] | AnyProtocol
 OPENING = "while the network and the images were opened"
 
 
@@ -48,7 +60,7 @@ def plan(
     limit: int | None = None,
     measure: bool = True,
     memory: str | int | None = None,
-) -> Plans:
+) -> Plans | RecordingPlan:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
@@ -67,16 +79,19 @@ def plan(
     Returns
     -------
     Plans
-        One `neuroprobe.plans.Plan` for each design, such as ``plans["pick-freeze"]``.
+        One `neuroprobe.plans.Plan` for each design, such as ``plans["pick-freeze"]``; where the subject is a recording,
+        one `neuroprobe.animal_runs.RecordingPlan`, which says what is in it and which analyses can run.
 
     Raises
     ------
     NeuroprobeError
         For everything that would stop the run.
     """
-    given = None if memory is None else parse_bytes(memory)
+    given, loaded = None if memory is None else parse_bytes(memory), load_protocol(protocol, set)
+    if isinstance(loaded, AnimalProtocol):
+        return plan_animal(loaded, memory=memory)
     with explained_shortage(lambda: OPENING):
-        opened = open_rig(load_protocol(protocol, set))
+        opened = open_rig(loaded)
     budget = find_budget(given, opened.device)
     plans = []
     for rig in opened.sessions:
@@ -139,6 +154,8 @@ def run(
     """
     checked, given = load_protocol(protocol, set), None if memory is None else parse_bytes(memory)
     path = Path(out)
+    if isinstance(checked, AnimalProtocol):
+        return run_animal(checked, path, overwrite=overwrite, listener=listener, memory=memory)
     require_no_other(path)
     found = None if overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
@@ -182,14 +199,30 @@ def run(
             with explained_shortage(lambda: "while crops were shown"):
                 one = names.SELECTIVITY
                 score(rigs[one], plans[one], store.sessions[one], store.folder, listener or default_listener())
+        attrs = root_attrs(opened, plans)
+        of_trials = _of_trials(path, checked, attrs, listener or default_listener())
         with explained_shortage(lambda: "while the result was written"):
-            write_result(path, result_groups(rigs, plans, store), root_attrs(opened, plans))
+            write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
     result = open_result(path)
     for analysis in next(iter(rigs.values())).analyses[:1]:
         for layer, node in result.children[analysis.name].children.items():
             if node.attrs.get("n_undefined") == node[names.DEFINED].size:
                 warnings.warn(f"layer {layer!r}: no unit varies, so that no index is defined", stacklevel=2)
     return result
+
+
+def _of_trials(
+    path: Path, protocol: Protocol, attrs: Mapping[str, Any], listener: Listener
+) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
+    """Run the statistics of trials on the responses that are stored."""
+    specs = [(number, spec) for number, spec in enumerate(protocol.analyses) if spec.name in TRIALS]
+    if not specs:
+        return {}
+    # the guard of the store keeps all else as it is
+    kept = KeptAnalyses(path, specs, protocol.seed, str(attrs["samples"]))
+    with protocol.places.told(), explained_shortage(lambda: "while stored responses were analysed"):
+        kept.run(recorded_tree(path, attrs), listener)
+    return kept.groups()
 
 
 def _is_done(plan: Plan, session: SessionStore) -> bool:
