@@ -19,7 +19,7 @@ Words = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Fiel
 # keys of networks' protocols that mean nothing here → why
 MEANINGLESS: Final = {
     "stimuli": "the stimuli were shown when the recording was made, and stand in its presentation table",
-    "treatment": "nothing is altered any more; name the columns that were varied by `subject: {recording: {factors: …}}`",
+    "treatment": "nothing is altered any more; name columns that were varied by `subject: {recording: {factors: …}}`",
     "control": "nothing is shown any more; blank trials are named by `{responsiveness: {blank: …}}`",
     "design": "the presentations are those of the recording",
     "record": "the responses are recorded; what is read of them is said by `subject: {recording: …}`",
@@ -74,9 +74,11 @@ class RecordingSpec(Model):
     def _from_path(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             return {"path": value}
-        if not isinstance(value, dict | RecordingSpec):
+        if isinstance(value, RecordingSpec):
+            return value
+        if not isinstance(value, dict):
             raise problem(f"recording: given {shown(value)}, expected a path, or {{path: …, trials: …, window: …}}")
-        trials = value.get("trials") if isinstance(value, dict) else None
+        trials = value.get("trials")
         if isinstance(trials, str) and Path(trials).suffix.lower() in TABLES:
             return {**value, "trials": resolve(trials, info)}
         return value
@@ -122,8 +124,8 @@ class AnimalProtocol(Model):
             if key in value:
                 raise problem_at((key,), f"{key} means nothing with a recording as subject: {why}; leave it out", key)
         subject = value.get("subject")
-        for key in OF_NETWORKS if isinstance(subject, dict) else ():
-            if key in subject:
+        for key in OF_NETWORKS:
+            if isinstance(subject, dict) and key in subject:
                 message = f"{key} is of networks, and the subject is a recording: keep one of `{key}` and `recording`"
                 raise problem_at(("subject", key), message, key)
         return value

@@ -270,9 +270,7 @@ def _validate(value: Any, marks: _Marks, base: Path) -> AnyProtocol:
     return protocol.at(marks.places)
 
 
-def _problems(
-    found: list[ErrorDetails], places: Places, kind: type[BaseModel] = Protocol
-) -> Iterator[Problem]:
+def _problems(found: list[ErrorDetails], places: Places, kind: type[BaseModel] = Protocol) -> Iterator[Problem]:
     """Sentences for errors of pydantic's; a value that fits none of several forms gets one."""
     # a missing key has no place, and another block may have one of its name
     paths = [places.path(details["loc"][: -1 if details["type"] == "missing" else None]) for details in found]

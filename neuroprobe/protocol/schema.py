@@ -11,11 +11,8 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
-    NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    ValidationInfo,
     model_validator,
 )
 
@@ -25,7 +22,7 @@ from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.analyses import ALONE, UNALTERED, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
-from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
+from neuroprobe.protocol.model import Model, problem, problem_at, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
 from neuroprobe.protocol.subject import SubjectSpec
