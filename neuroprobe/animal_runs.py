@@ -221,9 +221,9 @@ def run_animal(
         Before any work, if the recording cannot be read, or an analysis cannot run on it.
     """
     given = None if memory is None else parse_bytes(memory)
-    require_no_other(path)
     if path.resolve() == Path(protocol.subject.recording.path).resolve():
         raise StoreError(f"output {str(path)!r} is the recording itself; choose another path")
+    require_no_other(path)
     found = None if overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
         found, overwrite = None, True
