@@ -271,7 +271,7 @@ def test_the_plan_says_what_there_is_and_what_can_run(recording: Path, monkeypat
     assert "cannot run  latency: latency needs bins" in str(made)
     assert "12 units" in str(made)
     monkeypatch.setattr(animal_runs, "COPIES", 1 << 20)
-    with pytest.raises(NeuroprobeError, match="a piece under analysis .* are allowed"):
+    with pytest.raises(NeuroprobeError, match=r"a piece under analysis .* are allowed"):
         npr.plan(protocol(recording, ["anova"]), memory="1GB")
 
 
