@@ -87,10 +87,11 @@ def check(protocol: Path, chosen: str | None) -> None:
     from neuroprobe.protocol.digest import protocol_hash
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.protocol.reference import reference_settings
+    from neuroprobe.protocol.schema import Protocol
 
     loaded = load_protocol(protocol, chosen)
     click.echo(f"{protocol}: valid, hash {protocol_hash(loaded)[:16]}")
-    for place, value in reference_settings(loaded).items():
+    for place, value in (reference_settings(loaded) if isinstance(loaded, Protocol) else {}).items():
         click.echo(f"  {place}: {json.dumps(value)}")
 
 
@@ -123,11 +124,12 @@ def run(
     """Run a PROTOCOL; the same command again resumes an interrupted run, or extends one to more samples."""
     from neuroprobe import runner
     from neuroprobe.protocol.reader import load_protocol
+    from neuroprobe.protocol.schema import Protocol
 
     if output is None and not dry_run:
         raise click.UsageError("give the store of the result by -o OUT.zarr, or --dry-run")
     loaded = load_protocol(protocol, chosen)
-    if device is not None:
+    if device is not None and isinstance(loaded, Protocol):
         loaded = loaded.model_copy(update={"record": loaded.record.model_copy(update={"device": device})})
     # networks of users print, and so do libraries that download
     with redirect_stdout(sys.stderr):
@@ -344,9 +346,9 @@ def list_(what: str, network: str | None, size: int | None, as_json: bool) -> No
 @_readable
 def schema() -> None:
     """Print the JSON schema of protocols, for editors."""
-    from neuroprobe.protocol.schema import Protocol
+    from neuroprobe.protocol.reader import protocol_schema
 
-    click.echo(json.dumps(Protocol.model_json_schema(), indent=1))
+    click.echo(json.dumps(protocol_schema(), indent=1))
 
 
 def _short(value: str | float | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from neuroprobe import names
+from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.journal import Begun, Header, live_spans, read_header, require_no_other
@@ -20,9 +21,11 @@ from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, requ
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
 from neuroprobe.progress import Listener, default_listener
+from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol
 from neuroprobe.protocol.digest import guard_hash
 from neuroprobe.protocol.reader import load_protocol
 from neuroprobe.protocol.schema import Protocol
+from neuroprobe.protocol.trials import TRIALS
 from neuroprobe.provenance import root_attrs
 from neuroprobe.results import result_groups
 from neuroprobe.rig import Rig, open_rig
@@ -30,14 +33,23 @@ from neuroprobe.selectivity.scores import begin_scores, score, time_scores
 from neuroprobe.shards import make_recorder, record_all
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.statistics.tree import aligned_spans
-from neuroprobe.store import RunStore, SessionStore, bytes_of_result, finished_samples, open_result, write_result
+from neuroprobe.store import (
+    RunStore,
+    SessionStore,
+    bytes_of_result,
+    finished_samples,
+    open_result,
+    recorded_tree,
+    write_result,
+)
+from neuroprobe.trial_store import KeptAnalyses
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from neuroprobe.cluster.crew import Crew
 
-Source = str | os.PathLike[str] | Mapping[str, Any] | Protocol
+Source = str | os.PathLike[str] | Mapping[str, Any] | AnyProtocol
 OPENING = "while the network and the images were opened"
 
 
@@ -48,7 +60,7 @@ def plan(
     limit: int | None = None,
     measure: bool = True,
     memory: str | int | None = None,
-) -> Plans:
+) -> Plans | RecordingPlan:
     """Say what a protocol will cost: rows, units, memory, disk and time.
 
     Parameters
@@ -67,16 +79,19 @@ def plan(
     Returns
     -------
     Plans
-        One `neuroprobe.plans.Plan` for each design, such as ``plans["pick-freeze"]``.
+        One `neuroprobe.plans.Plan` for each design, such as ``plans["pick-freeze"]``; where the subject is a recording,
+        one `neuroprobe.animal_runs.RecordingPlan`, which says what is in it and which analyses can run.
 
     Raises
     ------
     NeuroprobeError
         For everything that would stop the run.
     """
-    given = None if memory is None else parse_bytes(memory)
+    given, loaded = None if memory is None else parse_bytes(memory), load_protocol(protocol, set)
+    if isinstance(loaded, AnimalProtocol):
+        return plan_animal(loaded, memory=memory)
     with explained_shortage(lambda: OPENING):
-        opened = open_rig(load_protocol(protocol, set))
+        opened = open_rig(loaded)
     budget = find_budget(given, opened.device)
     plans = []
     for rig in opened.sessions:
@@ -154,6 +169,12 @@ def run(
             raise PlanError("workers and client: give one of them; a client has workers of its own")
         require_cores(workers)
     path = Path(out)
+    if isinstance(checked, AnimalProtocol):
+        if workers is not None or client is not None:
+            raise PlanError(
+                "workers: a recording that is made is analysed in this process; leave workers and client out"
+            )
+        return run_animal(checked, path, overwrite=overwrite, listener=listener, memory=memory)
     require_no_other(path)
     found = None if overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
@@ -191,8 +212,10 @@ def run(
         else:
             with _crew(checked, plans, path, guard, workers, client, given) as crew:
                 _record_on(crew, rigs, plans, store, undone, budget, told)
+        attrs = root_attrs(opened, plans)
+        of_trials = _of_trials(path, checked, attrs, told)
         with explained_shortage(lambda: "while the result was written"):
-            write_result(path, result_groups(rigs, plans, store), root_attrs(opened, plans))
+            write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
     result = open_result(path)
     for analysis in next(iter(rigs.values())).analyses[:1]:
         for layer, node in result.children[analysis.name].children.items():
@@ -273,6 +296,20 @@ def guard_of(protocol: Protocol, opened: Rig) -> str:
     content |= {"maps": opened.study.digest} if opened.study is not None else {}
     content |= {"labels": opened.selectivity.digest} if opened.selectivity is not None else {}
     return guard_hash(protocol, weights=opened.subject.digest, images=opened.images.digest, **content)
+
+
+def _of_trials(
+    path: Path, protocol: Protocol, attrs: Mapping[str, Any], listener: Listener
+) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
+    """Run the statistics of trials on the responses that are stored."""
+    specs = [(number, spec) for number, spec in enumerate(protocol.analyses) if spec.name in TRIALS]
+    if not specs:
+        return {}
+    # the guard of the store keeps all else as it is
+    kept = KeptAnalyses(path, specs, protocol.seed, str(attrs["samples"]))
+    with protocol.places.told(), explained_shortage(lambda: "while stored responses were analysed"):
+        kept.run(recorded_tree(path, attrs), listener)
+    return kept.groups()
 
 
 def _is_done(plan: Plan, session: SessionStore) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from neuroprobe import names
 from neuroprobe.analysis.effects import p_text
+from neuroprobe.trial_findings import trial_lines
 
 Row = dict[str, Any]
 N_DECIMALS: Final = 3
@@ -176,4 +177,5 @@ TEXTS: Final[dict[str, Callable[[list[Row]], Iterator[str]]]] = {
     "lesions": _lesions,
     "single_classes": _single_classes,
     "selectivity": _selectivity,
+    "trials": trial_lines,
 }

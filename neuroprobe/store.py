@@ -356,8 +356,6 @@ def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
     StoreError
         If there is no recording, or it is unfinished.
     """
-    import xarray as xr
-
     from neuroprobe.recordings.stored import is_recording, open_written
 
     path = Path(path)
@@ -368,7 +366,17 @@ def open_recording(path: str | os.PathLike[str]) -> xr.DataTree:
         raise StoreError(
             f"{str(path)!r} holds no responses: record them by `record: {{store: responses}}`, or open its result"
         )
-    tree = _open_tree(path, chunks={})
+    return recorded_tree(path)
+
+
+def recorded_tree(path: Path, attrs: Mapping[str, Any] | None = None) -> xr.DataTree:
+    """Open the responses that a run stored; with the attributes that its result will have, before that is written."""
+    import xarray as xr
+
+    # what was consolidated is that of an earlier result
+    tree = _open_tree(path, chunks={}, **({} if attrs is None else {"consolidated": False}))
+    if attrs is not None:
+        tree.attrs = dict(attrs)
     n_finished = tree.attrs["samples"] * tree.attrs["rows"]
     with readable(path):
         table = tree.to_dataset().isel({names.PRESENTATION: slice(n_finished)}).load()
@@ -390,7 +398,7 @@ def _open_tree(path: Path, **options: Any) -> xr.DataTree:
 def _require_finished(path: Path) -> None:
     header = require_store(path)
     if not finished_samples(path):
-        done = sum(len(Span(*span)) for span in live_spans(path))
+        done = sum(len(Span(*span)) for name in header.sessions for span in live_spans(path, name))
         total = sum(begun.n_blocks for begun in header.sessions.values())
         raise StoreError(
             f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "

@@ -29,6 +29,8 @@ from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
 from neuroprobe.journal import live_spans, n_scored, require_store
 from neuroprobe.status_text import LEVEL, MOMENTS, table_lines
 from neuroprobe.store import finished_samples, open_recording, open_result, readable
+from neuroprobe.trial_findings import trial_rows
+from neuroprobe.trial_store import ANALYSES
 
 SUMMARISED = ("sobol", "shapley")  # groups with shares of the variance for each factor
 
@@ -69,6 +71,8 @@ class Status:
         chance (sham alterations, permuted labels), and beyond that; and the share of units with an adjusted p-value
         under 0.05, undefined where there are too few draws for such a p-value. ``silent`` counts units that respond to
         no image.
+    trials : list of dict
+        What statistics of trials found, as `neuroprobe.trial_findings.trial_rows` gives it.
     lesion : dict
         Units of each layer that are masked in the network that was recorded.
     """
@@ -84,6 +88,7 @@ class Status:
     lesions: list[dict[str, Any]]
     single_classes: list[dict[str, Any]]
     selectivity: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
     lesion: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,7 +99,9 @@ class Status:
         state = "finished" if self.finished else "unfinished: run the same protocol into it again to go on"
         lines = [f"{self.title or 'untitled'}: {state}"]
         lines += [
-            f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} "
+            f"{name}: {one['blocks_done']} of {one['blocks']} done"
+            if name == ANALYSES
+            else f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} "
             f"{'base samples' if name == names.PICK_FREEZE else 'images'}"
             + ("" if self.finished or "layers_scored" not in one else f"; crops shown of {one['layers_scored']} layers")
             for name, one in self.sessions.items()
@@ -313,4 +320,5 @@ TABLES: Final[dict[str, Callable[[xr.DataTree], list[dict[str, Any]]]]] = {
     "lesions": _lesion_rows,
     "single_classes": _class_rows,
     "selectivity": _selectivity_rows,
+    "trials": trial_rows,
 }

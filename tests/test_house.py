@@ -119,7 +119,8 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 
 def test_protocol_of_the_readme_is_valid() -> None:
-    block, sources, options, kinds, lesions, _ = readme_blocks("yaml")
+    block, sources, options, kinds, lesions, _, of_animal = readme_blocks("yaml")
+    assert len(load_protocol(yaml.safe_load(of_animal)).analyses) == 6
     protocol = yaml.safe_load(block)
     assert load_protocol(protocol).neuroprobe == 1
     protocol["analyses"] = ["shapley"]
@@ -144,7 +145,7 @@ def test_protocol_of_the_readme_is_valid() -> None:
 
 
 def test_protocol_of_selectivity_names_every_option() -> None:
-    block = readme_blocks("yaml")[-1]
+    block = readme_blocks("yaml")[-2]
     protocol = load_protocol(yaml.safe_load(block))
     given = yaml.safe_load(block)["analyses"][0]["selectivity"]
     assert set(given) == set(SelectivityOptions.model_fields)

@@ -22,7 +22,8 @@ from neuroprobe.protocol.selectivity import SelectivityOptions
 from neuroprobe.subjects.networks import find_network
 
 FOLDER = Path(__file__).parents[1] / "protocols"
-PROTOCOLS = sorted(FOLDER.rglob("*.yaml"))
+# those of recordings are in test_recording_runs
+PROTOCOLS = [path for path in sorted(FOLDER.rglob("*.yaml")) if "recording:" not in path.read_text()]
 STUDY = sorted((FOLDER / "kharyuk2025").rglob("*.yaml"))
 WHOLE = [path for path in STUDY if path.parent.name != "kharyuk2025"]  # of whole networks, one folder each
 # the study on a network and images of 32 px

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from neuroprobe import names
-from neuroprobe.analysis.populations import Noise, Piece, populations_of, require_repeats
+from neuroprobe.analysis.populations import Noise, Piece, Population, populations_of, require_repeats
 from neuroprobe.analysis.unit_results import UnitResults, common_attrs, require_correction
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.paired import adjust
@@ -64,11 +64,7 @@ def correlations(
     require_correction(correction)
     populations = populations_of(recording, factors, units)
     require_repeats(populations, "noise correlation")
-    n_units = sum(one.n_units for one in populations)
-    if n_units > MOST_UNITS:
-        raise ReaderError(
-            f"{n_units:,} units have too many pairs for a table of them; choose {MOST_UNITS:,} by `units`"
-        )
+    n_units = require_few(populations)
     results, noise = UnitResults(populations), Noise("noise correlation")
     found = {name: np.full((n_units, n_units), np.nan) for name in (*DESCRIBED, *map(names.se, _WITH_ERRORS))}
     start = 0
@@ -91,6 +87,21 @@ def correlations(
         f"{name}_2": (UNIT_2, coord.values) for name, coord in dataset.coords.items() if coord.dims == (names.UNIT,)
     }
     return dataset.assign(noise_p_adjusted=((names.UNIT, UNIT_2), adjusted, told)).assign_coords(second)
+
+
+def require_few(populations: Sequence[Population]) -> int:
+    """Return the number of units, which are few enough for a table of pairs.
+
+    Raises
+    ------
+    ReaderError
+    """
+    n_units = sum(one.n_units for one in populations)
+    if n_units > MOST_UNITS:
+        raise ReaderError(
+            f"{n_units:,} units have too many pairs for a table of them; choose {MOST_UNITS:,} by `units`"
+        )
+    return n_units
 
 
 _WITH_ERRORS: Final = ("signal_correlation", "noise_correlation")

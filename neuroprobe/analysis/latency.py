@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.analysis.populations import populations_of, require_trials
+from neuroprobe.analysis.populations import Population, populations_of, require_trials
 from neuroprobe.analysis.unit_results import UnitResults, common_attrs
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.latency import latency as latency_of
@@ -62,13 +62,9 @@ def latency(
     """
     populations = populations_of(recording, () if factors is None else factors, units)
     require_trials(populations, "latency")
+    require_bins(populations)
     results = UnitResults(populations)
     for one in populations:
-        if names.TIME_BIN_START not in one.dataset.coords:
-            raise ReaderError(
-                f"latency needs bins of time, and {one.name!r} has none: read the recording with `bins`, in a window "
-                "that begins before the stimulus"
-            )
         start = one.dataset[names.TIME_BIN_START].values
         for piece in one.courses():
             trials = piece.values[one.conditions.index >= 0]
@@ -88,3 +84,18 @@ def latency(
             )
     told = {"n_sd": n_sd, "n_consecutive": n_consecutive, "n_draws": n_draws, "level": level, "seed": seed}
     return results.dataset(DESCRIBED, common_attrs("latency", populations, **told), defined="latency")
+
+
+def require_bins(populations: Sequence[Population]) -> None:
+    """Refuse recordings without bins of time.
+
+    Raises
+    ------
+    ReaderError
+    """
+    for one in populations:
+        if names.TIME_BIN_START not in one.dataset.coords:
+            raise ReaderError(
+                f"latency needs bins of time, and {one.name!r} has none: read the recording with `bins`, in a window "
+                "that begins before the stimulus"
+            )

@@ -17,6 +17,7 @@ from neuroprobe import names
 from neuroprobe.analysis.units import UnitColumn, label_units, unit_columns, unit_dims
 from neuroprobe.errors import ReaderError
 
+ANALYSIS: Final = "analysis"  # attribute of what statistics of trials found of units: which of them
 N_SHOWN: Final = 8  # characters of a hash, and layers, that a message shows
 
 
@@ -81,7 +82,12 @@ def _nodes_of(tree: xr.DataTree, number: int, needs_group: bool) -> Iterator[Nod
             if needs_group and not group:
                 above = node.parent.name if node.parent is not None else None
                 group = above or "result"
-            yield Node(node.name or "", group, number, label_units(dataset))
+            layer = node.name or ""
+            if ANALYSIS in dataset.attrs and names.UNIT in dataset.dims:
+                # analyses of trials are about the same units, which say themselves what layer they are of
+                group = "_".join(part for part in (group, layer) if part)
+                layer = ""
+            yield Node(layer, group, number, label_units(dataset))
 
 
 def weights_hash(tree: xr.DataTree) -> str | None:

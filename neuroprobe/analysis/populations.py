@@ -157,6 +157,11 @@ class Population:
         """Whether any condition was shown more than once."""
         return bool((self.conditions.n > 1).any())
 
+    def of_factor(self, factor: str) -> Population:
+        """Return the same units, with conditions that one factor alone makes up."""
+        n = self.dataset.sizes[names.PRESENTATION]
+        return replace(self, factors=(factor,), conditions=_conditions(self.name, n, self.table, (factor,)))
+
     def random(self, seed: int, purpose: str) -> np.random.Generator:
         """Return a generator that is the same for all units of the population, however they are read."""
         return generator(seed, purpose, self.place)

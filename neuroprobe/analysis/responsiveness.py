@@ -88,6 +88,7 @@ def responsiveness(
         return _against_baseline(recording, factors, units, correction, n_permutations, seed)
     populations = populations_of(recording, factors, units)
     require_trials(populations, "responsiveness")
+    require_reference(populations, blank)
     results = UnitResults(populations)
     for one in populations:
         is_blank = _blanks(one, blank)
@@ -101,6 +102,25 @@ def responsiveness(
     )
 
 
+def require_reference(populations: Sequence[Population], blank: str | None) -> None:
+    """Refuse recordings without baselines or, where blanks are named, without such blanks.
+
+    Raises
+    ------
+    ReaderError
+    """
+    if blank is not None:
+        for one in populations:
+            _blanks(one, blank)
+        return
+    lacking = [one.name for one in populations if names.BASELINE not in one.dataset]
+    if lacking:
+        raise ReaderError(
+            f"responsiveness needs baselines, and {lacking[0]!r} has none: read it with `baseline`, in s before "
+            "presentations; or name blanks by `blank`; of networks, compare with a control by npr.contrast"
+        )
+
+
 def _against_baseline(
     recording: xr.DataTree,
     factors: Sequence[str] | str | None,
@@ -111,12 +131,7 @@ def _against_baseline(
 ) -> xr.Dataset:
     populations = populations_of(recording, () if factors is None else factors, units)
     require_trials(populations, "responsiveness")
-    lacking = [one.name for one in populations if names.BASELINE not in one.dataset]
-    if lacking:
-        raise ReaderError(
-            f"responsiveness needs baselines, and {lacking[0]!r} has none: read it with `baseline`, in s before "
-            "presentations; or name blanks by `blank`; of networks, compare with a control by npr.contrast"
-        )
+    require_reference(populations, None)
     results = UnitResults(populations)
     for one in populations:
         is_stimulus = one.conditions.index >= 0

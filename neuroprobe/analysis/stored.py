@@ -78,12 +78,7 @@ def sobol(
     """
     if estimator not in SOBOL_METHODS:
         raise ReaderError(unknown_name("estimator", estimator, SOBOL_METHODS))
-    recorded = _recorded_design(recording)
-    if not (recorded.design.single or recorded.design.subsets):
-        raise ReaderError(
-            f"Sobol indices need rows with single factors swapped, and this recording has the rows {recorded.begins}: "
-            "record with `analyses: [sobol]`" + (", or take npr.shapley" if recorded.estimator else "")
-        )
+    recorded = require_rows(recording, "sobol")
     analysis = SobolAnalysis(
         **recorded.shared,
         second_order=recorded.design.second_order,
@@ -128,15 +123,31 @@ def shapley(recording: xr.DataTree, *, units: str | None = None) -> xr.DataTree:
     -----
     For estimators and errors see `neuroprobe.statistics.shapley`.
     """
+    recorded = require_rows(recording, "shapley")
+    analysis = ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator, groups=recorded.groups)
+    return _analysed(recording, analysis, recorded, units)
+
+
+def require_rows(recording: xr.DataTree, analysis: str) -> _RecordedDesign:
+    """Return the design of a recording, which has the rows that Sobol indices or Shapley effects need.
+
+    Raises
+    ------
+    ReaderError
+    """
     recorded = _recorded_design(recording)
-    if not recorded.estimator:
+    if analysis == "sobol" and not (recorded.design.single or recorded.design.subsets):
+        raise ReaderError(
+            f"Sobol indices need rows with single factors swapped, and this recording has the rows {recorded.begins}: "
+            "record with `analyses: [sobol]`" + (", or take npr.shapley" if recorded.estimator else "")
+        )
+    if analysis == "shapley" and not recorded.estimator:
         raise ReaderError(
             f"Shapley effects need walks or all subsets of the factors, and this recording has the rows "
             f"{recorded.begins}: record with `analyses: [shapley]`"
             + (", or take npr.sobol" if recorded.design.single else "")
         )
-    analysis = ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator, groups=recorded.groups)
-    return _analysed(recording, analysis, recorded, units)
+    return recorded
 
 
 def _analysed(

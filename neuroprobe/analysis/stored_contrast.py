@@ -127,6 +127,16 @@ class _RecordedDesign:
         return self.design.n_images
 
 
+def require_pairs(recording: xr.DataTree) -> None:
+    """Refuse recordings that are not of a treatment-control design.
+
+    Raises
+    ------
+    ReaderError
+    """
+    _recorded_design(recording)
+
+
 def _recorded_design(recording: xr.DataTree) -> tuple[slice, _RecordedDesign]:
     """Read a design off the presentation table, with the presentations that belong to it."""
     if names.RESPONSES not in recording.children:

@@ -131,16 +131,9 @@ def tuning(
             f"tuning curves are of one factor, and the recording names {', '.join(populations[0].factors)}: say which "
             "by `factor`, or take `neuroprobe.analysis.anova` for several"
         )
-    models = (model,) if isinstance(model, str) else tuple(model or ())
-    for name in models:
-        if name not in MODELS_OF:
-            raise ReaderError(unknown_name("function", name, MODELS_OF))
+    models = models_of(populations, model)
     results = UnitResults(populations)
-    if models and any(isinstance(label[0], str) for label in results.labels):
-        raise ReaderError(
-            f"{populations[0].factors[0]} is text, and functions are fitted to numbers: leave `model` out"
-        )
-    around = _period(populations, period)
+    around = require_period(populations, period)
     batch = Batch(results, models, n_draws, level, seed)
     described: dict[str, tuple[str, str]] = dict(DESCRIBED)
     preferred: list[NDArray[Any]] = []
@@ -168,8 +161,31 @@ def tuning(
     )
 
 
-def _period(populations: Sequence[Population], given: float | None) -> float:
-    """Degrees after which the factor is the same again; 0 where it is no angle."""
+def models_of(populations: Sequence[Population], model: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the functions that are asked for, which go with the values of the one factor.
+
+    Raises
+    ------
+    ReaderError
+    """
+    models = (model,) if isinstance(model, str) else tuple(model or ())
+    for name in models:
+        if name not in MODELS_OF:
+            raise ReaderError(unknown_name("function", name, MODELS_OF))
+    if models and any(isinstance(label[0], str) for one in populations for label in one.conditions.labels):
+        raise ReaderError(
+            f"{populations[0].factors[0]} is text, and functions are fitted to numbers: leave `model` out"
+        )
+    return models
+
+
+def require_period(populations: Sequence[Population], given: float | None) -> float:
+    """Return the degrees after which the one factor is the same again; 0 where it is no angle.
+
+    Raises
+    ------
+    ReaderError
+    """
     if given is not None:
         if given not in (0, HALF_CIRCLE, CIRCLE):
             raise ReaderError(f"period is 360 (directions), 180 (orientations) or 0 (no angle), received {given:g}")

@@ -106,9 +106,7 @@ def variance_decomposition(
         raise ReaderError(unknown_name("estimator", estimator, ESTIMATORS))
     populations = populations_of(recording, factors, units)
     require_trials(populations, "variance decomposition")
-    names_of = populations[0].factors
-    if not 1 <= len(names_of) <= MOST_FACTORS:
-        raise ReaderError(f"variance decomposition is of 1 to {MOST_FACTORS} factors, received {len(names_of)}")
+    names_of = require_factors(populations)
     results, settings = UnitResults(populations), (estimator, n_neighbours, n_permutations, n_draws, seed)
     has_terms = all(one.repeats for one in populations)
     found: list[Dependence] = []
@@ -138,6 +136,19 @@ def variance_decomposition(
         coords=coords if has_terms else {names.FACTOR: coords[names.FACTOR]},
     )
     return dataset if len(names_of) == 1 else dataset.assign(_labelled(found)).assign_coords(_of(populations))
+
+
+def require_factors(populations: Sequence[Population]) -> tuple[str, ...]:
+    """Return the factors, which are neither none nor too many.
+
+    Raises
+    ------
+    ReaderError
+    """
+    found = populations[0].factors
+    if not 1 <= len(found) <= MOST_FACTORS:
+        raise ReaderError(f"variance decomposition is of 1 to {MOST_FACTORS} factors, received {len(found)}")
+    return found
 
 
 def _design(population: Population) -> Array:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from neuroprobe.errors import ResponseError, SubjectError, UnknownNameError, about, reason, shown
 from neuroprobe.probe.lesion import INTACT, Lesion, lesioned
 from neuroprobe.probe.sites import Site, keep, make_site
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 
 MAX_NAME: Final = 255  # bytes that file systems take
 Consumer = Callable[[Site, Tensor], None]

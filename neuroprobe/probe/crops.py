@@ -23,7 +23,7 @@ from neuroprobe.probe.lesion import INTACT, Lesion
 from neuroprobe.probe.passage import Impassable, Passage
 from neuroprobe.probe.receptive_field import ReceptiveField, receptive_fields
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 
 TOLERANCE: Final = 1e-2  # of a layer's largest response, by which responses to crops may differ when they are tried
 

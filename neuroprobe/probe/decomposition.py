@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuroprobe.errors import SubjectError
 from neuroprobe.probe.capture import Probe, find_sites
 from neuroprobe.probe.receptive_field import Axis, ReceptiveField
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 from neuroprobe.statistics.decomposition import Fields, places_within
 
 Array = NDArray[np.float64]

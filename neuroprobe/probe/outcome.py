@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neuroprobe import names
 from neuroprobe.errors import PlanError, SubjectError, shown, unknown_name
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 
 OUTPUT: Final = ""  # address of the network among its own modules
 TOP: Final = 5

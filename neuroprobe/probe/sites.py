@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuroprobe import names
 from neuroprobe.errors import SubjectError, UnknownNameError
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 
 DIMS: Final = {2: (names.CHANNEL,), 3: (names.TOKEN, names.CHANNEL), 4: (names.CHANNEL, names.Y, names.X)}
 

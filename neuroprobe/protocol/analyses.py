@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from neuroprobe.design.treatment_control import MAX_DRAWS
 from neuroprobe.errors import unknown_name
 from neuroprobe.protocol.masking import MaskingOptions, SingleClassOptions
-from neuroprobe.protocol.model import Model, problem, short_form
+from neuroprobe.protocol.model import AnalysisSpec, Model, problem
 from neuroprobe.protocol.selectivity import SelectivityOptions
+from neuroprobe.protocol.trials import (
+    TRIALS,
+    AnovaSpec,
+    CorrelationsSpec,
+    InformationSpec,
+    LatencySpec,
+    ReliabilitySpec,
+    ResponsivenessSpec,
+    TuningSpec,
+    VarianceDecompositionSpec,
+)
 from neuroprobe.statistics.paired import CORRECTIONS
 
 
@@ -38,23 +49,6 @@ class ContrastOptions(Model):
     family: Literal["alteration", "all"] = "alteration"
     accuracy: Literal["auto"] | bool = "auto"
     classes: Annotated[list[str], Field(min_length=2)] | None = None
-
-
-class AnalysisSpec(Model):
-    """One analysis with its options."""
-
-    name: ClassVar[str]
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Allow the bare name of the analysis."""
-        return short_form(core_schema, handler, {"const": cls.name})
-
-    @property
-    def options(self) -> Model:
-        """Options of the analysis."""
-        found: Model = getattr(self, self.name)
-        return found
 
 
 class SobolSpec(AnalysisSpec):
@@ -114,6 +108,7 @@ ANALYSES: dict[str, type[Model]] = {
     "masking": MaskingOptions,
     "single_class": SingleClassOptions,
     "selectivity": SelectivityOptions,
+    **TRIALS,
 }
 ALONE: Final = ("contrast", "masking", "single_class")  # those that show each alteration alone, beside the control
 UNALTERED: Final = ("selectivity",)  # those that show images without the treatment
@@ -144,7 +139,15 @@ AnyAnalysis = Annotated[
     | Annotated[ContrastSpec, Tag("contrast")]
     | Annotated[MaskingSpec, Tag("masking")]
     | Annotated[SingleClassSpec, Tag("single_class")]
-    | Annotated[SelectivitySpec, Tag("selectivity")],
+    | Annotated[SelectivitySpec, Tag("selectivity")]
+    | Annotated[ResponsivenessSpec, Tag("responsiveness")]
+    | Annotated[AnovaSpec, Tag("anova")]
+    | Annotated[ReliabilitySpec, Tag("reliability")]
+    | Annotated[CorrelationsSpec, Tag("correlations")]
+    | Annotated[InformationSpec, Tag("information")]
+    | Annotated[LatencySpec, Tag("latency")]
+    | Annotated[TuningSpec, Tag("tuning")]
+    | Annotated[VarianceDecompositionSpec, Tag("variance_decomposition")],
     Discriminator(_name),
     BeforeValidator(_known),
 ]

@@ -7,21 +7,27 @@ import json
 from typing import Any
 
 from neuroprobe.protocol.alteration import write_law
+from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol
 from neuroprobe.protocol.images import PLACES
 from neuroprobe.protocol.schema import Protocol
 
 
-def canonical(protocol: Protocol) -> dict[str, Any]:
+def canonical(protocol: AnyProtocol) -> dict[str, Any]:
     """Return the validated protocol as plain values, defaults filled in."""
     return protocol.model_dump(mode="json", by_alias=True)
 
 
-def as_given(protocol: Protocol) -> dict[str, Any]:
+def as_given(protocol: AnyProtocol) -> dict[str, Any]:
     """Return the protocol as plain values, short as a person writes it: without the defaults that were not given.
 
     What a reference sets counts as given.
     """
     value = protocol.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if "analyses" in value:
+        value["analyses"] = [next(iter(item)) if not any(item.values()) else item for item in value["analyses"]]
+    if isinstance(protocol, AnimalProtocol):
+        value["subject"]["recording"] = _short(value["subject"]["recording"], "path")
+        return value
     for block in (value.get("treatment"), value.get("control")):
         if isinstance(block, dict):
             block["alterations"] = [_alteration_as_given(item) for item in block["alterations"]]
@@ -30,8 +36,6 @@ def as_given(protocol: Protocol) -> dict[str, Any]:
     value["subject"]["layers"] = [_short(layer, "name") for layer in value["subject"]["layers"]]
     if len(value["subject"].get("lesion", ())) == 1:
         (value["subject"]["lesion"],) = value["subject"]["lesion"]
-    if "analyses" in value:
-        value["analyses"] = [next(iter(item)) if not any(item.values()) else item for item in value["analyses"]]
     if value.get("record", {}).get("store") == {"responses": None}:
         value["record"]["store"] = "responses"
     return value
@@ -52,9 +56,16 @@ def _short(block: dict[str, Any], key: str) -> Any:
     return block[key] if list(block) == [key] else block
 
 
-def protocol_hash(protocol: Protocol) -> str:
+def protocol_hash(protocol: AnyProtocol) -> str:
     """Hash of the canonical protocol."""
     return _hash(canonical(protocol))
+
+
+def guard_of_recording(protocol: AnimalProtocol, recording: str) -> str:
+    """Hash of what decides the numbers of a result of a recording that has a hash, whatever its path and title are."""
+    value = canonical(protocol)
+    del value["title"], value["subject"]["recording"]["path"]
+    return _hash({**value, "content": recording})
 
 
 def guard_hash(protocol: Protocol, **content: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
@@ -38,3 +38,20 @@ RelativePath = Annotated[str, Field(min_length=1), AfterValidator(resolve)]
 def short_form(core_schema: Any, handler: GetJsonSchemaHandler, short: dict[str, Any]) -> dict[str, Any]:
     """JSON schema of a block that can also be written in a short form."""
     return {"anyOf": [short, handler(core_schema)]}
+
+
+class AnalysisSpec(Model):
+    """One analysis with its options."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Allow the bare name of the analysis."""
+        return short_form(core_schema, handler, {"const": cls.name})
+
+    @property
+    def options(self) -> Model:
+        """Options of the analysis."""
+        found: Model = getattr(self, self.name)
+        return found

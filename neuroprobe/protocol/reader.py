@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from neuroprobe.errors import Problem, ProtocolError, closest, shown
 from neuroprobe.protocol.analyses import ANALYSES
+from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol, is_of_recording
 from neuroprobe.protocol.dependence import PAIRS
 from neuroprobe.protocol.images import IMAGE_SOURCES
 from neuroprobe.protocol.lesion import LESIONS, AnyLesions, LesionSpec
@@ -36,9 +37,9 @@ HIDDEN = re.compile(rf"\${OPEN}([^{CLOSE}]*){CLOSE}")
 
 
 def load_protocol(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Protocol,
+    source: str | os.PathLike[str] | Mapping[str, Any] | AnyProtocol,
     set: str | None = None,  # noqa: A002 - as the key of protocols
-) -> Protocol:
+) -> AnyProtocol:
     """Read and check a recording protocol.
 
     Parameters
@@ -52,7 +53,8 @@ def load_protocol(
 
     Returns
     -------
-    Protocol
+    Protocol or AnimalProtocol
+        The latter where the subject is a recording.
 
     Raises
     ------
@@ -66,14 +68,26 @@ def load_protocol(
         ...
     neuroprobe.errors.ProtocolError: <protocol>: unknown key 'sed' (did you mean 'seed'?); ...
     """
-    if isinstance(source, Protocol):
-        return choose_set(source, set)
-    if isinstance(source, Mapping):
-        return choose_set(_validate(dict(source), _Marks(""), Path.cwd()), set)
-    return choose_set(_read(Path(source)), set)
+    if isinstance(source, Protocol | AnimalProtocol):
+        found: AnyProtocol = source
+    elif isinstance(source, Mapping):
+        found = _validate(dict(source), _Marks(""), Path.cwd())
+    else:
+        found = _read(Path(source))
+    if isinstance(found, Protocol):
+        return choose_set(found, set)
+    if set is not None:
+        wrong = f"set {shown(set)} asked for, and a recording has no sets of alterations; leave it out"
+        raise ProtocolError([Problem(wrong)], found.places.file or "<protocol>")
+    return found
 
 
-def _read(path: Path) -> Protocol:
+def protocol_schema() -> dict[str, Any]:
+    """JSON schema of protocols, of networks and of recordings."""
+    return TypeAdapter(AnyProtocol).json_schema()
+
+
+def _read(path: Path) -> AnyProtocol:
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -241,44 +255,45 @@ class _Marks:
         return HIDDEN.sub(value_of, text)
 
 
-def _validate(value: Any, marks: _Marks, base: Path) -> Protocol:
+def _validate(value: Any, marks: _Marks, base: Path) -> AnyProtocol:
     if not isinstance(value, dict):
         given = "an empty file" if value is None else f"{type(value).__name__}"
         raise marks.error(Problem(f"given {given}, expected a protocol that begins with `neuroprobe: 1`", 1, 1))
+    kind: type[AnyProtocol] = AnimalProtocol if is_of_recording(value) else Protocol
     try:
-        protocol = Protocol.model_validate(value, context={"base": base})
+        protocol = kind.model_validate(value, context={"base": base})
     except ValidationError as error:
         found = error.errors(include_url=False)
-        raise marks.error(*_problems(found, marks.places)) from None
+        raise marks.error(*_problems(found, marks.places, kind)) from None
     if marks.problems:
         raise marks.error()
     return protocol.at(marks.places)
 
 
-def _problems(found: list[ErrorDetails], places: Places) -> Iterator[Problem]:
+def _problems(found: list[ErrorDetails], places: Places, kind: type[BaseModel] = Protocol) -> Iterator[Problem]:
     """Sentences for errors of pydantic's; a value that fits none of several forms gets one."""
     # a missing key has no place, and another block may have one of its name
     paths = [places.path(details["loc"][: -1 if details["type"] == "missing" else None]) for details in found]
     expected: dict[tuple[Path_, str], list[str]] = {}
     for details, path in zip(found, paths, strict=True):
-        message = _sentence(details, path)
+        message = _sentence(details, path, kind)
         if message is not None:
             expected.setdefault((path, message), [])
         elif not any(len(other) > len(path) and other[: len(path)] == path for other in paths):
             # else it has another form, within which something is wrong
             where = ".".join(map(str, path or details["loc"])) or "protocol"
             given = f"{where}: given {shown(details['input'])}, expected "
-            expected.setdefault((path, given), []).append(_expected(details))
+            expected.setdefault((path, given), []).append(_expected(details, kind))
     for (path, message), forms in expected.items():
         yield Problem(message + " or ".join(dict.fromkeys(forms)), *places.mark(path))
 
 
-def _sentence(details: ErrorDetails, path: Path_) -> str | None:
+def _sentence(details: ErrorDetails, path: Path_, kind: type[BaseModel]) -> str | None:
     """Sentence for an error; None if it says what is expected in place of a value."""
     loc, message = details["loc"], details.get("ctx", {}).get("message", details["msg"])
     match details["type"]:
         case "extra_forbidden":
-            known = _known_keys(loc[:-1])
+            known = _known_keys(loc[:-1], kind)
             return f"unknown key {shown(loc[-1])}{closest(loc[-1], known)}; expected: {', '.join(known) or 'no keys'}"
         case "missing":
             within = ".".join(map(str, path or loc[:-1]))
@@ -289,21 +304,21 @@ def _sentence(details: ErrorDetails, path: Path_) -> str | None:
             return None
 
 
-def _expected(details: ErrorDetails) -> str:
+def _expected(details: ErrorDetails, kind: type[BaseModel]) -> str:
     """What pydantic expects in place of a value, and the closest match."""
     if details["type"] == "literal_error":
         words = str(details["ctx"]["expected"])
         return words + closest(details["input"], re.findall(r"'([^']*)'", words))
     if details["type"] == "model_type":
-        return f"a block with the keys: {', '.join(_known_keys(details['loc']))}"
+        return f"a block with the keys: {', '.join(_known_keys(details['loc'], kind))}"
     message = re.sub(r"^(List|String) should have (.*?)( after validation.*)?$", r"A \1 of \2", details["msg"])
     message = re.sub(r"^Input should be (greater|less)", r"a number \1", message).removeprefix("Input should be ")
     return message.replace("A List", "a list").replace("A String", "text").replace("a valid boolean", "true or false")
 
 
-def _known_keys(loc: Path_) -> list[str]:
-    """Keys that the block at a location may have."""
-    block: Any = Protocol
+def _known_keys(loc: Path_, kind: type[BaseModel]) -> list[str]:
+    """Keys that the block at a location of a protocol of a kind may have."""
+    block: Any = kind
     for part in loc:
         if isinstance(part, str) and part in block.model_fields:
             block = _model_in(block.model_fields[part].annotation) or block

@@ -11,11 +11,8 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
-    NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    ValidationInfo,
     model_validator,
 )
 
@@ -24,14 +21,14 @@ from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.analyses import ALONE, UNALTERED, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
 from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
-from neuroprobe.protocol.lesion import AnyLesions
 from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
-from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
+from neuroprobe.protocol.model import Model, problem, problem_at, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
+from neuroprobe.protocol.subject import SubjectSpec
 from neuroprobe.protocol.treatment import ControlSpec, TreatmentSpec, no_treatment
+from neuroprobe.protocol.trials import TRIALS
 
-WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 TAKEN = (
     names.IMAGE,
@@ -40,105 +37,8 @@ TAKEN = (
     names.ORDER,
     names.LAYER,
 )  # what results and their pictures name by these words
-INPUT = "input"  # stands for the image where a segment begins
 MAX_SEED = 2**63 - 1  # what result files hold
 MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
-
-
-def _weights(value: str, info: ValidationInfo) -> str:
-    if value in {"DEFAULT", "none"}:
-        return value
-    if not value.endswith(WEIGHT_SUFFIXES):
-        raise problem(
-            f"given {shown(value)}, expected DEFAULT, none, or a path that ends in {', '.join(WEIGHT_SUFFIXES)}"
-        )
-    return resolve(value, info)
-
-
-class Preprocess(Model):
-    """Standardisation of the channels of images in [0, 1]; what is not given is the network's own.
-
-    Attributes
-    ----------
-    mean, std : list of float, optional
-    minmax : bool
-        Whether each channel of every image, altered as it is shown, is stretched to [0, 1] before.
-    """
-
-    mean: list[float] | None = Field(default=None, min_length=3, max_length=3)
-    std: list[PositiveFloat] | None = Field(default=None, min_length=3, max_length=3)
-    minmax: bool = False
-
-
-class LayerSpec(Model):
-    """Where to record: a layer, and what is kept of it."""
-
-    name: Annotated[str, Field(min_length=1)]
-    reduce: Literal["none", "mean", "max", "centre"] = "none"
-    channels: list[NonNegativeInt] | None = Field(default=None, min_length=1)
-    transform: Literal["none", "softmax"] = "none"
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Allow a bare name."""
-        return short_form(core_schema, handler, {"type": "string"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        if not isinstance(value, str | dict | LayerSpec):
-            raise problem(f"given {shown(value)}, expected a layer: its name, or {{name: …, channels: …, reduce: …}}")
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        if self.channels is not None and len(set(self.channels)) < len(self.channels):
-            raise problem(f"channels of {self.name!r} are listed twice: {self.channels}")
-        return self
-
-
-class SegmentSpec(Model):
-    """A stage of the network that is detached and shown one plane of the image, in as many channels as it takes.
-
-    Attributes
-    ----------
-    start : str
-        Layer whose output the plane stands for, written as ``from``; ``input`` for the image itself.
-    stop : str
-        Last layer, written as ``to``.
-    plane : str
-    size : str
-        Whether planes have the size of that output for the image, or that of the image.
-    """
-
-    start: Annotated[str, Field(min_length=1)] = Field(default=INPUT, alias="from")
-    stop: Annotated[str, Field(min_length=1)] = Field(alias="to")
-    plane: Literal["hue", "saturation", "value"]
-    size: Literal["native", "image"] = "native"
-
-
-class SubjectSpec(Model):
-    """The network that is recorded."""
-
-    network: Annotated[str, Field(min_length=1)]
-    weights: Annotated[str, AfterValidator(_weights)] = "DEFAULT"
-    layers: list[LayerSpec] = Field(min_length=1)
-    preprocess: Preprocess | None = None
-    random_twin: bool = False
-    segment: SegmentSpec | None = None
-    lesion: AnyLesions = Field(default=[])
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        given = self.preprocess
-        if self.segment is not None and given is not None and (given.mean is not None or given.std is not None):
-            message = "preprocess: mean and std do not go with segment, which takes a plane of the image in [0, 1]"
-            raise problem_at(("preprocess",), f"{message}: leave them out", given)
-        listed = [layer.name for layer in self.layers]
-        twice = sorted({name for name in listed if listed.count(name) > 1})
-        if twice:
-            raise problem_at(("layers",), f"layers listed twice: {', '.join(twice)}", listed)
-        return self
 
 
 def _image(value: Any) -> Any:
@@ -301,7 +201,7 @@ class Protocol(Model):
                     f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
                 )
                 raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
-            if item.constant and any(analysis.name not in (*ALONE, *UNALTERED) for analysis in self.analyses):
+            if item.constant and any(analysis.name not in (*ALONE, *UNALTERED, *TRIALS) for analysis in self.analyses):
                 message = (
                     f"alteration {item.name!r} is constant under `switch: {item.switch}`: it cannot explain any "
                     "variance; give it a switch between 0 and 1, or a law to one of its parameters"
@@ -316,6 +216,7 @@ class Protocol(Model):
         self._check_estimator()
         self._check_contrast()
         self._check_stored()
+        self._check_trials()
         self._check_masking()
         self._check_players()
         if self.treatment.dependent and "sobol" in listed:
@@ -337,7 +238,7 @@ class Protocol(Model):
 
     def _check_treatment(self) -> None:
         """Refuse analyses of a treatment without one."""
-        needing = [analysis.name for analysis in self.analyses if analysis.name not in UNALTERED]
+        needing = [analysis.name for analysis in self.analyses if analysis.name not in (*UNALTERED, *TRIALS)]
         if needing and not self.treatment.alterations:
             raise problem_at(
                 ("treatment",),
@@ -381,7 +282,7 @@ class Protocol(Model):
         """Refuse responses to two designs in one store, and to the many networks of a masking study."""
         if self.record.store == "none":
             return
-        listed = [analysis.name for analysis in self.analyses]
+        listed = [analysis.name for analysis in self.analyses if analysis.name not in TRIALS]
         if self.lesion_studies:
             message = (
                 f"store: responses under the masks of {self.lesion_studies[0].name} are not stored; store none, or "
@@ -400,6 +301,22 @@ class Protocol(Model):
         else:
             return
         raise problem_at(("record", "store"), message, self.record.store)
+
+    def _check_trials(self) -> None:
+        """Refuse statistics of trials where none are stored, or where nothing says what is shown."""
+        asked = [analysis.name for analysis in self.analyses if analysis.name in TRIALS]
+        if not asked:
+            return
+        place = ("analyses", self._number(asked[0]))
+        if self.record.store == "none":
+            message = f"analyses: {asked[0]} is of stored responses: give `record: {{store: responses}}`"
+            raise problem_at(place, message, self.analyses)
+        if len(asked) == len(self.analyses):
+            message = (
+                f"analyses: {asked[0]} is of what is shown, which sobol, shapley, moments or contrast decide: list one "
+                "of them too"
+            )
+            raise problem_at(place, message, self.analyses)
 
     def _check_masking(self) -> None:
         """Refuse masking studies of a stage, and two studies of one protocol that are not about the same maps."""

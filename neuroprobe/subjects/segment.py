@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from neuroprobe.errors import SubjectError, UnknownNameError, closest, reason, shown
 from neuroprobe.probe.graph import module_calls, trace, where
-from neuroprobe.protocol.schema import INPUT, LayerSpec, SegmentSpec
+from neuroprobe.protocol.subject import INPUT, LayerSpec, SegmentSpec
 from neuroprobe.stimuli.alterations.colour import hsv
 
 PLANES = ("hue", "saturation", "value")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuroprobe.design.randomness import keys
 from neuroprobe.errors import SubjectError, about
 from neuroprobe.probe.lesion import INTACT, Lesion
-from neuroprobe.protocol.schema import SubjectSpec
+from neuroprobe.protocol.subject import SubjectSpec
 from neuroprobe.subjects.networks import NetworkSource, Preprocessing, find_network
 from neuroprobe.subjects.segment import Segment, detach
 from neuroprobe.subjects.weights import fit_state_dict, read_state_dict, weights_hash

@@ -11,7 +11,7 @@ from torchvision.models import VisionTransformer
 from neuroprobe.errors import SubjectError
 from neuroprobe.probe.capture import Probe, check_network, find_sites, list_layers
 from neuroprobe.probe.sites import Site
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 from neuroprobe.subjects.networks import find_network
 from neuroprobe.subjects.subject import build_network
 

@@ -21,7 +21,7 @@ from neuroprobe.errors import SubjectError, UnknownNameError
 from neuroprobe.probe.capture import Probe, find_sites, list_layers
 from neuroprobe.probe.crops import CropPasses
 from neuroprobe.probe.lesion import INTACT, Lesion, lesioned
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 from neuroprobe.subjects.networks import find_network
 from neuroprobe.subjects.subject import build_network
 

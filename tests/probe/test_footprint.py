@@ -7,7 +7,7 @@ from torch import nn
 
 from neuroprobe.probe.capture import find_sites
 from neuroprobe.probe.footprint import LiveTensors, forward_footprint
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 from neuroprobe.subjects.networks import NETWORKS
 
 NO_SMALL = 0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neuroprobe.errors import SubjectError
 from neuroprobe.probe.sites import Site, keep, make_site
-from neuroprobe.protocol.schema import LayerSpec
+from neuroprobe.protocol.subject import LayerSpec
 
 
 def spec(**options: Any) -> LayerSpec:

@@ -11,7 +11,8 @@ from neuroprobe.protocol import Protocol, load_protocol
 from neuroprobe.protocol.alteration import AlterationSpec, read_law
 from neuroprobe.protocol.digest import canonical
 from neuroprobe.protocol.images import Folder, Photographs
-from neuroprobe.protocol.schema import LayerSpec, Responses
+from neuroprobe.protocol.schema import Responses
+from neuroprobe.protocol.subject import LayerSpec
 from neuroprobe.stimuli.alterations import ALTERATIONS
 
 SMALLEST = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuroprobe.protocol.schema import SubjectSpec
+from neuroprobe.protocol.subject import SubjectSpec
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.subjects.embedded import CLASSES, WEIGHTS_FILE, EmbeddedNetwork, load_embedded_weights

@@ -20,7 +20,7 @@ import neuroprobe as npr
 from neuroprobe import names
 from neuroprobe.errors import NeuroprobeError, ProtocolError, SubjectError, UnknownNameError
 from neuroprobe.probe.capture import Probe, find_sites, list_layers
-from neuroprobe.protocol.schema import LayerSpec, SegmentSpec, SubjectSpec
+from neuroprobe.protocol.subject import LayerSpec, SegmentSpec, SubjectSpec
 from neuroprobe.report import write_report
 from neuroprobe.rig import open_rig
 from neuroprobe.stimuli.alterations.colour import hsv

@@ -12,7 +12,7 @@ from torch import nn
 
 from altering import N_IMAGES, altered, random_images
 from neuroprobe.errors import ReaderError, SubjectError
-from neuroprobe.protocol.schema import SubjectSpec
+from neuroprobe.protocol.subject import SubjectSpec
 from neuroprobe.subjects import cifar_resnet, embedded
 from neuroprobe.subjects.networks import find_network
 from neuroprobe.subjects.subject import Subject, build_network, load_subject

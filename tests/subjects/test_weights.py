@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from neuroprobe.errors import ReaderError
-from neuroprobe.protocol.schema import SubjectSpec
+from neuroprobe.protocol.subject import SubjectSpec
 from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.subjects.subject import load_subject
 from neuroprobe.subjects.weights import WRAPPERS, fit_state_dict, read_state_dict, weights_hash

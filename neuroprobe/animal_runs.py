@@ -1,0 +1,280 @@
+"""Runs on recordings that are made: read one, say what can be asked of it, ask it, write the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import xarray as xr
+
+from neuroprobe import names
+from neuroprobe.analysis.populations import PIECE_BYTES
+from neuroprobe.errors import NeuroprobeError, PlanError, ReaderError, StoreError, about, unknown_name
+from neuroprobe.journal import RUN_FOLDER, Begun, Header, is_store, live_spans, read_header, require_no_other
+from neuroprobe.machine import human_bytes, parse_bytes
+from neuroprobe.plans import Layout
+from neuroprobe.progress import Listener, default_listener
+from neuroprobe.protocol.animal import AnimalProtocol
+from neuroprobe.protocol.digest import as_given, canonical, guard_of_recording, protocol_hash
+from neuroprobe.recordings.read import read_recording
+from neuroprobe.recordings.stored import is_recording
+from neuroprobe.recordings.summary import described, summarise
+from neuroprobe.store import RunStore, finished_samples, open_recording, open_result, write_result
+from neuroprobe.trial_analyses import require_runnable
+from neuroprobe.trial_store import ANALYSES, KeptAnalyses
+
+COPIES: Final = 4  # of a piece of responses that an analysis takes, by and large
+HEAD: Final = 1 << 20  # bytes of the beginning and the end of each file of a folder, or of a long one, that are hashed
+LONG: Final = 1 << 30
+PACKAGES: Final = ("neuroprobe", "numpy", "scipy", "xarray", "zarr")
+PLACE: Final = ("subject", "recording")
+
+
+@dataclass(frozen=True)
+class OpenedRecording:
+    """A recording, opened as a protocol says.
+
+    Attributes
+    ----------
+    protocol : AnimalProtocol
+    tree : xarray.DataTree
+    digest : str
+        Hash of its file, or files.
+    """
+
+    protocol: AnimalProtocol
+    tree: xr.DataTree
+    digest: str
+
+    def problems(self) -> dict[str, NeuroprobeError]:
+        """Why analyses cannot run, by their names."""
+        found: dict[str, NeuroprobeError] = {}
+        for number, spec in enumerate(self.protocol.analyses):
+            try:
+                with self.protocol.places.told(), about(ANALYSES, number):
+                    require_runnable(self.tree, spec)
+            except NeuroprobeError as error:
+                found[spec.name] = error
+        return found
+
+
+@dataclass(frozen=True)
+class RecordingPlan:
+    """What a run on a recording will do and what it will cost.
+
+    Attributes
+    ----------
+    title, source : str
+    recording : dict
+        As `neuroprobe.recordings.summary.summarise` gives it: units, presentations, conditions of each factor, ….
+    lines : tuple of str
+        The same in words.
+    analyses : tuple of str
+        Those that can run.
+    problems : dict of str
+        Those that cannot → why.
+    memory : dict
+        Bytes by purpose.
+    """
+
+    title: str
+    source: str
+    recording: Mapping[str, Any]
+    lines: tuple[str, ...]
+    analyses: tuple[str, ...]
+    problems: Mapping[str, str]
+    memory: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, for machines."""
+        told = {"title": self.title, "source": self.source, "recording": dict(self.recording)}
+        return told | {
+            "analyses": list(self.analyses),
+            "problems": dict(self.problems),
+            "memory": dict(self.memory),
+            "seconds": None,
+            "warnings": [],
+        }
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {human_bytes(n)}" for name, n in self.memory.items())
+        lines = [f"{self.title or 'untitled protocol'}: analyses of a recording", f"  recording   {self.source}"]
+        lines += [f"              {line}" for line in self.lines]
+        lines.append(f"  analyses    {', '.join(self.analyses) or 'none can run'}")
+        lines += [f"  cannot run  {name}: {why}" for name, why in self.problems.items()]
+        lines.append(f"  memory      {human_bytes(sum(self.memory.values()))} ({parts})")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def open_animal(protocol: AnimalProtocol) -> OpenedRecording:
+    """Read the recording of a protocol, or open it where it is in one of our own stores.
+
+    Raises
+    ------
+    ReaderError, StoreError
+        With the place in the protocol.
+    """
+    spec = protocol.subject.recording
+    path = Path(spec.path)
+    with protocol.places.told(), about(*PLACE):
+        if not path.exists():
+            raise ReaderError(f"{str(path)!r}: no such file or folder")
+        if is_recording(path) or is_store(path):
+            tree = _stored(path, spec.choices)
+        else:
+            tree = read_recording(path, **spec.choices)
+        return OpenedRecording(protocol, tree, digest_of(path))
+
+
+def _stored(path: Path, choices: Mapping[str, Any]) -> xr.DataTree:
+    """Open what was read or recorded before, of which only the factors can still be chosen."""
+    factors = choices.get("factors")
+    for key in choices:
+        if key != "factors":
+            raise ReaderError(
+                f"{key}: {str(path)!r} holds responses that were read before: choose it in `neuroprobe ingest`, or "
+                "units by the `units` of an analysis"
+            ).about(key)
+    tree = open_recording(path)
+    if factors is None:
+        return tree
+    chosen = [factors] if isinstance(factors, str) else list(factors)
+    first = next(iter(tree[names.RESPONSES].children.values())).to_dataset()
+    table = [str(name) for name, column in first.coords.items() if column.dims == (names.PRESENTATION,)]
+    for factor in chosen:
+        if factor not in table:
+            raise ReaderError(unknown_name("factor", factor, table)).about("factors")
+    tree.attrs[names.FACTORS] = json.dumps(chosen)
+    return tree
+
+
+def digest_of(path: Path) -> str:
+    """Hash of a file; of a folder, or a long file, of names, sizes, and the beginning and the end of each file."""
+    whole = hashlib.sha256()
+    if path.is_file() and path.stat().st_size <= LONG:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    for file in files:
+        name = file.relative_to(path).as_posix()
+        if RUN_FOLDER in file.relative_to(path).parts:
+            continue
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            head = stream.read(HEAD)
+            stream.seek(max(0, size - HEAD))
+            whole.update(json.dumps([name, size]).encode() + head + stream.read(HEAD))
+    return whole.hexdigest()
+
+
+def plan_animal(protocol: AnimalProtocol, *, memory: str | int | None = None) -> RecordingPlan:
+    """Say what a recording holds, which analyses can run on it, and what they cost."""
+    given = None if memory is None else parse_bytes(memory)
+    return _plan(open_animal(protocol), given)
+
+
+def _plan(opened: OpenedRecording, memory: int | None) -> RecordingPlan:
+    problems = opened.problems()
+    nodes = [node.to_dataset()[names.RESPONSE] for node in opened.tree[names.RESPONSES].children.values()]
+    held = sum(array.nbytes for array in nodes if array.chunks is None)
+    piece = max(min(PIECE_BYTES, 8 * array.size) for array in nodes)
+    costs = {"responses": held, "a piece under analysis": COPIES * piece}
+    if memory is not None and sum(costs.values()) > memory:
+        most = max(costs, key=lambda name: costs[name])
+        raise PlanError(
+            f"the analyses take about {human_bytes(sum(costs.values()))}, most of it for {most} "
+            f"({human_bytes(costs[most])}), and {human_bytes(memory)} are allowed: raise --memory, or read fewer units"
+        )
+    return RecordingPlan(
+        title=opened.protocol.title,
+        source=opened.protocol.subject.recording.path,
+        recording=summarise(opened.tree),
+        lines=tuple(described(opened.tree).splitlines()),
+        analyses=tuple(spec.name for spec in opened.protocol.analyses if spec.name not in problems),
+        problems={name: str(error) for name, error in problems.items()},
+        memory=costs,
+    )
+
+
+def run_animal(
+    protocol: AnimalProtocol,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+    memory: str | int | None = None,
+) -> xr.DataTree:
+    """Run the analyses of a protocol on its recording, or go on with a run that was interrupted.
+
+    Raises
+    ------
+    NeuroprobeError
+        Before any work, if the recording cannot be read, or an analysis cannot run on it.
+    """
+    given = None if memory is None else parse_bytes(memory)
+    if path.resolve() == Path(protocol.subject.recording.path).resolve():
+        raise StoreError(f"output {str(path)!r} is the recording itself; choose another path")
+    require_no_other(path)
+    found = None if overwrite else read_header(path)
+    if found is not None and not live_spans(path) and not finished_samples(path):
+        found, overwrite = None, True
+    opened = open_animal(protocol)
+    for error in opened.problems().values():
+        raise error
+    _plan(opened, given)
+    guard = guard_of_recording(protocol, opened.digest)
+    if found is not None and found.guard != guard:
+        raise StoreError(
+            f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}) or of another recording: "
+            "choose another path, or delete it by --overwrite"
+        )
+    specs = list(enumerate(protocol.analyses))
+    store = RunStore(path, Header(guard, {ANALYSES: Begun(Layout(1, None, 1), len(specs))}, protocol.title))
+    with store.locked(overwrite=overwrite):
+        if finished_samples(path) == store.header.samples:
+            return open_result(path)
+        kept = KeptAnalyses(path, specs, protocol.seed, opened.digest)
+        with protocol.places.told():
+            kept.run(opened.tree, listener or default_listener())
+        write_result(path, kept.groups(), _root_attrs(opened))
+    return open_result(path)
+
+
+def _root_attrs(opened: OpenedRecording) -> dict[str, Any]:
+    protocol, tree = opened.protocol, opened.tree
+    source = json.loads(tree.attrs.get(names.PROVENANCE, "{}"))
+    summary = summarise(tree)
+    details = {
+        "protocol": canonical(protocol),
+        "protocol_as_given": as_given(protocol),
+        "protocol_hash": protocol_hash(protocol),
+        "recording_hash": opened.digest,
+        "recording": source,
+        "summary": summary,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    if isinstance(source.get("weights_hash"), str):
+        details["weights_hash"] = source["weights_hash"]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "Conventions": names.CONVENTIONS,
+        "title": protocol.title,
+        "history": f"{now} neuroprobe {version('neuroprobe')}: analysed",
+        "seed": protocol.seed,
+        "kind": "recording",
+        "sessions": json.dumps({ANALYSES: len(protocol.analyses)}),
+        "samples": summary["presentations"],
+        names.FACTORS: tree.attrs.get(names.FACTORS, "[]"),
+        names.PROVENANCE: json.dumps(details),
+    }

@@ -1,0 +1,94 @@
+"""What analyses of a recording found, kept in the folder of a run: each is there whole, or not at all.
+
+``.neuroprobe/analyses/`` holds a netCDF4 file for each; the journal has one line for each, written after its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import xarray as xr
+
+from neuroprobe.disk import append_line
+from neuroprobe.errors import about
+from neuroprobe.journal import RUN_FOLDER, journal_entries
+from neuroprobe.netcdf import write_netcdf
+from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
+from neuroprobe.trial_analyses import analysed, units_of
+
+if TYPE_CHECKING:
+    from neuroprobe.protocol.model import AnalysisSpec
+
+ANALYSES: Final = "analyses"  # session of a run of a recording, and the folder
+NODES: Final = "nodes"  # of a line of the journal: the places of the nodes of the file, in its order
+N_DIGITS: Final = 16  # of the hash in a file's name
+
+
+class KeptAnalyses:
+    """Analyses of one recording, run in turn and kept in a store.
+
+    Parameters
+    ----------
+    path : Path
+        Of the zarr store.
+    specs : list of (int, AnalysisSpec)
+        What is asked for, with the numbers in the protocol.
+    seed : int
+        Of the protocol.
+    content : str
+        What says which responses they are of; others are run again.
+    """
+
+    def __init__(self, path: Path, specs: Sequence[tuple[int, AnalysisSpec]], seed: int, content: str) -> None:
+        self._path, self._specs, self._seed, self._content = path, list(specs), seed, content
+        self._folder = path / RUN_FOLDER / ANALYSES
+
+    def run(self, recording: xr.DataTree, listener: Listener) -> None:
+        """Run what is not in the store."""
+        known = self._entries()
+        n_units = units_of(recording)
+        for place, (number, spec) in enumerate(self._specs):
+            file = self._file(spec)
+            if file.name in known and file.exists():
+                continue
+            listener(StageStarted(spec.name, n_units, "unit"))
+            with about(ANALYSES, number):
+                found = analysed(recording, spec, self._seed)
+            self._keep(place, file, found)
+            listener(StageAdvanced(n_units))
+            listener(Finished())
+
+    def groups(self) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
+        """What was found: group → its nodes, read one after the other."""
+        known = self._entries()
+        return {
+            spec.name: self._nodes(self._file(spec), known[self._file(spec).name][NODES]) for _, spec in self._specs
+        }
+
+    def _file(self, spec: AnalysisSpec) -> Path:
+        about_it = json.dumps([self._content, self._seed, spec.model_dump(mode="json")], sort_keys=True)
+        return self._folder / f"{spec.name}-{hashlib.sha256(about_it.encode()).hexdigest()[:N_DIGITS]}.nc"
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        return {entry["file"]: entry for entry in journal_entries(self._path) if entry["session"] == ANALYSES}
+
+    def _keep(self, place: int, file: Path, found: dict[str, xr.Dataset]) -> None:
+        self._folder.mkdir(exist_ok=True)
+        # names of factors may be none of groups
+        write_netcdf({f"/{number}": dataset for number, dataset in enumerate(found.values())}, file)
+        line = {"session": ANALYSES, "span": [place, place + 1], "file": file.name, "convergence": {}}
+        append_line(self._path / RUN_FOLDER / "journal.jsonl", json.dumps({**line, NODES: list(found)}))
+        # of other samples
+        for other in self._folder.glob(f"{file.name.rpartition('-')[0]}-*.nc"):
+            if other != file:
+                other.unlink()
+
+    def _nodes(self, file: Path, nodes: Sequence[str]) -> Iterator[tuple[str, xr.Dataset]]:
+        for number, node in enumerate(nodes):
+            with xr.open_dataset(file, engine="netcdf4", group=str(number)) as dataset:
+                loaded = dataset.load()
+            yield node, loaded.drop_encoding()
