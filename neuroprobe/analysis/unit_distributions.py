@@ -16,6 +16,7 @@ GROUP: Final = "group"
 ALL: Final = "all units"
 UNKNOWN: Final = "unknown"
 LEVEL: Final = 0.05
+ANGLES: Final = {"preferred_orientation": 180.0, "preferred_direction": 360.0}  # degrees, of which there is no median
 N_SIGNIFICANT: Final = "n_significant"
 SHARES: Final = ("orientation_length", "direction_length", "osi", "oi", "dsi", "di", "depth_of_selectivity")
 SHARES_TOO: Final = ("explainable_variance", "split_half_correlation", "reliability", "noise_ceiling")
@@ -56,7 +57,7 @@ def unit_distribution(
     Returns
     -------
     Dataset
-        Over (``group``, ``bin``): ``n_units`` and ``n_significant``; over ``group``: ``median``, ``n_defined``,
+        Over (``group``, ``bin``): ``n_units`` and ``n_significant``; over ``group``: ``median`` (not of angles), ``n_defined``,
         ``n_undefined``. ``bin_start`` and ``bin_end``.
 
     Raises
@@ -92,7 +93,7 @@ def unit_distribution(
         own = known & (index == number)
         n[number] = np.histogram(inside[own], edges)[0]
         n_passed[number] = np.histogram(inside[own & passed], edges)[0]
-        if own.any():
+        if own.any() and variable not in ANGLES:
             medians[number] = np.median(values[own])
     n_defined = n.sum(1)
     data: dict[str, Any] = {
@@ -136,6 +137,8 @@ def groups_of(found: xr.Dataset, by: str | None) -> tuple[list[str], NDArray[np.
 
 def _ends(variable: str, values: NDArray[np.float64]) -> tuple[float, float]:
     """Lower and upper end of what is shown; of values that have none, or are all the same, an interval around them."""
+    if variable in ANGLES:
+        return 0.0, ANGLES[variable]
     known = values[np.isfinite(values)]
     is_share = variable in SHARES or variable in SHARES_TOO or variable.endswith("_r_squared")
     low, high = (0.0, 1.0) if is_share else (np.inf, -np.inf)

@@ -91,7 +91,7 @@ def _layout(panels: Sequence[hv.Overlay], n_columns: int, title: str) -> hv.Layo
             aspect_weight=0,
             sublabel_format="",
             hspace=0.45,
-            vspace=0.75,
+            vspace=0.62,
             fontsize={"title": 10},
             backend="matplotlib",
         )
@@ -163,7 +163,7 @@ def _title(one: xr.Dataset, models: Sequence[str]) -> str:
 def _number(value: xr.DataArray) -> str:
     if value.dtype.kind in "OUT":
         return str(value.item()) or "–"
-    return "–" if np.isnan(value.item()) else f"{value.item():.2g}"
+    return "–" if np.isnan(value.item()) else f"{value.item():.3g}"
 
 
 def reliability(found: xr.Dataset, by: str | None = names.REGION, bins: int = 20) -> hv.Layout:
@@ -205,14 +205,14 @@ def unit_distributions(
     -------
     holoviews.Layout
         Numbers of units; dark those that are significant after correction (p < .05), where there is a test. The line is
-        the median. Undefined units are left out, and the title says how many are shown.
+        the median, which angles do not have. Undefined units are left out, and the title says how many are shown.
 
     Raises
     ------
     ReaderError
         If there is no such measure.
     """
-    chosen = _default(found) if variables is None else list(variables)
+    chosen = measures_of(found) if variables is None else list(variables)
     if not chosen:
         raise ReaderError(f"no measure to draw; there are {', '.join(map(str, found.data_vars))}: name some")
     tables = [unit_distribution(found, name, by=by, bins=bins, between=between) for name in chosen]
@@ -226,7 +226,8 @@ def unit_distributions(
     return _layout(panels, len(chosen), f"Distributions over units{note}")
 
 
-def _default(found: xr.Dataset) -> list[str]:
+def measures_of(found: xr.Dataset) -> list[str]:
+    """Measures of tuning that are drawn where nothing else is said."""
     fits = [str(name) for name in found.data_vars if str(name).endswith("_r_squared")]
     numbers = [name for name in INDICES if name in found and found[name].dtype.kind in "iuf"]
     of_angles = {"omega_squared", "preferred"} if "osi" in found else set()
@@ -249,8 +250,9 @@ def _histogram(one: xr.Dataset, name: str) -> hv.Overlay:
         elements.append(line.opts(color="black", linewidth=1, backend="matplotlib"))
     n, n_lost = int(one[names.N_DEFINED]), int(one[names.N_UNDEFINED])
     lost = f", {n_lost:,} undefined" if n_lost else ""
+    said = f"\nmedian {middle:.2f}" if np.isfinite(middle) else ""
     return hv.Overlay(elements).opts(
-        title=f"{one[GROUP].item()}: n {n:,}{lost}\nmedian {middle:.2f}" if n else f"{one[GROUP].item()}: none defined",
+        title=f"{one[GROUP].item()}: n {n:,}{lost}{said}" if n else f"{one[GROUP].item()}: none defined",
         xlabel=SAID.get(name, name.replace("_r_squared", ": R²").replace("_", " ")),
         ylabel="units",
         xlim=(float(edges[0]), float(edges[-1])),

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import require_file_name, write_text
-from neuroprobe.report import about, contrast, findings, masking, selectivity, specialisation
+from neuroprobe.report import about, contrast, findings, masking, recordings, selectivity, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
@@ -86,5 +86,9 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Selectivity", selectivity.selectivity, lambda one: one.has(names.SELECTIVITY)),
     ("Lesions", masking.lesions, lambda one: one.has(names.MASKING)),
     ("Single classes", masking.single_classes, lambda one: one.has(names.SINGLE_CLASS)),
+    ("Units of the recording", recordings.units, recordings.is_recorded),
+    ("Tuning curves", recordings.tuning, lambda one: one.has(recordings.TUNING)),
+    ("Reliability", recordings.reliability, lambda one: one.has("reliability")),
+    ("Latency and information", recordings.timing, lambda one: one.has("latency") or one.has("information")),
     ("How to read the numbers", about.reading, lambda one: True),
 )
