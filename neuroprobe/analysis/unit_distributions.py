@@ -57,8 +57,8 @@ def unit_distribution(
     Returns
     -------
     Dataset
-        Over (``group``, ``bin``): ``n_units`` and ``n_significant``; over ``group``: ``median`` (not of angles), ``n_defined``,
-        ``n_undefined``. ``bin_start`` and ``bin_end``.
+        Over (``group``, ``bin``): ``n_units`` and ``n_significant``; over ``group``: ``median`` (not of angles),
+        ``n_defined``, ``n_undefined``; ``bin_start`` and ``bin_end``.
 
     Raises
     ------

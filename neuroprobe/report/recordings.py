@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuroprobe import names, plot
 from neuroprobe.analysis.spike_trains import factors_of
-from neuroprobe.analysis.unit_distributions import GROUP, groups_of
+from neuroprobe.analysis.unit_distributions import ANGLES, GROUP, groups_of
 from neuroprobe.plot.tuning import measures_of
 from neuroprobe.report.findings import decimal, percent
 from neuroprobe.report.page import Part, Table, Text
@@ -42,6 +42,37 @@ N_DRAWN: Final = 8
 def is_recorded(one: View) -> bool:
     """Whether the result holds statistics on single trials."""
     return any(one.has(name) for name in (*NODES, TUNING, "variance_decomposition"))
+
+
+def summary(one: View) -> Iterator[str]:
+    """Say in a sentence or two what was recorded, and how it was analysed."""
+    held, source = one.details["summary"], one.details["recording"]
+    where = ", ".join(f"{region or 'unknown'} {n:,}" for region, n in held["regions"].items())
+    means = "means of conditions" if held["condition_means"] else "single trials"
+    yield (
+        f"The recording {source.get('source', 'of another program')}: {held['units']:,} units"
+        f"{f' ({where})' if where else ''}, {held['presentations']:,} presentations, {means}."
+    )
+    if held["factors"]:
+        levels = ", ".join(f"{name} ({len(shown):,} values)" for name, shown in held["factors"].items())
+        yield f"What was varied: {levels}."
+
+
+def provenance(one: View) -> Iterator[Part]:
+    """Where the recording is from, and by what it was analysed."""
+    details, source = one.details, one.details["recording"]
+    known = {
+        "recording": source.get("source"),
+        "format": source.get("format"),
+        "sha256 of the file": source.get("sha256"),
+        "hash of the responses": details.get("recording_hash"),
+        "hash of the protocol": details.get("protocol_hash"),
+        "seed": one.tree.attrs.get("seed"),
+        "versions": ", ".join(f"{name} {version}" for name, version in details.get("versions", {}).items()),
+        "python, platform": ", ".join(str(details[key]) for key in ("python", "platform") if key in details),
+    }
+    rows = [[name, str(value)] for name, value in known.items() if value not in (None, "")]
+    yield Table("Where the numbers are from.", ["what", "value"], rows, (0, 1))
 
 
 def tables_of(one: View) -> dict[str, xr.Dataset]:
@@ -117,10 +148,10 @@ def tuning(one: View) -> Iterator[Part]:
                 "that are not significant (pale) say little. R² is the share of the variance of mean responses that "
                 "the fitted function explains; with few conditions it is high by itself.",
             )
-            yield _quartiles(found, known)
+            yield _quartiles(found, [name for name in known if name not in ANGLES])
 
 
-def _quartiles(found: xr.Dataset, measures: tuple[str, ...] | list[str]) -> Table:
+def _quartiles(found: xr.Dataset, measures: list[str]) -> Table:
     """Quartiles over the defined units of each group."""
     groups, index = groups_of(found, names.REGION)
     rows = []

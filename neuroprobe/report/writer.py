@@ -53,8 +53,8 @@ def report_page(result: xr.DataTree) -> str:
     one = View(result)
     return render(
         title=result.attrs["title"] or "neuroprobe",
-        summary=list(about.summary(one)),
-        warnings=one.details["warnings"],
+        summary=list(recordings.summary(one) if one.is_recording else about.summary(one)),
+        warnings=one.details.get("warnings", []),
         sections=[Section(title, list(parts(one))) for title, parts, is_there in SECTIONS if is_there(one)],
     )
 
@@ -70,8 +70,9 @@ def _of_indices(title: str, parts: Parts) -> tuple[str, Parts, Callable[[View], 
 
 SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Protocol", about.protocol, lambda one: True),
-    ("Provenance", about.provenance, lambda one: True),
-    ("Sample stimuli", about.stimuli, lambda one: True),
+    ("Provenance", about.provenance, lambda one: not one.is_recording),
+    ("Provenance", recordings.provenance, lambda one: one.is_recording),
+    ("Sample stimuli", about.stimuli, lambda one: not one.is_recording),
     _of_indices("Depth profile", findings.depth),
     _of_indices("Shares of the variance", findings.shares),
     _of_indices("Distributions", findings.distributions),
@@ -90,5 +91,5 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Tuning curves", recordings.tuning, lambda one: one.has(recordings.TUNING)),
     ("Reliability", recordings.reliability, lambda one: one.has("reliability")),
     ("Latency and information", recordings.timing, lambda one: one.has("latency") or one.has("information")),
-    ("How to read the numbers", about.reading, lambda one: True),
+    ("How to read the numbers", about.reading, lambda one: not one.is_recording),
 )
