@@ -63,14 +63,41 @@ def nodes() -> dict[str, xr.Dataset]:
     return found_of(values, order, **{"/latency": latencies()})
 
 
+def page_of(nodes: dict[str, xr.Dataset]) -> Page:
+    """The page of a result with these nodes and what a run on a recording says of it."""
+    tree = xr.DataTree.from_dict(nodes)
+    held = {
+        "units": 12,
+        "presentations": 80,
+        "regions": {"V1": 12},
+        "condition_means": False,
+        "factors": {"orientation": {"0.0": 10, "22.5": 10}},
+    }
+    protocol = {"neuroprobe": 1, "subject": {"recording": {"path": "session.nwb"}}, "analyses": ["anova"]}
+    source = {"source": "session.nwb", "format": "nwb"}
+    details = {"protocol": protocol, "summary": held, "recording": source, "recording_hash": "12ab"}
+    tree.attrs = {"title": "mine", "kind": "recording", "seed": 3, "neuroprobe_provenance": json.dumps(details)}
+    return Page(report_page(tree))
+
+
 @pytest.fixture(scope="module")
 def page(nodes: dict[str, xr.Dataset]) -> Page:
-    return Page(report_page(joined(make_result(), xr.DataTree.from_dict(nodes))))
+    return page_of(nodes)
 
 
-def test_sections_stand_beside_others(page: Page) -> None:
-    assert page.words["h2"] == [*SECTIONS[:-1], *OURS, LAST]
+def test_a_result_of_a_recording(page: Page) -> None:
+    assert page.words["h2"] == ["Protocol", "Provenance", *OURS]
+    assert has(page, "The recording session.nwb: 12 units (V1 12), 80 presentations, single trials.")
+    assert has(page, "What was varied: orientation (2 values).")
+    assert dict(page.table("what", "value"))["hash of the responses"] == "12ab"
     assert not plt.get_fignums()
+
+
+def test_sections_stand_beside_others(nodes: dict[str, xr.Dataset]) -> None:
+    other = make_result({"linear": (4,)}, examples=False)
+    both = Page(report_page(joined(other, xr.DataTree.from_dict({"/anova": nodes["/anova"]}))))
+    assert [title for title in both.words["h2"] if title not in SECTIONS] == OURS[:1]
+    assert both.words["h2"][-2:] == [OURS[0], LAST]
 
 
 def test_shares_of_significant_units(nodes: dict[str, xr.Dataset], page: Page) -> None:
@@ -109,31 +136,7 @@ def test_units_without_anything_defined_do_not_break_it() -> None:
     values[:] = 4
     nodes = {"/tuning/orientation": npr.tuning(animal(values, {"orientation": order * 22.5}), "orientation")}
     nodes["/latency"] = latencies().isel(unit=[1])
-    page = Page(report_page(joined(make_result(), xr.DataTree.from_dict(nodes))))
+    page = page_of(nodes)
     assert has(page, "The curve of no unit varies.", "0 of 1 units have a latency")
     rows = {row[0]: row for row in page.table("measure", "group")}
     assert rows["latency"][3:] == ["0", "1", "–", "–", "–"]
-
-
-def test_a_result_of_a_recording_alone(nodes: dict[str, xr.Dataset]) -> None:
-    tree = xr.DataTree.from_dict(nodes)
-    held = {
-        "units": 12,
-        "presentations": 80,
-        "regions": {"V1": 12},
-        "condition_means": False,
-        "factors": {"orientation": {"0.0": 10, "22.5": 10}},
-    }
-    protocol = {"neuroprobe": 1, "subject": {"recording": {"path": "session.nwb"}}, "analyses": ["anova"]}
-    details = {
-        "protocol": protocol,
-        "summary": held,
-        "recording": {"source": "session.nwb", "format": "nwb"},
-        "recording_hash": "12ab",
-    }
-    tree.attrs = {"title": "mine", "kind": "recording", "seed": 3, "neuroprobe_provenance": json.dumps(details)}
-    page = Page(report_page(tree))
-    assert page.words["h2"] == ["Protocol", "Provenance", *OURS]
-    assert has(page, "The recording session.nwb: 12 units (V1 12), 80 presentations, single trials.")
-    assert has(page, "What was varied: orientation (2 values).")
-    assert dict(page.table("what", "value"))["hash of the responses"] == "12ab"

@@ -69,7 +69,7 @@ def raster(
     >>> trials = {"start_time": [0.0, 1.0, 2.0], "kind": ["b", "a", "b"]}
     >>> found = raster({"u1": [0.25, 1.5, 2.0]}, trials, "u1", "kind", (0.0, 1.0))
     >>> found["time"].values, found["row"].values, found["kind"].values.tolist()
-    (array([0.25, 0.5 , 0.  ]), array([1, 0, 2]), ['a', 'b', 'b'])
+    (array([0.5 , 0.25, 0.  ]), array([0, 1, 2]), ['a', 'b', 'b'])
     """
     if unit not in spikes:
         raise ReaderError(unknown_name("unit", str(unit), [str(one) for one in spikes]))

@@ -71,8 +71,8 @@ def unit_distribution(
     ...     {"osi": ("unit", [0.1, 0.9, np.nan]), "orientation_p_adjusted": ("unit", [0.5, 0.01, np.nan])},
     ... )
     >>> found = unit_distribution(made, "osi", bins=2)
-    >>> found["n_units"].values.tolist(), found["n_significant"].values.tolist(), int(found["n_undefined"])
-    ([[1, 1]], [[0, 1]], 1)
+    >>> found["n_units"].values.tolist(), found["n_significant"].values.tolist(), found["n_undefined"].values.tolist()
+    ([[1, 1]], [[0, 1]], [1])
     """
     if variable not in found:
         raise ReaderError(unknown_name("measure", variable, number_names(found)))
