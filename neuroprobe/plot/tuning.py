@@ -24,6 +24,7 @@ from neuroprobe.plot.style import COLOURS, PALE, factor_styles, grid, ticks
 CURVE: Final = "tuning_curve"
 ENDING: Final = "_curve"
 MOST_UNITS: Final = 24
+N_FEW: Final = 4  # conditions of a panel that each have a tick
 N_FINE: Final = 8  # ticks of a panel, of many conditions
 PANEL: Final = 2.3  # width of a panel, in inches
 INDICES: Final = (
@@ -123,6 +124,8 @@ def _panel(one: xr.Dataset, models: Sequence[str]) -> hv.Overlay:
     options: dict[str, Any] = {"ylim": _room(values, errors)}
     if is_text:
         options |= {"xticks": ticks(condition_names(one)), "xrotation": 40}
+    elif len(conditions) <= N_FEW:
+        options["xticks"] = ticks(condition_names(one), x.tolist())
     elif len(conditions) > N_FINE:
         options["xticks"] = 4
     return hv.Overlay(elements).opts(
