@@ -1,4 +1,4 @@
-"""The notebooks are stored without outputs, and run."""
+"""The notebooks are stored without outputs, and run; those of real recordings where these are."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+# part of a notebook's name → what it reads of the real data
+OF_DATA = {"nwb": "recordings/nwb/zheng2022_sub-4_mtl.nwb", "disparity": "recordings/manning2024"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -19,7 +21,15 @@ def test_notebook_has_no_outputs(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs(
+    path: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part, recordings in OF_DATA.items():
+        if part in path.stem:
+            folder = request.getfixturevalue("data").resolve()
+            if not (folder / recordings).exists():
+                pytest.skip(f"no {folder / recordings}")
+            monkeypatch.setenv("NEUROPROBE_DATA", str(folder))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [

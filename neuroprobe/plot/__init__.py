@@ -11,7 +11,9 @@ from neuroprobe.plot.selectivity_units import activation_curve, label_shares, se
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
 from neuroprobe.plot.single_class import class_shifts, jaccards
 from neuroprobe.plot.specialisation import confusions, correlations, factor_trees, specialisation_profile
+from neuroprobe.plot.spike_trains import psth, raster
 from neuroprobe.plot.stimuli import stimulus_examples
+from neuroprobe.plot.tuning import reliability, tuning_curves, unit_distributions
 from neuroprobe.plot.units import activity, preferences, stacked_shares, strongest_units
 
 __all__ = [
@@ -38,6 +40,9 @@ __all__ = [
     "label_shares",
     "neuron_features",
     "preferences",
+    "psth",
+    "raster",
+    "reliability",
     "selectivity_by_layer",
     "selectivity_profile",
     "significant_units",
@@ -47,4 +52,6 @@ __all__ = [
     "stimulus_examples",
     "strongest_units",
     "top_crops",
+    "tuning_curves",
+    "unit_distributions",
 ]

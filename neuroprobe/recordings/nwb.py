@@ -5,7 +5,8 @@ Of a file without spikes, ``BinnedAlignedSpikes`` are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,40 @@ def read_nwb(path: Path, choices: Choices) -> xr.DataTree:
         units.columns[names.SUBJECT_ID] = plain([subject] * len(units))
     spikes = Spikes(FileTimes(str(path), f"units/{SPIKE_TIMES}"), bounds, units)
     return responses_of(spikes, table, choices, safe(path.stem), held)
+
+
+def spike_trains(path: str | os.PathLike[str], units: Sequence[str] | None = None) -> dict[str, NDArray[np.float64]]:
+    """Read the spike times of units as they are, as for rasters.
+
+    Parameters
+    ----------
+    path : path
+    units : sequence of str, optional
+        Their ``unit_id``; by default all.
+
+    Returns
+    -------
+    dict
+        ``unit_id`` → times in s, ascending.
+
+    Raises
+    ------
+    ReaderError
+        If the file is damaged, has no spikes, or a unit is not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ReaderError(f"{str(path)!r}: no such file")
+    with _opened(path) as file:
+        table, bounds = _units(file, path)
+    ids = [str(one) for one in table.columns[names.UNIT_ID].tolist()]
+    place = {one: number for number, one in enumerate(ids)}
+    for unit in units or ():
+        if str(unit) not in place:
+            raise ReaderError(unknown_name("unit", str(unit), ids))
+    times = FileTimes(str(path), f"units/{SPIKE_TIMES}")
+    chosen = ids if units is None else [str(unit) for unit in units]
+    return {unit: times[slice(*map(int, bounds[place[unit]]))] for unit in chosen}
 
 
 def _counted(file: Any, path: Path, choices: Choices, tables: dict[str, Any], counts: Any) -> xr.DataTree:

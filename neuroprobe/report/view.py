@@ -81,6 +81,11 @@ class View:
         return moments_table(self.tree)
 
     @property
+    def is_recording(self) -> bool:
+        """Whether a protocol's analyses were made of a recording, an animal's or a stored one."""
+        return bool(self.tree.attrs.get("kind") == "recording")
+
+    @property
     def is_pick_freeze(self) -> bool:
         """Whether the alterations were shown together, not each alone only."""
         return bool(self.values) or self.has("moments")

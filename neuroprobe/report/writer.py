@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import require_file_name, write_text
-from neuroprobe.report import about, contrast, findings, masking, selectivity, specialisation
+from neuroprobe.report import about, contrast, findings, masking, recordings, selectivity, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
@@ -53,8 +53,8 @@ def report_page(result: xr.DataTree) -> str:
     one = View(result)
     return render(
         title=result.attrs["title"] or "neuroprobe",
-        summary=list(about.summary(one)),
-        warnings=one.details["warnings"],
+        summary=list(recordings.summary(one) if one.is_recording else about.summary(one)),
+        warnings=one.details.get("warnings", []),
         sections=[Section(title, list(parts(one))) for title, parts, is_there in SECTIONS if is_there(one)],
     )
 
@@ -70,8 +70,9 @@ def _of_indices(title: str, parts: Parts) -> tuple[str, Parts, Callable[[View], 
 
 SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Protocol", about.protocol, lambda one: True),
-    ("Provenance", about.provenance, lambda one: True),
-    ("Sample stimuli", about.stimuli, lambda one: True),
+    ("Provenance", about.provenance, lambda one: not one.is_recording),
+    ("Provenance", recordings.provenance, lambda one: one.is_recording),
+    ("Sample stimuli", about.stimuli, lambda one: not one.is_recording),
     _of_indices("Depth profile", findings.depth),
     _of_indices("Shares of the variance", findings.shares),
     _of_indices("Distributions", findings.distributions),
@@ -86,5 +87,9 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Selectivity", selectivity.selectivity, lambda one: one.has(names.SELECTIVITY)),
     ("Lesions", masking.lesions, lambda one: one.has(names.MASKING)),
     ("Single classes", masking.single_classes, lambda one: one.has(names.SINGLE_CLASS)),
-    ("How to read the numbers", about.reading, lambda one: True),
+    ("Units of the recording", recordings.units, recordings.is_recorded),
+    ("Tuning curves", recordings.tuning, lambda one: one.has(recordings.TUNING)),
+    ("Reliability", recordings.reliability, lambda one: one.has("reliability")),
+    ("Latency and information", recordings.timing, lambda one: one.has("latency") or one.has("information")),
+    ("How to read the numbers", about.reading, lambda one: not one.is_recording),
 )

@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuroprobe.errors import ReaderError
 from neuroprobe.recordings import read_recording, spiking
+from neuroprobe.recordings.nwb import spike_trains
 
 h5py = pytest.importorskip("h5py", reason="NWB needs h5py: pip install 'neuroprobe[nwb]'")
 
@@ -255,3 +256,19 @@ def test_half_of_the_human_recording(mtl: Path, tmp_path: Path) -> None:
         ReaderError, match=r"half.nwb': not an HDF5 file .* only the beginning of one \(1000000 bytes\)"
     ):
         read_recording(tmp_path / "half.nwb", trials="encoding_table", window=(0, 1))
+
+
+def test_spike_trains_as_they_are(data: Path) -> None:
+    file = data / "recordings" / "nwb" / "zheng2022_sub-4_mtl.nwb"
+    if not file.is_file():
+        pytest.skip("no recording of the human medial temporal lobe")
+    found = spike_trains(file)
+    assert (len(found), sum(map(len, found.values()))) == (35, 214_278)
+    assert all((np.diff(times) >= 0).all() for times in found.values())
+    (one,) = spike_trains(file, ["28"]).items()
+    assert one[0] == "28"
+    np.testing.assert_array_equal(one[1], found["28"])
+    with pytest.raises(ReaderError, match="unit"):
+        spike_trains(file, ["99"])
+    with pytest.raises(ReaderError, match="no such file"):
+        spike_trains(data / "none.nwb")
