@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -23,12 +22,13 @@ from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
 from neuroprobe.protocol.analyses import ALONE, UNALTERED, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
-from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
 from neuroprobe.protocol.lesion import AnyLesions
 from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
+from neuroprobe.protocol.noise import AnyNoise
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
+from neuroprobe.protocol.stimuli import StimuliSpec
 from neuroprobe.protocol.treatment import ControlSpec, TreatmentSpec, no_treatment
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
@@ -127,6 +127,7 @@ class SubjectSpec(Model):
     random_twin: bool = False
     segment: SegmentSpec | None = None
     lesion: AnyLesions = Field(default=[])
+    noise: AnyNoise | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -139,59 +140,6 @@ class SubjectSpec(Model):
         if twice:
             raise problem_at(("layers",), f"layers listed twice: {', '.join(twice)}", listed)
         return self
-
-
-def _image(value: Any) -> Any:
-    words = ("frozen", "factor", "redrawn")
-    if isinstance(value, dict | ImageFactors) or value in words:
-        return value
-    raise problem(
-        f"image: given {shown(value)}{closest(value, words)}, expected frozen, factor, redrawn, or "
-        "{factors: [partition, class, image]}"
-    )
-
-
-class StimuliSpec(Model):
-    """Which images are shown, and what the image is in the design."""
-
-    images: AnyImages
-    image: Annotated[Literal["frozen", "factor", "redrawn"] | ImageFactors, BeforeValidator(_image)] = "frozen"
-
-    @model_validator(mode="after")
-    def _drawn(self) -> Self:
-        given = [source.probability for source in self.sources if source.probability is not None]
-        if given and not (isinstance(self.image, ImageFactors) and len(self.sources) > 1):
-            message = (
-                "probability: goes with several sources of which images are drawn as factors: leave it out, or write "
-                "`image: {factors: [partition, class, image]}`"
-            )
-            raise problem_at(("images",), message, given)
-        if given and (len(given) < len(self.sources) or not math.isclose(sum(given), 1, abs_tol=1e-6)):
-            message = (
-                f"probability: given {shown(given)}, expected one per source, {len(self.sources)} that add up to 1"
-            )
-            raise problem_at(("images",), message, given)
-        if isinstance(self.image, ImageFactors) and names.PARTITION in self.image.factors and len(self.sources) < 2:
-            message = "factors: partition tells sources of images apart, received one: list several, or leave it out"
-            raise problem_at(("image", "factors"), message, self.image.factors)
-        return self
-
-    @property
-    def image_law(self) -> str:
-        """What the image is in the design, in the words of `analysis.sensitivity.SCOPES`."""
-        if not isinstance(self.image, ImageFactors):
-            return self.image
-        return "factors" if names.IMAGE in self.image.factors else "frozen rank"
-
-    @property
-    def sources(self) -> list[ImageSource]:
-        """The sources of the images, one or several."""
-        return list(self.images) if isinstance(self.images, list) else [self.images]
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the images, where a source gives them."""
-        return next(((source.size[0], source.size[1]) for source in self.sources if source.size is not None), None)
 
 
 def _scramble(value: Any) -> Any:
@@ -267,7 +215,7 @@ class Protocol(Model):
     treatment: TreatmentSpec = Field(default_factory=no_treatment)
     control: Literal["original"] | ControlSpec = "original"
     design: DesignSpec = DesignSpec()
-    analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
+    analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())])
     record: RecordSpec = RecordSpec()
     _places: Places = PrivateAttr(default_factory=Places)
 
@@ -313,6 +261,7 @@ class Protocol(Model):
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_treatment()
+        self._check_presentations()
         self._check_estimator()
         self._check_contrast()
         self._check_stored()
@@ -342,9 +291,36 @@ class Protocol(Model):
             raise problem_at(
                 ("treatment",),
                 f"missing key 'treatment': {' and '.join(needing)} compares images with altered ones; give "
-                "`treatment: {alterations: […]}`, or ask for `analyses: [selectivity]` alone",
+                "`treatment: {alterations: […]}`, or ask for `analyses: [selectivity]` alone, or for `analyses: []`",
                 None,
             )
+
+    def _check_presentations(self) -> None:
+        """Refuse presentations for their own sake that leave nothing, and what concerns these where there are none."""
+        if self.alone:
+            if self.record.store == "none":
+                message = "analyses: none, and no responses are stored: ask for one, or `record: {store: responses}`"
+                raise problem_at(("analyses",), message, self.analyses)
+            if self.treatment.alterations or self.control != "original":
+                key = "treatment" if self.treatment.alterations else "control"
+                message = f"{key}: no analysis compares images with altered ones: ask for one, or leave it out"
+                raise problem_at((key,), message, None)
+            return
+        listed = ", ".join(analysis.name for analysis in self.analyses)
+        if self.stimuli.repeated:
+            key = self.stimuli.repeated[0]
+            message = (
+                f"{key}: concerns images that are shown as they are; {listed} has a design of its own: leave it out"
+            )
+            raise problem_at(("stimuli", key), message, getattr(self.stimuli, key))
+        if self.subject.noise is not None:
+            message = f"noise: {listed} takes responses without noise: leave it out, or ask for `analyses: []`"
+            raise problem_at(("subject", "noise"), message, self.subject.noise)
+
+    @property
+    def alone(self) -> bool:
+        """Whether images are presented for their own sake, as no analysis has a design."""
+        return not self.analyses
 
     def _check_estimator(self) -> None:
         """Refuse SALib's formulas where they are wrong, or where it has none."""
