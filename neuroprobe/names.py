@@ -94,6 +94,7 @@ TREATMENT_CONTROL: Final = "treatment-control"
 MASKING: Final = "masking"  # the group of its results too
 SELECTIVITY: Final = "selectivity"  # the group of its results too
 REPEATED: Final = "repeated"  # images as they are, several times
+AS_THEY_ARE: Final = (SELECTIVITY, REPEATED)  # sessions that show images without the treatment
 
 # factors that are not alterations
 IMAGE: Final = "image"

@@ -21,7 +21,15 @@ from pydantic import (
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
-from neuroprobe.protocol.analyses import ALONE, UNALTERED, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
+from neuroprobe.protocol.analyses import (
+    ALONE,
+    PRESENTED,
+    UNALTERED,
+    AnyAnalysis,
+    ContrastOptions,
+    SobolOptions,
+    SobolSpec,
+)
 from neuroprobe.protocol.lesion import AnyLesions
 from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
@@ -297,8 +305,8 @@ class Protocol(Model):
 
     def _check_presentations(self) -> None:
         """Refuse presentations for their own sake that leave nothing, and what concerns these where there are none."""
-        if self.alone:
-            if self.record.store == "none":
+        if self.presents:
+            if not self.analyses and self.record.store == "none":
                 message = "analyses: none, and no responses are stored: ask for one, or `record: {store: responses}`"
                 raise problem_at(("analyses",), message, self.analyses)
             if self.treatment.alterations or self.control != "original":
@@ -318,9 +326,9 @@ class Protocol(Model):
             raise problem_at(("subject", "noise"), message, self.subject.noise)
 
     @property
-    def alone(self) -> bool:
-        """Whether images are presented for their own sake, as no analysis has a design."""
-        return not self.analyses
+    def presents(self) -> bool:
+        """Whether images are presented for their own sake, as no analysis has another design."""
+        return all(analysis.name in PRESENTED for analysis in self.analyses)
 
     def _check_estimator(self) -> None:
         """Refuse SALib's formulas where they are wrong, or where it has none."""

@@ -135,7 +135,7 @@ def open_generated(spec: Generated, framing: Framing, seed: int, open_of: Callab
         n_bytes=0 if images is None else images.bytes_kept,
         columns=_joined([one.columns(image_ids) for one in drawings], list(map(len, drawings))),
         units=units,
-        factors=tuple(dict.fromkeys(_factors(drawings))),
+        factors=_factors(drawings),
     )
 
 
@@ -188,11 +188,12 @@ def draw_all(
     return Drawing(generator, screen, values, key, varied, of)
 
 
-def _factors(drawings: Sequence[Drawing]) -> list[str]:
-    """Columns that vary by design: which of several generators, which image, and the settings."""
-    several = [names.GENERATOR] if len(drawings) > 1 else []
-    of_images = [names.OF_IMAGE] if any(len(set(one.of.tolist())) > 1 for one in drawings) else []
-    return several + of_images + [name for one in drawings for name in one.varied]
+def _factors(drawings: Sequence[Drawing]) -> tuple[str, ...]:
+    """Columns that vary by design; of several generators none has a value everywhere."""
+    if len(drawings) > 1:
+        return ()
+    (one,) = drawings
+    return (names.OF_IMAGE,) * (len(set(one.of.tolist())) > 1) + one.varied
 
 
 def _joined(tables: Sequence[Mapping[str, Column]], lengths: Sequence[int]) -> dict[str, Column]:

@@ -164,8 +164,8 @@ class ImageSet:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Those of the columns that were varied by design."""
-        return tuple(dict.fromkeys(name for source in self._sources for name in source.factors))
+        """Those of the columns that were varied by design; of several sources none has a value everywhere."""
+        return self._sources[0].factors if len(self._sources) == 1 else ()
 
     @property
     def bytes_kept(self) -> int:
