@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neuroprobe.recordings.read import read_recording
     from neuroprobe.runner import plan, run
     from neuroprobe.stimuli.alterations import Parameter, alteration, check_alteration
+    from neuroprobe.stimuli.generators import Setting, check_generator, generator
     from neuroprobe.stimuli.properties import check_manipulation, manipulation
     from neuroprobe.store import open_recording, open_result
 
@@ -32,10 +33,13 @@ _HOMES = {
     "NeuroprobeError": "neuroprobe.errors",
     "Parameter": "neuroprobe.stimuli.alterations",
     "Protocol": "neuroprobe.protocol.schema",
+    "Setting": "neuroprobe.stimuli.generators",
     "alteration": "neuroprobe.stimuli.alterations",
     "check_alteration": "neuroprobe.stimuli.alterations",
+    "check_generator": "neuroprobe.stimuli.generators",
     "check_manipulation": "neuroprobe.stimuli.properties",
     "contrast": "neuroprobe.analysis.stored_contrast",
+    "generator": "neuroprobe.stimuli.generators",
     "lesioned": "neuroprobe.probe.lesion",
     "load_protocol": "neuroprobe.protocol.reader",
     "manipulation": "neuroprobe.stimuli.properties",
@@ -59,10 +63,13 @@ __all__ = [
     "NeuroprobeError",
     "Parameter",
     "Protocol",
+    "Setting",
     "alteration",
     "check_alteration",
+    "check_generator",
     "check_manipulation",
     "contrast",
+    "generator",
     "lesioned",
     "load_protocol",
     "manipulation",

@@ -25,6 +25,7 @@ SAME: Final = 1e-5  # apart that values may be which were computed in batches of
 TAKEN: Final = {
     *(names.PRESENTATION, names.UNIT, names.CHANNEL, names.TOKEN, names.Y, names.X, names.TIME_BIN, names.LAYER),
     *(names.DESIGN, names.SAMPLE, names.ROLE, names.IMAGE_ID, names.CLASS_LABEL, names.SOURCE, names.ARM),
+    *(names.FILE, names.STIMULUS_SET, names.START_TIME, names.STOP_TIME, names.ID),
     *(names.STIMULUS_ID, names.REPETITION, names.CONTROL_KIND, names.N_TRIALS, names.GENERATOR, names.OF_IMAGE),
 }
 EXEMPLAR: Final = "exemplar"  # the setting of which a random stimulus is a function
