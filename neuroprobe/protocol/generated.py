@@ -139,8 +139,8 @@ def read_levels(value: Any, setting: Any) -> Levels:
         if complaint:
             raise ValueError(f"it {complaint}")
         found.append(float(level) + 0.0)  # -0 is 0
-    twice = next((one for one in found if found.count(one) > 1), None) if len(found) <= MAX_LEVELS else None
-    if twice is not None:
+    if len(set(found)) < len(found):
+        twice = next(one for one in found if found.count(one) > 1)
         raise ValueError(f"{shown(twice)} is listed twice; show all stimuli repeatedly by `repeats`")
     return found
 
