@@ -41,7 +41,9 @@ def component(image: np.ndarray, column: int, row: int) -> complex:
     contrast=st.floats(0.05, 1),
     degrees=st.sampled_from([None, 8.0, 3.5]),
 )
-def test_settings_are_measured_back(column: int, row: int, phase: float, contrast: float, degrees: float | None) -> None:
+def test_settings_are_measured_back(
+    column: int, row: int, phase: float, contrast: float, degrees: float | None
+) -> None:
     if row == 0 and column <= 0:
         column = 1 - column
     # waves go across the bars, towards orientation + 90
@@ -109,7 +111,9 @@ def test_gabors_are_those_of_simulated_units() -> None:
 
 @pytest.mark.parametrize("colour", AXES)
 def test_colours_go_along_their_axis(colour: str) -> None:
-    image = drawn("grating", Screen(32, 32), spatial_frequency=1 / 32, contrast=0.6, colour=colour)[0].astype(np.float64)
+    image = drawn("grating", Screen(32, 32), spatial_frequency=1 / 32, contrast=0.6, colour=colour)[0].astype(
+        np.float64
+    )
     axis = np.array(AXES[colour])
     wave = (image[np.flatnonzero(axis)[0]] - 0.5) * axis[np.flatnonzero(axis)[0]]
     np.testing.assert_allclose(image - 0.5, axis[:, None, None] * wave, atol=ROUNDING)
@@ -148,6 +152,8 @@ def test_apertures_show_the_grating_within(aperture: str) -> None:
 
 
 def test_batches_are_as_single_stimuli() -> None:
-    one = draw_all("grating", {"orientation": [0, 20, 40], "size": [5, 9], "colour": ["luminance", "blue"]}, Screen(12, 10))
+    one = draw_all(
+        "grating", {"orientation": [0, 20, 40], "size": [5, 9], "colour": ["luminance", "blue"]}, Screen(12, 10)
+    )
     together = one.draw(range(len(one)))
     assert torch.equal(together, torch.cat([one.draw([at]) for at in range(len(one))]))
