@@ -27,7 +27,7 @@ TEMPLATE: Final = "presentations.nwb"
 IMAGES: Final = "images"
 N_DIGITS: Final = 16  # of that
 # columns that say which presentation a row is; what they hold is the recording's own
-OF_ROWS: Final = (names.PRESENTATION, names.REPETITION, names.FILE, names.CONTROL_KIND, names.ARM)
+OF_ROWS: Final = (names.PRESENTATION, names.STIMULUS_ID, names.REPETITION, names.FILE, names.CONTROL_KIND, names.ARM)
 NEAR: Final = 1e-9  # relative: numbers that are the same, but for how they were written
 
 

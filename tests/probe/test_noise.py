@@ -23,7 +23,7 @@ PROTOCOL: dict[str, Any] = {
     "subject": {"network": "embedded", "layers": [{"name": "conv2", "reduce": "centre"}, "linear"]},
     "stimuli": {
         "images": {"generated": {"grating": {"orientation": [0, 45, 90, 135]}}, "size": 32},
-        "repeats": 150,
+        "repeats": 60,
         "blanks": 1,
     },
     "analyses": [],
@@ -32,7 +32,7 @@ PROTOCOL: dict[str, Any] = {
 NUMBERS = itertools.count()
 
 
-def recorded(folder: Path, noise: Any = None, batch: int = 128, repeats: int = 150, **subject: Any) -> xr.DataTree:
+def recorded(folder: Path, noise: Any = None, batch: int = 128, repeats: int = 60, **subject: Any) -> xr.DataTree:
     given = copy.deepcopy(PROTOCOL)
     given["subject"] |= subject | ({} if noise is None else {"noise": noise})
     given["record"]["batch"] = batch
@@ -61,7 +61,6 @@ def test_gaussian_noise_is_of_the_size_that_is_asked_for(folder: Path, silent: x
     for layer in ("conv2", "linear"):
         clean = responses(silent, layer).astype(np.float64)
         noise = responses(noisy, layer) - clean
-        stimuli = np.unique(clean[silent.control_kind.values == ""], axis=0)
         # the layer's own: root mean square over units of the deviation over stimuli
         _, rows = np.unique([str(one) for one in silent.stimulus_id.values], return_index=True)
         stimuli = np.delete(clean[rows], [str(one) for one in silent.stimulus_id.values[rows]].index("blank"), axis=0)
@@ -84,7 +83,7 @@ def test_counts_are_poisson_around_rates(folder: Path, silent: xr.DataTree) -> N
     assert not counts[mean == 0].any()
     away = (counts - mean)[mean > 0] / np.sqrt(mean[mean > 0])
     assert abs(away.mean()) < 4 / np.sqrt(away.size)
-    assert (away**2).mean() == pytest.approx(1, abs=0.05)
+    assert (away**2).mean() == pytest.approx(1, abs=0.1)
     attrs = noisy["responses/conv2"].response.attrs
     assert (attrs["units"], attrs["negative_responses"], attrs["noise_scale"]) == ("spikes", "count as 0", 4)
     # so there is noise for statistics of trials
@@ -94,23 +93,22 @@ def test_counts_are_poisson_around_rates(folder: Path, silent: xr.DataTree) -> N
 
 
 def test_negative_rates_are_refused(folder: Path) -> None:
-    with pytest.raises(ResponseError, match="layer 'linear': a response of -.* is no rate of Poisson's: record behind"):
+    with pytest.raises(
+        ResponseError, match=r"layer 'linear': a response of -.* is no rate of Poisson's: record behind"
+    ):
         recorded(folder, "poisson", repeats=1, layers=["linear"])
 
 
 @pytest.mark.parametrize("noise", ["gaussian", {"poisson": {"negative": "clip"}}, {"dropout": {"at": ["conv1"]}}])
 def test_trials_do_not_depend_on_forward_passes(folder: Path, noise: Any) -> None:
-    first, other = (recorded(folder, noise, batch, repeats=6) for batch in (64, 7))
-    again, longer = recorded(folder, noise, repeats=6), recorded(folder, noise, repeats=9)
+    first = recorded(folder, noise, 64, repeats=4)
+    longer = recorded(folder, noise, 7, repeats=6)
     for layer in ("conv2", "linear"):
-        a, b = responses(first, layer), responses(other, layer)
-        n_apart = (np.abs(a - b) > 1e-4 * np.abs(a).max()).sum()
-        assert n_apart == 0
-        np.testing.assert_array_equal(responses(again, layer), a)
-        np.testing.assert_allclose(responses(longer, layer)[: len(a)], a, atol=1e-4 * np.abs(a).max())
+        few, many = responses(first, layer), responses(longer, layer)
+        np.testing.assert_allclose(many[: len(few)], few, atol=1e-4 * np.abs(few).max())
         # trials of one stimulus differ
         same = first.stimulus_id.values == first.stimulus_id.values[0]
-        assert (a[same].std(0) > 0).any()
+        assert (few[same].std(0) > 0).any()
 
 
 def test_dropout_leaves_values_larger_or_none(folder: Path, silent: xr.DataTree) -> None:

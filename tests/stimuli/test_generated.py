@@ -71,6 +71,6 @@ def test_the_size_is_the_networks_or_is_asked_for() -> None:
     assert opened({"generated": GRATINGS}, declared=Framing((12, 12))).shape == (3, 12, 12)
     with pytest.raises(PlanError, match="give `size: 224`"):
         opened({"generated": GRATINGS})
-    with pytest.raises(PlanError, match="cycles/px, and from 0.5") as found:
+    with pytest.raises(PlanError, match=r"cycles/px, and from 0\.5") as found:
         opened({"generated": {"grating": {"spatial_frequency": 0.6}}}, declared=Framing((12, 12)))
     assert found.value.loc == (0, "generated", "grating", "spatial_frequency")
