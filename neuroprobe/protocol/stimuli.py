@@ -63,8 +63,9 @@ class StimuliSpec(Model):
 
     @property
     def repeated(self) -> list[str]:
-        """Keys that were given of those that concern presentations for their own sake."""
-        return [key for key in ("repeats", "blanks", "order") if key in self.model_fields_set]
+        """Keys that are not at their defaults, of those that concern presentations for their own sake."""
+        keys = ("repeats", "blanks", "order")
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
 
     @property
     def image_law(self) -> str:

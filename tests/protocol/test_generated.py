@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,11 @@ def test_noise_is_of_presentations_alone() -> None:
     given["record"] = {}
     with pytest.raises(ProtocolError, match="noise: sobol takes responses without noise"):
         load_protocol(given)
+
+
+def test_the_protocol_of_the_readme_is_valid() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"```yml\n(.*?)```", text, re.DOTALL)
+    protocol = load_protocol({"neuroprobe": 1, **yaml.safe_load(block)})
+    assert protocol.presents
+    assert protocol.stimuli.repeats == 10
