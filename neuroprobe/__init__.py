@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from neuroprobe.recordings.read import read_recording
     from neuroprobe.runner import plan, run
     from neuroprobe.stimuli.alterations import Parameter, alteration, check_alteration
+    from neuroprobe.stimuli.generators import Setting, check_generator, generator
     from neuroprobe.stimuli.properties import check_manipulation, manipulation
     from neuroprobe.store import open_recording, open_result
 
@@ -33,11 +34,14 @@ _HOMES = {
     "NeuroprobeError": "neuroprobe.errors",
     "Parameter": "neuroprobe.stimuli.alterations",
     "Protocol": "neuroprobe.protocol.schema",
+    "Setting": "neuroprobe.stimuli.generators",
     "alteration": "neuroprobe.stimuli.alterations",
     "check_alteration": "neuroprobe.stimuli.alterations",
+    "check_generator": "neuroprobe.stimuli.generators",
     "check_manipulation": "neuroprobe.stimuli.properties",
     "compare": "neuroprobe.comparison.metrics",
     "contrast": "neuroprobe.analysis.stored_contrast",
+    "generator": "neuroprobe.stimuli.generators",
     "lesioned": "neuroprobe.probe.lesion",
     "load_protocol": "neuroprobe.protocol.reader",
     "manipulation": "neuroprobe.stimuli.properties",
@@ -61,11 +65,14 @@ __all__ = [
     "NeuroprobeError",
     "Parameter",
     "Protocol",
+    "Setting",
     "alteration",
     "check_alteration",
+    "check_generator",
     "check_manipulation",
     "compare",
     "contrast",
+    "generator",
     "lesioned",
     "load_protocol",
     "manipulation",

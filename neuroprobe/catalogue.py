@@ -38,6 +38,25 @@ def _default(parameter: Parameter) -> str:
     return numbers if law.kind == "constant" else f"{{{law.kind}: [{numbers}]}}"
 
 
+def generators() -> list[dict[str, str]]:
+    """Generators of stimuli with their settings and defaults: lengths and frequencies of an image of side 1."""
+    from neuroprobe.stimuli.generators import GENERATORS, Setting
+
+    def default(setting: Setting) -> str:
+        if setting.words:
+            return setting.words[int(setting.default)]
+        if setting.default != setting.default:
+            return "none"
+        sides = {"extent": " of the side", "position": " of the side", "frequency": " cycles per side"}
+        return f"{setting.default:g}{sides.get(setting.kind, '')}"
+
+    rows = []
+    for name in GENERATORS:
+        settings = ", ".join(f"{key}: {default(setting)}" for key, setting in GENERATORS[name].settings.items())
+        rows.append({"name": name, "summary": GENERATORS[name].summary, "settings": settings})
+    return rows
+
+
 def networks() -> list[dict[str, str]]:
     """Networks that can be named."""
     from neuroprobe.subjects.networks import find_network, network_names

@@ -16,7 +16,7 @@ import click
 
 from neuroprobe.errors import NeuroprobeError, ProtocolError
 
-LISTS = ("alterations", "networks", "analyses", "indexes", "images", "layers")
+LISTS = ("alterations", "generators", "networks", "analyses", "indexes", "images", "layers")
 
 
 def _readable(function: Callable[..., None]) -> Callable[..., None]:
@@ -153,6 +153,23 @@ def run(
 
 
 @main.command()
+@click.argument("protocol", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a set of stimuli that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@_readable
+def stimuli(protocol: Path, output: Path, overwrite: bool, as_json: bool) -> None:
+    """Write the stimuli of a PROTOCOL for an experimenter: images, the order of presentation, and hashes."""
+    from neuroprobe.protocol.reader import load_protocol
+    from neuroprobe.stimulus_export import write_stimuli
+
+    with redirect_stdout(sys.stderr):
+        written = write_stimuli(load_protocol(protocol), output, overwrite=overwrite)
+    told = f"{output}: {len(written['images'])} images, {written['n_presentations']} presentations, {written['sha256']}"
+    click.echo(json.dumps(written) if as_json else told)
+
+
+@main.command()
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable
@@ -271,6 +288,7 @@ def select(
 @click.option("--factors", multiple=True, help="Column that was varied, or several separated by commas.")
 @click.option("--units", multiple=True, help="Units that are wanted, * for any characters.")
 @click.option("--region", multiple=True, help="Regions that are wanted.")
+@click.option("--stimuli", type=click.Path(path_type=Path), help="Folder of the stimuli, of `neuroprobe stimuli`.")
 @click.option("--format", "format_", help="Reader, where the file's name does not tell: nwb, matlab, table, ….")
 @click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="What the reader of one format takes.")
 @click.option("--overwrite", is_flag=True, help="Replace a recording that is there.")
@@ -330,8 +348,8 @@ def compare(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable
 def list_(what: str, network: str | None, size: int | None, as_json: bool) -> None:
-    """List what protocols can name: alterations, networks, analyses, indexes of selectivity, images, or the layers of a
-    network.
+    """List what protocols can name: alterations, generators of stimuli, networks, analyses, indexes of selectivity,
+    images, or the layers of a network.
     """
     from neuroprobe import catalogue
 

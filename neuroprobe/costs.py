@@ -41,6 +41,7 @@ KEPT_SHARE_ON_DEVICE: Final = 0.1  # torch hands out memory in blocks
 # torch.compile at work, and what it takes more for each sum; its libraries are part of the program by then; measured
 COMPILER_BYTES: Final = 60 << 20
 COMPILER_BYTES_PER_SUM: Final = 3 << 19
+NOISE_ARRAYS: Final = 6  # of float64, that drawing noise takes
 METADATA_BYTES: Final = 16 << 10  # of a variable on disk, with the rest of its last block
 TEXT_BYTES: Final = 48  # of the role, design and stimulus of a presentation
 
@@ -202,8 +203,11 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
             moment = rig.footprint.sites[site.name]
             # one analysis after the other
             small[moment] += max(
-                update_bytes(analysis.terms, site.n_units, plan.n_together, tiled=not on_device)
-                for analysis in rig.analyses
+                (
+                    update_bytes(analysis.terms, site.n_units, plan.n_together, tiled=not on_device)
+                    for analysis in rig.analyses
+                ),
+                default=0,
             )
     # on a CPU small tensors stay in the heap when they are gone
     if not on_device:
@@ -226,6 +230,9 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     altering = rig.footprint.per_stimulus * (layout.batch if on_device else min(layout.batch, SLICE))
     yield Part("stimuli", max(0, stimuli + altering - forward), on_device=on_device)
     yield Part("stimuli", table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
+    if rig.noise is not None:
+        # random numbers of the largest layer, and what is made of them
+        yield Part("noise", NOISE_ARRAYS * 8 * plan.n_together * _largest(plan.sites).n_units)
     if layout.compiled:
         n_sums = sum(analysis.terms.n_sums for analysis in rig.analyses)
         yield Part("compiler", COMPILER_BYTES + n_sums * COMPILER_BYTES_PER_SUM)
@@ -246,6 +253,8 @@ def _merging(plan: Plan, rig: Rig) -> Iterator[Part]:
         yield Part("sums", max(in_shard, with_merged + merged), site.name, on_device)
         if on_device:
             yield Part("sums", merged, site.name)  # on their way to the disk
+    if not rig.analyses:
+        return
     sibling = max(merged_bytes(analysis.terms, largest.n_units) for analysis in rig.analyses)
     yield Part("sums", sibling, largest.name, on_device)
     yield Part("result", max(analysis.summary_bytes(largest.n_units) for analysis in rig.analyses), largest.name)
@@ -277,7 +286,8 @@ def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
         result = sum(variables.values()) + max(analysis.finalize_bytes(), copies)
         return Part("sums", sums, largest.name), Part("result", result, largest.name)
 
-    yield from max(map(parts, rig.analyses), key=total)
+    if rig.analyses:
+        yield from max(map(parts, rig.analyses), key=total)
     yield from _ranking(plan, rig)
 
 
@@ -412,9 +422,14 @@ def _stored_on_disk(plan: Plan, rig: Rig) -> Iterator[Part]:
         # of every chunk its last block on the disk
         yield Part("stored responses", 4 * site.n_units * n_rows + 4096 * (n_chunks + 4), site.name)
     images, factors = rig.images, rig.factors
-    longest = max(len(text.encode()) for column in images.columns.values() for text in column)
+    columns = [column for column in images.columns.values() if isinstance(column, list)]
+    longest = max(len(text.encode()) for column in columns for text in column)
     n_inputs = sum(len(factor.inputs) for factor in factors)
-    text = TEXT_BYTES + len(images.columns) * longest + 2 * max(len(factor.name.encode()) for factor in factors)
+    text = (
+        TEXT_BYTES
+        + len(images.columns) * longest
+        + 2 * max((len(factor.name.encode()) for factor in factors), default=0)
+    )
     n_columns = n_inputs + 6
     n_pieces = plan.samples // plan.layout.piece
     yield Part("presentation table", n_rows * (8 * n_columns + text) + n_columns * (METADATA_BYTES + 4096 * n_pieces))

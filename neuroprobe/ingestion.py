@@ -12,7 +12,7 @@ from neuroprobe.recordings.read import read_recording
 from neuroprobe.recordings.summary import described, summarise
 from neuroprobe.recordings.writing import WRITERS, format_of, require_free, write_recording
 
-OWN = ("trials", "window", "baseline", "factors", "units", "region", "bins", "measure", "format")
+OWN = ("trials", "window", "baseline", "factors", "units", "region", "bins", "measure", "format", "stimuli")
 
 
 def ingest(

@@ -64,6 +64,11 @@ STIMULUS_ID: Final = "stimulus_id"
 REPETITION: Final = "repetition"
 N_TRIALS: Final = "n_trials"
 CONTROL_KIND: Final = "control_kind"
+BLANK: Final = "blank"  # kind of a presentation without a stimulus
+GENERATOR: Final = "generator"
+OF_IMAGE: Final = "of_image"  # what a stimulus was made of
+FILE: Final = "file"  # of a stimulus that was written
+STIMULUS_SET: Final = "stimulus_set"  # hash of the images that were written
 START_TIME: Final = "start_time"
 STOP_TIME: Final = "stop_time"
 ID: Final = "id"  # of a row of a table in NWB
@@ -90,6 +95,8 @@ PICK_FREEZE: Final = "pick-freeze"
 TREATMENT_CONTROL: Final = "treatment-control"
 MASKING: Final = "masking"  # the group of its results too
 SELECTIVITY: Final = "selectivity"  # the group of its results too
+REPEATED: Final = "repeated"  # images as they are, several times
+AS_THEY_ARE: Final = (SELECTIVITY, REPEATED)  # sessions that show images without the treatment
 
 # factors that are not alterations
 IMAGE: Final = "image"

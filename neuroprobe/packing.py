@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuroprobe.design.pick_freeze import PickFreeze, Presentations
+from neuroprobe.design.repeated import Repeated
 from neuroprobe.design.treatment_control import TreatmentControl
 
-Design = PickFreeze | TreatmentControl
+Design = PickFreeze | TreatmentControl | Repeated
 MAX_SAMPLES_PER_BATCH: Final = 64  # the statistics sum at most so many in float32
 
 

@@ -21,6 +21,7 @@ from neuroprobe.costs import (
     sums_of_layers,
 )
 from neuroprobe.design.pick_freeze import block_length, is_power_of_two
+from neuroprobe.design.repeated import presentations_per_block
 from neuroprobe.design.treatment_control import images_per_block
 from neuroprobe.errors import PlanError
 from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
@@ -85,6 +86,8 @@ def make_plan(
 
 
 def _require_two_blocks(rig: Rig, wanted: int) -> None:
+    if rig.session == names.REPEATED and not rig.analyses:
+        return  # responses are stored, and nothing is made of them
     if rig.session == names.SELECTIVITY and rig.selectivity is not None:
         if wanted < rig.selectivity.options.top:
             raise PlanError(
@@ -128,6 +131,8 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
 
 def _images_per_block(rig: Rig, wanted: int) -> int:
     """Images of a block: so few that it takes about a minute to show them under every mask."""
+    if rig.session == names.REPEATED:
+        return presentations_per_block(wanted)
     if rig.session == names.SELECTIVITY:
         return images_per_list(wanted, sum(len(site.channels) for site in rig.sites))
     block = images_per_block(wanted)
@@ -181,7 +186,7 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
         layout=layout,
         shard=_shard(samples // layout.block, None),
         sites=rig.sites,
-        factors=tuple(factor.name for factor in rig.factors),
+        factors=rig.told_factors,
         memory={},
         disk={},
         rows_run=tuple(n_run.tolist()),
@@ -272,7 +277,7 @@ def _lesion_warnings(rig: Rig) -> Iterator[str]:
 def _contrast_warnings(rig: Rig, wanted: int, samples: int, layout: Layout) -> Iterator[str]:
     if samples != wanted:
         yield f"{wanted:,} images do not fill blocks of {layout.block}; {samples:,} are shown"
-    if rig.session == names.SELECTIVITY:
+    if rig.session in names.AS_THEY_ARE:
         return
     options = rig.protocol.options("contrast")
     if rig.outcome is None and rig.images.labels is not None and getattr(options, "accuracy", False) == "auto":

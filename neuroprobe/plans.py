@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from neuroprobe.machine import Budget
     from neuroprobe.probe.sites import Site
 
+# what the base samples of a session are, where they are not images
+SAMPLED: Final = {names.PICK_FREEZE: "base samples", names.REPEATED: "presentations"}
 PIECE: Final = 1024  # base samples; a block may have many more
 
 
@@ -164,7 +166,8 @@ class Plan:
     def __str__(self) -> str:
         layout = self.layout
         each = "one sequence" if layout.scramble is None else f"scrambles of {layout.scramble}"
-        sampled, each = ("images", "") if self.session != names.PICK_FREEZE else ("base samples", f" ({each})")
+        sampled = SAMPLED.get(self.session, "images")
+        each = f" ({each})" if self.session == names.PICK_FREEZE else ""
         lines = [f"{self.title or 'untitled protocol'}: {self.session}"]
         if self.lists:
             n_channels = sum(len(site.channels) for site in self.sites)
@@ -174,7 +177,7 @@ class Plan:
             ]
         else:
             lines += [
-                f"  factors     {', '.join(self.factors)}",
+                f"  factors     {', '.join(self.factors) or 'none'}",
                 f"  rows        {self.samples * self.n_rows:,} = {self.samples:,} {sampled} × {self.n_rows}; "
                 f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
             ]

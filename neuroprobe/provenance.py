@@ -29,6 +29,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "protocol_hash": protocol_hash(rig.protocol),
         "weights_hash": rig.subject.digest,
         "lesion": rig.subject.lesion.provenance() if rig.protocol.subject.lesion else None,
+        "noise": None if rig.noise is None else rig.noise.provenance(),
         "masking": None if rig.study is None else rig.study.provenance(),
         "stimulus_hash": rig.images.digest,
         "n_images": len(rig.images),
@@ -55,7 +56,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "block": layout.block,
         # 0: one scrambled sequence
         "scramble": layout.scramble or 0,
-        names.FACTORS: json.dumps([factor.name for factor in rig.factors]),
+        names.FACTORS: json.dumps(list(rig.told_factors)),
         names.GROUPS: json.dumps(rig.groups),
         "shapley": rig.shapley,
         "nan": rig.protocol.record.nan,

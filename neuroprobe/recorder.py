@@ -146,14 +146,21 @@ class Recorder(BlockRecorder):
         self.writer = writer
         self.differences = differences or {}
         self.accumulators: dict[str, PickFreezeAccumulator] = {}
-        self._probe = rig.probe()
+        self._probe, self._noise = rig.probe(), rig.noise
         self._rows: dict[str, NDArray[np.int64]] = {}  # of the design that each analysis is made of
         self._waiting: dict[str, list[Tensor]] = {}
         self._images = np.empty(0, dtype=np.int64)  # of the rows of a pack
 
     def attached(self) -> AbstractContextManager[object]:
         """Context in which the probe is at its sites."""
-        return self._probe
+        return self._probe if self._noise is None else self._noisy()
+
+    @contextmanager
+    def _noisy(self) -> Iterator[None]:
+        # noise within the network comes before the probe
+        assert self._noise is not None
+        with self._noise.within(self.rig.subject.network), self._probe:
+            yield
 
     def kind(self, key: str) -> type[State]:
         """Type of the state that has a key."""
@@ -232,6 +239,8 @@ class Recorder(BlockRecorder):
             part = slice(start, start + size)
             is_last = start + size >= n_run
             self.place = f"in a forward pass of {size} rows, before its first recorded layer"
+            if self._noise is not None:
+                self._noise.present(presentations.sample[pack.sample[part]], size)
             self._probe.record(
                 self._stimuli(presentations, pack.sample[part], pack.row[part]),
                 self._consumer(min(size, n_run - start), n_run > size, is_last, index, order, first),
@@ -257,6 +266,8 @@ class Recorder(BlockRecorder):
                 if not is_last:
                     return
                 y = torch.cat(self._waiting.pop(site.name))
+            if self._noise is not None:
+                y = self._noise.apply(site, y[:n])
             if self.rig.outcome is not None and site.name == OUTPUT:
                 y = self.rig.outcome.measure(y[: len(self._images)], self._images)
             for analysis in self.rig.analyses:

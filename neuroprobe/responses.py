@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import Presentations
+from neuroprobe.design.repeated import BLANK
 from neuroprobe.errors import StoreError
 from neuroprobe.store import quiet_zarr, readable
+
+ImageColumns = Mapping[str, Sequence[str] | NDArray[np.float64]]
 
 
 class ResponseWriter:
@@ -32,6 +35,8 @@ class ResponseWriter:
         Rows that are written at a time to the presentation table, a multiple of `chunk`.
     units : dict of str
         Units of the columns of the presentation table.
+    attrs : dict of dicts, optional
+        Layer → what else its responses' attributes say.
     """
 
     def __init__(
@@ -42,8 +47,9 @@ class ResponseWriter:
         chunk: int,
         piece: int,
         units: Mapping[str, str],
+        attrs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.path, self.layers, self.units = path, layers, units
+        self.path, self.layers, self.units, self.attrs = path, layers, units, attrs or {}
         self.n, self.chunk, self.piece = n_presentations, chunk, piece
         if piece % chunk:
             raise StoreError(f"chunks of {chunk} rows do not fill a piece of {piece}: they could not be written whole")
@@ -51,7 +57,7 @@ class ResponseWriter:
         self._written: dict[str, int] = {}
         self._arrays: dict[str, Any] = {}
 
-    def create(self, presentations: Presentations, images: Mapping[str, Sequence[str]]) -> None:
+    def create(self, presentations: Presentations, images: ImageColumns) -> None:
         """Make all arrays, or lengthen them, before several writers fill them; `presentations` are any of the run."""
         for name, column in table_columns(presentations, images).items():
             self._column(name, column)
@@ -59,7 +65,7 @@ class ResponseWriter:
             self._write_coords(layer)
             self._responses(layer)
 
-    def write_table(self, start: int, presentations: Presentations, images: Mapping[str, Sequence[str]]) -> None:
+    def write_table(self, start: int, presentations: Presentations, images: ImageColumns) -> None:
         """Write the presentation table of a piece that starts at row `start`."""
         for name, column in table_columns(presentations, images).items():
             array = self._column(name, column)
@@ -133,15 +139,17 @@ class ResponseWriter:
                     chunks=chunks,
                     dtype=dtype,
                     dimension_names=dims,
-                    attributes=self._attrs(name.rpartition("/")[2]),
+                    attributes=self._attrs(name),
                     **options,
                 )
         self._arrays[name] = array
         return array
 
-    def _attrs(self, column: str) -> dict[str, Any]:
+    def _attrs(self, name: str) -> dict[str, Any]:
+        group, _, column = name.rpartition("/")
         if column == names.RESPONSE:
-            return {"long_name": "response of the unit", "units": "response units"}
+            own = self.attrs.get(group.removeprefix(f"{names.RESPONSES}/"), {})
+            return {"long_name": "response of the unit", "units": "response units", **own}
         return {"units": self.units[column]} if column in self.units else {}
 
     def _write_coords(self, layer: str) -> None:
@@ -150,13 +158,13 @@ class ResponseWriter:
             array[:] = np.asarray(values)
 
 
-def table_columns(presentations: Presentations, images: Mapping[str, Sequence[str]]) -> dict[str, NDArray[Any]]:
+def table_columns(presentations: Presentations, images: ImageColumns) -> dict[str, NDArray[Any]]:
     """Columns of the presentation table, one value per row of the design, in order.
 
     Parameters
     ----------
     images : dict
-        Column → what it says of each image.
+        Column → what it says of each image: text, or numbers.
     """
     n, n_rows = presentations.image.shape
     image = presentations.image.ravel()
@@ -173,9 +181,23 @@ def table_columns(presentations: Presentations, images: Mapping[str, Sequence[st
         arm = np.where(role == names.CONTROL, names.CONTROL, names.TREATMENT).astype(object)
         columns[names.ARM] = np.tile(arm, n)
     for name, of_images in images.items():
-        columns[name] = np.array(of_images, dtype=object)[image]
+        columns[name] = _of_rows(of_images, image, names.BLANK if name == names.IMAGE_ID else "")
+    if presentations.design == names.REPEATED:
+        # the images are the stimuli
+        columns[names.STIMULUS_ID] = columns[names.IMAGE_ID]
+        columns[names.CONTROL_KIND] = np.where(image == BLANK, names.BLANK, "").astype(object)
+        columns[names.ARM] = np.where(image == BLANK, names.CONTROL, names.TREATMENT).astype(object)
     for name, value in presentations.values.items():
         if name != names.IMAGE:
-            is_whole = name == names.ORDER or name.endswith(names.switch(""))
+            is_whole = name in (names.ORDER, names.REPETITION) or name.endswith(names.switch(""))
             columns[name] = value.ravel().astype(np.int64 if is_whole else np.float64)
     return columns
+
+
+def _of_rows(of_images: Sequence[str] | NDArray[np.float64], image: NDArray[np.int64], blank: str) -> NDArray[Any]:
+    """What is said of the image of each row; of blanks NaN, or `blank`."""
+    is_number = isinstance(of_images, np.ndarray)
+    column = np.asarray(of_images, dtype=np.float64 if is_number else object)[image]
+    nothing: Any = np.nan if is_number else blank
+    column[image == BLANK] = nothing
+    return column

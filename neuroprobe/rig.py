@@ -17,6 +17,7 @@ from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
 from neuroprobe.design.nested_images import NestedImages
 from neuroprobe.design.pick_freeze import MAX_ENUMERATED, ImageGroups, PickFreeze
+from neuroprobe.design.repeated import Repeated
 from neuroprobe.design.treatment_control import TreatmentControl
 from neuroprobe.errors import PlanError, SubjectError, about
 from neuroprobe.packing import Design
@@ -25,10 +26,11 @@ from neuroprobe.probe.footprint import Footprint, LiveTensors, forward_footprint
 from neuroprobe.probe.lesion_sources import make_lesion, require_effect
 from neuroprobe.probe.map_sources import Target
 from neuroprobe.probe.masking import MaskingStudy
+from neuroprobe.probe.noise import TrialNoise, open_noise
 from neuroprobe.probe.outcome import Outcome
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.alteration import AlterationSpec
-from neuroprobe.protocol.analyses import ContrastOptions, MomentsOptions, ShapleyOptions, SobolOptions
+from neuroprobe.protocol.analyses import PRESENTED, ContrastOptions, MomentsOptions, ShapleyOptions, SobolOptions
 from neuroprobe.protocol.images import (
     ImageFactors,
 )
@@ -53,6 +55,7 @@ SESSIONS: Final = {
     names.TREATMENT_CONTROL: ("contrast",),
     names.MASKING: (names.MASKING, names.SINGLE_CLASS),
     names.SELECTIVITY: (names.SELECTIVITY,),
+    names.REPEATED: PRESENTED,
 }
 
 
@@ -79,6 +82,8 @@ class Rig:
         What channels are tested for, where they are.
     session : str
         Design of the session that it is set up for.
+    noise : TrialNoise, optional
+        What makes presentations of one stimulus differ.
     """
 
     protocol: Protocol
@@ -92,6 +97,7 @@ class Rig:
     study: MaskingStudy | None = None
     selectivity: SelectivityStudy | None = None
     session: str = names.PICK_FREEZE
+    noise: TrialNoise | None = None
 
     @property
     def sessions(self) -> tuple[Rig, ...]:
@@ -129,8 +135,8 @@ class Rig:
     def factors(self) -> tuple[Factor, ...]:
         """What varies: the alterations and, where the protocol says so, the image and the order."""
         spec = self.protocol.treatment
-        if self.session == names.SELECTIVITY:
-            return ()  # images are shown as they are
+        if self.session in names.AS_THEY_ARE:
+            return ()
         if self.shows_each_alone:
             # each is on in its own rows, whatever its switch is under the treatment
             return alone(spec.in_order)
@@ -148,7 +154,7 @@ class Rig:
     @property
     def alterations(self) -> tuple[AlterationSpec, ...]:
         """What the protocol says of the alterations that this session applies."""
-        if self.session == names.SELECTIVITY:
+        if self.session in names.AS_THEY_ARE:
             return ()
         control = control_alterations(self.protocol) if self.shows_each_alone else ()
         return (*self.protocol.treatment.in_order, *control)
@@ -168,8 +174,17 @@ class Rig:
         return tuple(number for number, factor in enumerate(self.factors) for _ in factor.players)
 
     @property
+    def told_factors(self) -> tuple[str, ...]:
+        """Names of what varies: factors of a design, or settings of stimuli that are shown as they are."""
+        if self.session == names.REPEATED:
+            return self.images.factors
+        return tuple(factor.name for factor in self.factors)
+
+    @property
     def n_samples(self) -> int:
         """Base samples of the whole session."""
+        if self.session == names.REPEATED:
+            return self._repeated.n_presentations
         return len(self.images) if self.shows_each_alone else self.protocol.design.samples
 
     @property
@@ -178,8 +193,15 @@ class Rig:
         served = (self.protocol.options(name) for name in SESSIONS[self.session])
         return next((one.draws for one in served if isinstance(one, ContrastOptions | LesionStudyOptions)), 1)
 
+    @cached_property
+    def _repeated(self) -> Repeated:
+        spec = self.protocol.stimuli
+        return Repeated(self.protocol.seed, len(self.images), spec.repeats, spec.blanks, spec.order == "random")
+
     def design(self, scramble: int | None, groups: ImageGroups | None = None) -> Design:
         """Return the design of the session."""
+        if self.session == names.REPEATED:
+            return self._repeated
         if self.shows_each_alone:
             random = tuple(one.name for one in self.treatment.applied if one.alteration.takes_key)
             control = alone(control_alterations(self.protocol)) if self.session != names.SELECTIVITY else ()
@@ -276,7 +298,10 @@ class Rig:
 
 def asked_sessions(protocol: Protocol) -> list[str]:
     """Sessions that the analyses of a protocol take, in turn."""
-    asked = {analysis.name for analysis in protocol.analyses}
+    if protocol.presents:
+        return [names.REPEATED]
+    # statistics of trials are of what another analysis shows, where there is one
+    asked = {analysis.name for analysis in protocol.analyses} - set(PRESENTED)
     return [name for name, served in SESSIONS.items() if asked.intersection(served)]
 
 
@@ -308,9 +333,9 @@ def alteration_factor(spec: AlterationSpec) -> Factor:
 def treatment_of_session(protocol: Protocol, session: str) -> Treatment:
     """Make the treatment of a session: sessions of alterations that are shown together have no control.
 
-    That of selectivity shows images as they are.
+    Those of selectivity, and of presentations for their own sake, show images as they are.
     """
-    if session == names.SELECTIVITY:
+    if session in names.AS_THEY_ARE:
         return Treatment((), None)
     return make_treatment(protocol.treatment, () if session == names.PICK_FREEZE else control_alterations(protocol))
 
@@ -384,9 +409,10 @@ def open_rig(protocol: Protocol) -> Rig:
         with about("stimuli", "image"):
             nested = nest_images(images, protocol.stimuli)
         selectivity = open_selectivity(protocol, subject, images, sites)
+        noise = open_noise(protocol.subject.noise, protocol.seed, subject, images, sites)
     session = asked_sessions(protocol)[0]
     treatment = treatment_of_session(protocol, session)
-    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, study, selectivity, session)
+    return Rig(protocol, device, subject, images, treatment, sites, outcome, nested, study, selectivity, session, noise)
 
 
 def _require_own_calls(subject: Subject) -> None:

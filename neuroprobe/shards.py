@@ -52,7 +52,8 @@ def _writer(path: Path, rig: Rig, plan: Plan) -> ResponseWriter | None:
         n_presentations=plan.samples * plan.n_rows,
         chunk=samples_per_chunk(plan, per_row) * plan.n_rows,
         piece=plan.layout.piece * plan.n_rows,
-        units=units,
+        units={**units, **rig.images.units},
+        attrs={} if rig.noise is None else {site.name: rig.noise.attrs(site.name) for site in sites},
     )
 
 

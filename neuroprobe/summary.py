@@ -27,6 +27,7 @@ from neuroprobe.analysis.selectivity_overview import (
 )
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
 from neuroprobe.journal import live_spans, n_scored, require_store
+from neuroprobe.plans import SAMPLED
 from neuroprobe.status_text import LEVEL, MOMENTS, table_lines
 from neuroprobe.store import finished_samples, open_recording, open_result, readable
 from neuroprobe.trial_findings import trial_rows
@@ -102,7 +103,7 @@ class Status:
             f"{name}: {one['blocks_done']} of {one['blocks']} done"
             if name == ANALYSES
             else f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} "
-            f"{'base samples' if name == names.PICK_FREEZE else 'images'}"
+            f"{SAMPLED.get(name, 'images')}"
             + ("" if self.finished or "layers_scored" not in one else f"; crops shown of {one['layers_scored']} layers")
             for name, one in self.sessions.items()
         ]

@@ -268,7 +268,9 @@ def small(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         sources = protocol["stimuli"]["images"]
         for source in sources if isinstance(sources, list) else [sources]:
             source["limit"] = N_SHOWN if isinstance(sources, list) else 2 * N_SHOWN
-            if not Path(source["folder"]).exists():  # the training images, which may lie there packed
+            if (
+                "folder" in source and not Path(source["folder"]).exists()
+            ):  # the training images, which may lie there packed
                 source["folder"] = str(Path(source["folder"]).with_name("test"))
         protocol["record"] = {"batch": 16, "device": "cpu"}
         for options in (item["contrast"] for item in protocol["analyses"] if "contrast" in item):

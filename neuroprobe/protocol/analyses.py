@@ -111,7 +111,8 @@ ANALYSES: dict[str, type[Model]] = {
     **TRIALS,
 }
 ALONE: Final = ("contrast", "masking", "single_class")  # those that show each alteration alone, beside the control
-UNALTERED: Final = ("selectivity",)  # those that show images without the treatment
+PRESENTED: Final = tuple(TRIALS)  # those of responses to images as they are, each shown several times
+UNALTERED: Final = ("selectivity", *PRESENTED)  # those that show images without the treatment
 
 
 def _name(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Sources of images in a protocol: a folder, a file of an array, a data set, photographs, or several of them."""
+"""Sources of images in a protocol: a folder, a file of an array, a data set, photographs, generators, or several."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, ValidationError
 
 from neuroprobe.errors import closest, shown
+from neuroprobe.protocol.generated import AnyGenerators, AnyScreen, ScreenSpec, complaints
 from neuroprobe.protocol.model import Model, RelativePath, problem, problem_at, resolve
 
 MAX_SIDE = 4096  # px
 MAX_CROPS = 10_000  # of a photograph
 ARRAY_SUFFIXES = (".npy", ".npz")
 # keys that say where images lie: what is there is hashed
-PLACES = ("name", "folder", "array", "root", "download", "skip_broken")
+PLACES = ("name", "folder", "array", "root", "download", "skip_broken", "of")
 
 
 _Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -168,14 +169,6 @@ class Photographs(ImageSource):
         return "photographs"
 
 
-IMAGE_SOURCES: dict[str, type[ImageSource]] = {
-    "folder": Folder,
-    "photographs": Photographs,
-    "array": ArrayFile,
-    "dataset": DataSet,
-}
-
-
 def _kind(value: Any) -> str:
     if isinstance(value, list):
         return "several"
@@ -196,6 +189,13 @@ def _known(value: Any) -> Any:
     )
 
 
+def _known_stored(value: Any) -> Any:
+    """Refuse what is no source of images that lie somewhere."""
+    if isinstance(value, Generated) or (isinstance(value, dict) and "generated" in value):
+        raise problem(f"of: given {shown(value)}, expected images that lie somewhere, such as {{folder: …}}")
+    return value if value is None else _known(value)
+
+
 def _all_known(value: Any) -> Any:
     return value if isinstance(value, list) else _known(value)
 
@@ -211,12 +211,72 @@ def _consistent(sources: list[ImageSource]) -> list[ImageSource]:
     return sources
 
 
-_Source = (
+_Stored = (
     Annotated[Folder, Tag("folder")]
     | Annotated[Photographs, Tag("photographs")]
     | Annotated[ArrayFile, Tag("array")]
     | Annotated[DataSet, Tag("dataset")]
 )
+_OneStored = Annotated[_Stored, Discriminator(_kind), BeforeValidator(_known_stored)]
+
+
+class Generated(ImageSource):
+    """Stimuli that generators draw: every combination of the values that their settings are given.
+
+    Attributes
+    ----------
+    generated : dict
+        Generator → setting → its values; settings that are not given have their defaults.
+    screen : str or ScreenSpec
+        Whether lengths are in px, or in degrees of visual angle, of which the shorter side has so many.
+    of : source of images, optional
+        What is scrambled, by generators that are made of images.
+    """
+
+    generated: AnyGenerators
+    screen: AnyScreen = "pixels"
+    of: _OneStored | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        errors: list[tuple[tuple[str, ...], str, Any]] = []
+        if self.size is not None:
+            found = complaints(self.generated, (self.size[0], self.size[1]), self.degrees)
+            errors = [(("generated", *loc), message, self.generated) for loc, message in found]
+        from neuroprobe.stimuli.generators import GENERATORS
+
+        of_images = [name for name in self.generated if GENERATORS[name].takes_images]
+        if of_images and self.of is None:
+            message = f"{of_images[0]} is made of images: give some by `of: {{folder: …}}`"
+            errors.append((("generated", of_images[0]), message, self.generated))
+        if self.of is not None and not of_images:
+            errors.append((("of",), "of: no generator here is made of images: leave it out", self.of))
+        if errors:
+            details = [InitErrorDetails(type=problem(message), loc=loc, input=given) for loc, message, given in errors]
+            raise ValidationError.from_exception_data("Generated", details)
+        return self
+
+    @property
+    def degrees(self) -> float | None:
+        """Visual angle of the shorter side; None where lengths are in px."""
+        return self.screen.degrees if isinstance(self.screen, ScreenSpec) else None
+
+    @property
+    def own_name(self) -> str:
+        """The word itself."""
+        return "generated"
+
+
+IMAGE_SOURCES: dict[str, type[ImageSource]] = {
+    "folder": Folder,
+    "photographs": Photographs,
+    "array": ArrayFile,
+    "dataset": DataSet,
+    "generated": Generated,
+}
+
+
+_Source = _Stored | Annotated[Generated, Tag("generated")]
 _OneSource = Annotated[_Source, Discriminator(_kind), BeforeValidator(_known)]
 _Sources = Annotated[list[_OneSource], Field(min_length=1), AfterValidator(_consistent), Tag("several")]
 AnyImages = Annotated[_Source | _Sources, Discriminator(_kind), BeforeValidator(_all_known)]

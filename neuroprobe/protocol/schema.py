@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -19,12 +18,20 @@ from pydantic import (
 from neuroprobe import names
 from neuroprobe.design.pick_freeze import is_power_of_two
 from neuroprobe.errors import closest, shown, unknown_name
-from neuroprobe.protocol.analyses import ALONE, UNALTERED, AnyAnalysis, ContrastOptions, SobolOptions, SobolSpec
-from neuroprobe.protocol.images import AnyImages, ImageFactors, ImageSource
+from neuroprobe.protocol.analyses import (
+    ALONE,
+    PRESENTED,
+    UNALTERED,
+    AnyAnalysis,
+    ContrastOptions,
+    SobolOptions,
+    SobolSpec,
+)
 from neuroprobe.protocol.masking import LesionStudyOptions, MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import Model, problem, problem_at, short_form
 from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.reference import Reference, with_reference
+from neuroprobe.protocol.stimuli import StimuliSpec
 from neuroprobe.protocol.subject import SubjectSpec
 from neuroprobe.protocol.treatment import ControlSpec, TreatmentSpec, no_treatment
 from neuroprobe.protocol.trials import TRIALS
@@ -39,59 +46,6 @@ TAKEN = (
 )  # what results and their pictures name by these words
 MAX_SEED = 2**63 - 1  # what result files hold
 MAX_SAMPLES = 2**24  # base samples; scrambles of a sixteenth of them are made at a time
-
-
-def _image(value: Any) -> Any:
-    words = ("frozen", "factor", "redrawn")
-    if isinstance(value, dict | ImageFactors) or value in words:
-        return value
-    raise problem(
-        f"image: given {shown(value)}{closest(value, words)}, expected frozen, factor, redrawn, or "
-        "{factors: [partition, class, image]}"
-    )
-
-
-class StimuliSpec(Model):
-    """Which images are shown, and what the image is in the design."""
-
-    images: AnyImages
-    image: Annotated[Literal["frozen", "factor", "redrawn"] | ImageFactors, BeforeValidator(_image)] = "frozen"
-
-    @model_validator(mode="after")
-    def _drawn(self) -> Self:
-        given = [source.probability for source in self.sources if source.probability is not None]
-        if given and not (isinstance(self.image, ImageFactors) and len(self.sources) > 1):
-            message = (
-                "probability: goes with several sources of which images are drawn as factors: leave it out, or write "
-                "`image: {factors: [partition, class, image]}`"
-            )
-            raise problem_at(("images",), message, given)
-        if given and (len(given) < len(self.sources) or not math.isclose(sum(given), 1, abs_tol=1e-6)):
-            message = (
-                f"probability: given {shown(given)}, expected one per source, {len(self.sources)} that add up to 1"
-            )
-            raise problem_at(("images",), message, given)
-        if isinstance(self.image, ImageFactors) and names.PARTITION in self.image.factors and len(self.sources) < 2:
-            message = "factors: partition tells sources of images apart, received one: list several, or leave it out"
-            raise problem_at(("image", "factors"), message, self.image.factors)
-        return self
-
-    @property
-    def image_law(self) -> str:
-        """What the image is in the design, in the words of `analysis.sensitivity.SCOPES`."""
-        if not isinstance(self.image, ImageFactors):
-            return self.image
-        return "factors" if names.IMAGE in self.image.factors else "frozen rank"
-
-    @property
-    def sources(self) -> list[ImageSource]:
-        """The sources of the images, one or several."""
-        return list(self.images) if isinstance(self.images, list) else [self.images]
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the images, where a source gives them."""
-        return next(((source.size[0], source.size[1]) for source in self.sources if source.size is not None), None)
 
 
 def _scramble(value: Any) -> Any:
@@ -167,7 +121,7 @@ class Protocol(Model):
     treatment: TreatmentSpec = Field(default_factory=no_treatment)
     control: Literal["original"] | ControlSpec = "original"
     design: DesignSpec = DesignSpec()
-    analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())], min_length=1)
+    analyses: list[AnyAnalysis] = Field(default=[SobolSpec(sobol=SobolOptions())])
     record: RecordSpec = RecordSpec()
     _places: Places = PrivateAttr(default_factory=Places)
 
@@ -201,7 +155,7 @@ class Protocol(Model):
                     f"an alteration cannot be called {item.label}: that names something else; give another by `as`"
                 )
                 raise problem_at(("treatment", "alterations", number, "as"), message, item.label)
-            if item.constant and any(analysis.name not in (*ALONE, *UNALTERED, *TRIALS) for analysis in self.analyses):
+            if item.constant and any(analysis.name not in (*ALONE, *UNALTERED) for analysis in self.analyses):
                 message = (
                     f"alteration {item.name!r} is constant under `switch: {item.switch}`: it cannot explain any "
                     "variance; give it a switch between 0 and 1, or a law to one of its parameters"
@@ -213,6 +167,7 @@ class Protocol(Model):
                 message = f"analyses: {name} is listed twice; list it once"
                 raise problem_at(("analyses", number), message, self.analyses)
         self._check_treatment()
+        self._check_presentations()
         self._check_estimator()
         self._check_contrast()
         self._check_stored()
@@ -238,14 +193,41 @@ class Protocol(Model):
 
     def _check_treatment(self) -> None:
         """Refuse analyses of a treatment without one."""
-        needing = [analysis.name for analysis in self.analyses if analysis.name not in (*UNALTERED, *TRIALS)]
+        needing = [analysis.name for analysis in self.analyses if analysis.name not in UNALTERED]
         if needing and not self.treatment.alterations:
             raise problem_at(
                 ("treatment",),
                 f"missing key 'treatment': {' and '.join(needing)} compares images with altered ones; give "
-                "`treatment: {alterations: […]}`, or ask for `analyses: [selectivity]` alone",
+                "`treatment: {alterations: […]}`, or ask for `analyses: [selectivity]` alone, or for `analyses: []`",
                 None,
             )
+
+    def _check_presentations(self) -> None:
+        """Refuse presentations for their own sake that leave nothing, and what concerns these where there are none."""
+        if self.presents:
+            if not self.analyses and self.record.store == "none":
+                message = "analyses: none, and no responses are stored: ask for one, or `record: {store: responses}`"
+                raise problem_at(("analyses",), message, self.analyses)
+            if self.treatment.alterations or self.control != "original":
+                key = "treatment" if self.treatment.alterations else "control"
+                message = f"{key}: no analysis compares images with altered ones: ask for one, or leave it out"
+                raise problem_at((key,), message, None)
+            return
+        listed = ", ".join(analysis.name for analysis in self.analyses)
+        if self.stimuli.repeated:
+            key = self.stimuli.repeated[0]
+            message = (
+                f"{key}: concerns images that are shown as they are; {listed} has a design of its own: leave it out"
+            )
+            raise problem_at(("stimuli", key), message, getattr(self.stimuli, key))
+        if self.subject.noise is not None:
+            message = f"noise: {listed} takes responses without noise: leave it out, or ask for `analyses: []`"
+            raise problem_at(("subject", "noise"), message, self.subject.noise)
+
+    @property
+    def presents(self) -> bool:
+        """Whether images are presented for their own sake, as no analysis has another design."""
+        return all(analysis.name in PRESENTED for analysis in self.analyses)
 
     def _check_estimator(self) -> None:
         """Refuse SALib's formulas where they are wrong, or where it has none."""
@@ -303,19 +285,13 @@ class Protocol(Model):
         raise problem_at(("record", "store"), message, self.record.store)
 
     def _check_trials(self) -> None:
-        """Refuse statistics of trials where none are stored, or where nothing says what is shown."""
+        """Refuse statistics of trials where none are stored."""
         asked = [analysis.name for analysis in self.analyses if analysis.name in TRIALS]
         if not asked:
             return
         place = ("analyses", self._number(asked[0]))
         if self.record.store == "none":
             message = f"analyses: {asked[0]} is of stored responses: give `record: {{store: responses}}`"
-            raise problem_at(place, message, self.analyses)
-        if len(asked) == len(self.analyses):
-            message = (
-                f"analyses: {asked[0]} is of what is shown, which sobol, shapley, moments or contrast decide: list one "
-                "of them too"
-            )
             raise problem_at(place, message, self.analyses)
 
     def _check_masking(self) -> None:

@@ -17,6 +17,7 @@ from pydantic import (
 from neuroprobe.errors import shown
 from neuroprobe.protocol.lesion import AnyLesions
 from neuroprobe.protocol.model import Model, problem, problem_at, resolve, short_form
+from neuroprobe.protocol.noise import AnyNoise
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".th", ".safetensors")
 INPUT = "input"  # stands for the image where a segment begins
@@ -104,6 +105,7 @@ class SubjectSpec(Model):
     random_twin: bool = False
     segment: SegmentSpec | None = None
     lesion: AnyLesions = Field(default=[])
+    noise: AnyNoise | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

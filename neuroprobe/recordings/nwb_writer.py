@@ -86,6 +86,26 @@ def write_nwb(recording: Recording, path: Path, node: str | None, options: dict[
             _write_trials(file, held)
 
 
+def write_template(path: Path, table: Table, identifier: str, description: str) -> None:
+    """Write presentations without times: a table of trials (TimeIntervals) for an experimenter to fill in.
+
+    Parameters
+    ----------
+    path : Path
+    table : Table
+        ``start_time`` and ``stop_time``, in s, are added as NaN.
+    identifier, description : str
+        Of the session.
+    """
+    import h5py
+
+    empty = np.full(len(table), np.nan)
+    columns = {names.START_TIME: empty, names.STOP_TIME: empty, **table.columns}
+    with h5py.File(path, "w") as file:
+        _write_session(file, {"identifier": identifier, "description": description}, [])
+        _write_trials(file, Table(columns, {**table.units, names.START_TIME: "s", names.STOP_TIME: "s"}))
+
+
 def nwb_losses(recording: Recording, node: str | None) -> list[str]:
     """Sentences on what an NWB file does not hold."""
     held = _held(recording, node)

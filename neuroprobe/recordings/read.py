@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from neuroprobe import names
 from neuroprobe.errors import ReaderError, RegistryError, closest
 from neuroprobe.recordings.contract import MEASURES, READERS, Choices, Window, check_recording
+from neuroprobe.recordings.stimulus_sets import StimulusSet, join_stimuli, read_stimuli
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,6 +34,7 @@ def read_recording(
     region: Sequence[str] | str | None = None,
     bins: float | Sequence[float] | None = None,
     measure: str | None = None,
+    stimuli: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> xr.DataTree:
     """Read a biological recording into what a network's recording is.
@@ -60,6 +62,9 @@ def read_recording(
         Width of bins of time in s within the window, or their edges after the start: adds ``time_bin``.
     measure : {"count", "rate"}, optional
         Spikes, or spikes per second; counts by default.
+    stimuli : path, optional
+        Folder that ``neuroprobe stimuli`` wrote, of the stimuli that were shown: its columns join the table of
+        presentations, by ``stimulus_id`` where the recording has one, and else by the order of presentation.
     **options
         What the reader of the format documents.
 
@@ -72,13 +77,15 @@ def read_recording(
     Raises
     ------
     ReaderError
-        If the file cannot be read, or a choice is missing or wrong: it lists what the file holds.
+        If the file cannot be read, or a choice is missing or wrong: it lists what the file holds. If the stimuli are
+        not those that were shown, or not as they were written, by their hashes.
     """
+    given, shown = _several(factors), None if stimuli is None else read_stimuli(Path(stimuli))
     choices = Choices(
         trials=trials,
         window=window if window is None or isinstance(window, str) else _window("window", window),
         baseline=None if baseline is None else _window("baseline", baseline),
-        factors=_several(factors),
+        factors=given if shown is None else _of_recording(given, shown),
         units=_several(units),
         region=_several(region),
         bins=bins,
@@ -95,9 +102,17 @@ def read_recording(
     reader = READERS[name]
     reader.require_known(name, choices)
     tree = reader.read(path, choices)
-    tree.attrs |= _attrs(path, name, choices)
+    tree.attrs |= _attrs(path, name, choices, shown)
+    if shown is not None:
+        tree = join_stimuli(tree, shown, given)
     check_recording(tree)
     return tree
+
+
+def _of_recording(factors: tuple[str, ...] | None, stimuli: StimulusSet) -> tuple[str, ...] | None:
+    """Factors that are columns of the recording itself."""
+    own = [name for name in factors or () if name == names.STIMULUS_ID or name not in stimuli.table.columns]
+    return tuple(own) or None
 
 
 def _window(what: str, given: Any) -> Window:
@@ -126,12 +141,13 @@ def _format(path: Any) -> str:
     raise ReaderError(f"{what}: no reader knows this; say which by `format`:\n{known}")
 
 
-def _attrs(path: Any, name: str, choices: Choices) -> dict[str, Any]:
+def _attrs(path: Any, name: str, choices: Choices, stimuli: StimulusSet | None) -> dict[str, Any]:
     source = str(path) if isinstance(path, Path) else f"{type(path).__module__}.{type(path).__qualname__}"
     details = {
         "source": source,
         "sha256": _sha256(path),
         "format": name,
+        "stimuli": None if stimuli is None else {"source": str(stimuli.path), "sha256": stimuli.sha256},
         "choices": {choice: _told(value) for choice, value in choices.given().items()},
         "versions": {package: version(package) for package in ("neuroprobe", "numpy", "xarray")},
     }

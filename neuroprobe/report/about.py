@@ -61,7 +61,7 @@ def _presented(one: View) -> str:
     """Say how much was shown, and of how many units."""
     attrs, n_images = one.tree.attrs, _number_of(one.details["n_images"], "image")
     if not (one.is_pick_freeze or one.has("contrast") or one.places_of_lesions):
-        return _selected(one)
+        return _selected(one) if one.has(names.SELECTIVITY) else _repeated(one)
     if not one.is_pick_freeze:
         shown = _number_of(attrs["samples"], "image")
         found = _changed(one) if one.has("contrast") else f"each without and with lesions ({_places(one)})"
@@ -73,6 +73,15 @@ def _presented(one: View) -> str:
     return (
         f"{samples:,} base samples × {rows} rows = {samples * rows:,} presentations of {n_images}; "
         f"{n_units:,} units of {n_layers}, of which {n_units - n_defined:,} {undefined}."
+    )
+
+
+def _repeated(one: View) -> str:
+    """Say how often images were shown as they are."""
+    layers = one.tree.children[names.RESPONSES].children if names.RESPONSES in one.tree.children else ()
+    return (
+        f"{_number_of(one.tree.attrs['samples'], 'presentation')} of {_number_of(one.details['n_images'], 'image')}, "
+        f"as they are; responses of {_number_of(len(layers), 'layer')} are stored."
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuroprobe import names
 from neuroprobe.design.randomness import generator
+from neuroprobe.design.repeated import BLANK
 from neuroprobe.errors import ImageError, ReaderError, about, reason
 from neuroprobe.stimuli.decoding import AS_IS, MID_GREY, Framing, Picture, as_rgb, size_of
 
@@ -53,6 +54,12 @@ class Source:
         Whether images that cannot be decoded are left out rather than refused.
     background : tuple of float
         RGB in [0, 1] behind transparent pixels.
+    columns : dict of arrays (images,)
+        What else a presentation table says of each image: numbers, or text (object).
+    units : dict of str
+        Of these columns.
+    factors : tuple of str
+        Those of them that were varied by design.
     """
 
     where: str
@@ -66,6 +73,9 @@ class Source:
     shuffle: bool = False
     skip_broken: bool = False
     background: tuple[float, float, float] = MID_GREY
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    factors: tuple[str, ...] = ()
 
 
 class ImageSet:
@@ -132,14 +142,30 @@ class ImageSet:
         return len(self.skipped)
 
     @property
-    def columns(self) -> dict[str, list[str]]:
-        """What a presentation table says of each image; an image without a class has an empty one."""
-        columns = {names.IMAGE_ID: self.ids}
+    def columns(self) -> dict[str, list[str] | NDArray[np.float64]]:
+        """What a presentation table says of each image: text, or numbers; what is not known is empty, or NaN."""
+        columns: dict[str, list[str] | NDArray[np.float64]] = {names.IMAGE_ID: self.ids}
         if self.labels is not None:
             columns[names.CLASS_LABEL] = [label or "" for label in self.labels]
         if self.sources is not None:
             columns[names.SOURCE] = self.sources
+        for name in dict.fromkeys(name for source in self._sources for name in source.columns):
+            given = [source.columns.get(name) for source in self._sources]
+            is_text = any(column is not None and column.dtype == object for column in given)
+            nothing = "" if is_text else np.nan
+            of = [nothing if (column := given[number]) is None else column[at] for number, at in self._items]
+            columns[name] = [str(one) for one in of] if is_text else np.array(of, dtype=np.float64)
         return columns
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units of these columns."""
+        return {name: units for source in self._sources for name, units in source.units.items()}
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Those of the columns that were varied by design; of several sources none has a value everywhere."""
+        return self._sources[0].factors if len(self._sources) == 1 else ()
 
     @property
     def bytes_kept(self) -> int:
@@ -148,8 +174,12 @@ class ImageSet:
         return decoded + sum(source.n_bytes for source in self._sources)
 
     def load(self, index: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """Decode images: float32 (n, 3, height, width) in [0, 1]."""
-        return torch.from_numpy(np.stack([self._image(self._items[int(i)]) for i in index]))
+        """Decode images: float32 (n, 3, height, width) in [0, 1]; of number `BLANK`, one of mean grey."""
+        return torch.from_numpy(np.stack([self._blank if i == BLANK else self._image(self._items[i]) for i in index]))
+
+    @property
+    def _blank(self) -> NDArray[np.float32]:
+        return np.full(self.shape, MID_GREY[0], dtype=np.float32)
 
     def size_before_framing(self, index: int) -> tuple[int, int]:
         """Height and width of an image as its source has it."""

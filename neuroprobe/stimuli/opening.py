@@ -10,6 +10,7 @@ from neuroprobe.protocol.images import (
     ArrayFile,
     DataSet,
     Folder,
+    Generated,
     ImageSource,
     Photographs,
     StoredImages,
@@ -18,8 +19,9 @@ from neuroprobe.protocol.images import (
 from neuroprobe.protocol.schema import StimuliSpec
 from neuroprobe.stimuli.arrays import open_array
 from neuroprobe.stimuli.datasets import open_dataset
-from neuroprobe.stimuli.decoding import Framing
+from neuroprobe.stimuli.decoding import AS_IS, Framing
 from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.stimuli.generated import open_generated
 from neuroprobe.stimuli.images import ImageSet, Source
 from neuroprobe.stimuli.photographs import open_photographs
 
@@ -30,12 +32,12 @@ def open_images(spec: StimuliSpec, seed: int, declared: Framing) -> ImageSet:
     sources = []
     for number, (source, name) in enumerate(zip(spec.sources, source_names(spec.sources), strict=True)):
         with about(number):
-            sources.append(open_source(source, name, seed))
+            sources.append(open_source(source, name, seed, framing))
     return ImageSet(*sources, framing=framing, seed=seed)
 
 
-def open_source(spec: ImageSource, name: str, seed: int) -> Source:
-    """Open one source of images; none is decoded yet."""
+def open_source(spec: ImageSource, name: str, seed: int, framing: Framing = AS_IS) -> Source:
+    """Open one source of images; none is decoded yet. Stimuli are generated in the size of the framing."""
     match spec:
         case Folder():
             source = open_folder(Path(spec.folder))
@@ -45,6 +47,8 @@ def open_source(spec: ImageSource, name: str, seed: int) -> Source:
             source = open_array(Path(spec.array))
         case DataSet():
             source = open_dataset(spec.dataset, spec.root, spec.split, download=spec.download, options=spec.options)
+        case Generated():
+            source = open_generated(spec, framing, seed, open_source)
         case other:
             raise PlanError(f"no reader for images of {type(other).__name__}")
     if isinstance(spec, StoredImages):

@@ -250,6 +250,6 @@ def test_guard(one: Any, other: Any, is_same: bool) -> None:
 
 
 def test_every_source_is_read_by_its_key() -> None:
-    assert set(IMAGE_SOURCES) == {"folder", "photographs", "array", "dataset"}
+    assert set(IMAGE_SOURCES) == {"folder", "photographs", "array", "dataset", "generated"}
     for key, model in IMAGE_SOURCES.items():
         assert key in model.model_fields

@@ -472,7 +472,7 @@ def test_analyses(analyses, total_interaction):
     ("analyses", "fragment"),
     [
         (["sobol", {"sobol": {}}], "sobol is listed twice"),
-        ([], "at least 1 item"),
+        ([], "analyses: none, and no responses are stored"),
         (["sobols"], "unknown analysis 'sobols' (did you mean 'sobol'?); known: sobol, shapley"),
         ([{"sobol": {}, "shapley": {}}], "unknown analysis 'sobol, shapley'"),
         (["sobol", 3], "unknown analysis 3"),

@@ -1,0 +1,157 @@
+"""Runs of presentations for their own sake: the table, blanks, repeats, tuning, resuming, plans and pages."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neuroprobe as npr
+from neuroprobe.probe.capture import Probe
+from neuroprobe.progress import ShardDone
+from neuroprobe.recordings.contract import check_recording
+from neuroprobe.report import write_report
+from neuroprobe.rig import open_rig
+from neuroprobe.summary import status
+
+PROTOCOL: dict[str, Any] = {
+    "neuroprobe": 1,
+    "title": "Gratings",
+    "seed": 2,
+    "subject": {"network": "embedded", "layers": ["conv1", "linear"]},
+    "stimuli": {
+        "images": {
+            "generated": {
+                "grating": {
+                    "orientation": {"from": 0, "to": 150, "step": 30},
+                    "spatial_frequency": [0.5, 1],
+                    "phase": [0, 180],
+                }
+            },
+            "screen": {"degrees": 8},
+        },
+        "blanks": 3,
+        "repeats": 2,
+    },
+    "analyses": [],
+    "record": {"store": "responses", "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("presented") / "out.zarr"
+    npr.run(PROTOCOL, path)
+    return path
+
+
+def test_the_table_tells_each_stimulus(store: Path) -> None:
+    recording = npr.open_recording(store)
+    check_recording(recording)
+    table = recording.to_dataset()
+    assert table.sizes["presentation"] == 2 * (24 + 3)
+    assert recording.attrs["factors"] == '["orientation", "spatial_frequency", "phase"]'
+    blank = table.control_kind.values == "blank"
+    for repetition in range(2):
+        assert (blank & (table.repetition.values == repetition)).sum() == 3
+    assert set(table.stimulus_id.values[blank]) == {"blank"}
+    assert set(table.arm.values[blank]) == {"control"}
+    for name in ("orientation", "spatial_frequency", "phase", "contrast"):
+        assert np.isnan(table[name].values[blank]).all()
+        assert np.isfinite(table[name].values[~blank]).all()
+    assert set(table.colour.values[blank]) == {""}
+    assert table.orientation.attrs["units"] == "degrees"
+    ids, n = np.unique(table.stimulus_id.values[~blank].astype(object), return_counts=True)
+    assert len(ids) == 24
+    assert (n == 2).all()
+    assert (table.stimulus_id.values == table.image_id.values).all()
+    # the order is of chance, another one in each repetition
+    first, second = (table.stimulus_id.values[table.repetition.values == number].tolist() for number in range(2))
+    assert sorted(first) == sorted(second) != first != second
+
+
+def test_responses_are_those_of_the_network_to_the_images(store: Path) -> None:
+    recording = npr.open_recording(store)
+    rig = open_rig(npr.load_protocol(PROTOCOL))
+    place = {name: number for number, name in enumerate(rig.images.ids)} | {"blank": -1}
+    index = [place[str(name)] for name in recording.stimulus_id.values]
+    found: dict[str, torch.Tensor] = {}
+    with Probe(rig.subject.network, rig.sites) as probe:
+        probe.record(rig.subject.prepare(rig.images.load(index)), lambda s, r: found.update({s.name: r.clone()}))
+    for layer, expected in found.items():
+        stored = recording[f"responses/{layer}"].response.values
+        np.testing.assert_allclose(stored, expected.numpy(), atol=1e-5 * float(expected.abs().max()))
+
+
+def test_tuning_is_that_of_the_means_over_stimuli(store: Path) -> None:
+    recording = npr.open_recording(store)
+    found = npr.tuning(recording, "orientation", units="layer == 'linear'")
+    response = recording["responses/linear"].response.values
+    expected = [response[recording.orientation.values == angle].mean(0) for angle in range(0, 180, 30)]
+    np.testing.assert_allclose(found.tuning_curve.values, expected, rtol=1e-5)
+    assert found.attrs["period"] == 180
+
+
+def test_a_run_that_stops_goes_on_with_the_same_numbers(store: Path, tmp_path: Path) -> None:
+    def stop(event: object) -> None:
+        if isinstance(event, ShardDone) and event.span.stop == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        npr.run(PROTOCOL, tmp_path / "out.zarr", listener=stop)
+    npr.run(PROTOCOL, tmp_path / "out.zarr")
+    for layer in ("conv1", "linear"):
+        np.testing.assert_array_equal(
+            *(npr.open_recording(path)[f"responses/{layer}"].response.values for path in (store, tmp_path / "out.zarr"))
+        )
+
+
+def test_a_limit_shows_the_first_presentations(store: Path, tmp_path: Path) -> None:
+    npr.run(PROTOCOL, tmp_path / "out.zarr", limit=5)
+    some, whole = npr.open_recording(tmp_path / "out.zarr"), npr.open_recording(store)
+    n = some.sizes["presentation"]
+    assert 5 <= n < 10
+    assert some.stimulus_id.values.tolist() == whole.stimulus_id.values[:n].tolist()
+
+
+def test_plans_and_pages_say_what_is_presented(store: Path, tmp_path: Path) -> None:
+    plans = npr.plan(PROTOCOL)
+    assert list(plans) == ["repeated"]
+    assert "54 presentations × 1" in str(plans)
+    assert "orientation, spatial_frequency, phase" in str(plans)
+    assert "repeated: 14 of 14 blocks, 54 presentations" in str(status(store))
+    write_report(store, tmp_path / "page.html")
+    assert (
+        "54 presentations of 24 images, as they are; responses of 2 layers are stored"
+        in (tmp_path / "page.html").read_text()
+    )
+
+
+def test_images_of_a_folder_are_presented_repeatedly_too(image_folder: Path, tmp_path: Path) -> None:
+    given = copy.deepcopy(PROTOCOL)
+    given["stimuli"] = {"images": {"folder": str(image_folder)}, "repeats": 3, "order": "given"}
+    given["subject"] |= {"layers": ["linear"], "noise": {"gaussian": {"sd": 0.3}}}
+    npr.run(given, tmp_path / "out.zarr")
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    assert recording.stimulus_id.values.tolist() == 3 * sorted(set(recording.stimulus_id.values.tolist()))
+    assert set(recording.class_label.values) == {"cat", "dog", "ship"}
+    found = npr.reliability(recording)
+    # of the layer's variance, 0.3² is noise
+    assert np.median(found.explainable_variance) == pytest.approx(1 / 1.09, abs=0.06)
+
+
+@pytest.mark.filterwarnings("ignore:(128 base samples show 24 images|standard errors rest on 2 blocks):UserWarning")
+def test_generated_stimuli_are_altered_as_images_are(tmp_path: Path) -> None:
+    given = copy.deepcopy(PROTOCOL)
+    given["stimuli"] = {"images": PROTOCOL["stimuli"]["images"]}
+    del given["analyses"]
+    given |= {"treatment": {"alterations": ["rotation", "contrast"]}, "design": {"samples": 128}}
+    given["subject"] = {"network": "embedded", "layers": ["linear"]}
+    npr.run(given, tmp_path / "out.zarr")
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    assert recording.attrs["factors"] == '["rotation", "contrast"]'
+    assert set(np.unique(recording.orientation)) == set(range(0, 180, 30))
