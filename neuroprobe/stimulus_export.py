@@ -25,6 +25,7 @@ from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol
 from neuroprobe.protocol.digest import as_given, protocol_hash
 from neuroprobe.protocol.images import Generated
+from neuroprobe.protocol.schema import Protocol
 from neuroprobe.recordings.columns import Table
 from neuroprobe.recordings.stimulus_sets import (
     DETAILS,
