@@ -277,6 +277,8 @@ class Recorder(BlockRecorder):
                 if isinstance(analysis, ContrastAnalysis) and site.name in self.differences:
                     for image, own in enumerate(rows, first):  # of all together they would be large
                         self.differences[site.name].write(image, analysis.differences(y[own][None].cpu().numpy()))
+            if not self.rig.analyses and self.rig.protocol.record.nan == "error" and not torch.isfinite(y).all():
+                raise non_finite(site, y, torch.arange(len(y), device=y.device)[:, None], first)
             if self.writer is not None and site.name in self.writer.layers:
                 self.writer.add(site.name, y[torch.from_numpy(order).to(y.device)].cpu().numpy())
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import neuroprobe as npr
+from neuroprobe.errors import ResponseError
 from neuroprobe.probe.capture import Probe
 from neuroprobe.progress import ShardDone
 from neuroprobe.recordings.contract import check_recording
@@ -155,3 +159,37 @@ def test_generated_stimuli_are_altered_as_images_are(tmp_path: Path) -> None:
     recording = npr.open_recording(tmp_path / "out.zarr")
     assert recording.attrs["factors"] == '["rotation", "contrast"]'
     assert set(np.unique(recording.orientation)) == set(range(0, 180, 30))
+
+
+class Fragile(nn.Module):
+    """A mean that is infinite for bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mean = images.mean((2, 3))
+        return self.out(torch.where(mean > 0.9, torch.inf, mean))
+
+
+@pytest.mark.parametrize("nan", ["error", "drop"])
+def test_responses_that_are_not_finite_are_refused_or_stored_as_such(
+    nan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("fragile_network_of_a_test")
+    module.build = lambda: Fragile().eval()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    given = copy.deepcopy(PROTOCOL)
+    given["subject"] = {"network": f"{module.__name__}:build", "layers": ["out"]}
+    given["stimuli"] = {"images": {"generated": {"hue": {"value": [0, 0.5, 1], "saturation": 0}}, "size": 8}}
+    given["record"]["nan"] = nan
+    if nan == "error":
+        with pytest.raises(ResponseError, match="layer 'out': 3 of 3 units gave NaN or infinity"):
+            npr.run(given, tmp_path / "out.zarr")
+        return
+    npr.run(given, tmp_path / "out.zarr")
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    bright = recording.value.values == 1
+    assert np.isinf(recording["responses/out"].response.values[bright]).all()
+    assert np.isfinite(recording["responses/out"].response.values[~bright]).all()

@@ -272,7 +272,7 @@ def small(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
                 "folder" in source and not Path(source["folder"]).exists()
             ):  # the training images, which may lie there packed
                 source["folder"] = str(Path(source["folder"]).with_name("test"))
-        protocol["record"] = {"batch": 16, "device": "cpu"}
+        protocol["record"] = {"batch": 16, "device": "cpu", **({} if protocol["analyses"] else {"store": "responses"})}
         for options in (item["contrast"] for item in protocol["analyses"] if "contrast" in item):
             options["draws"] = 2
     for item in protocol["analyses"]:
