@@ -4,6 +4,9 @@ import os
 
 # read by the maths libraries when they are loaded: tests run beside each other, one core each
 os.environ["OMP_NUM_THREADS"] = "1"
+# torch.compile would ask another process for each kind of vector instruction, torch and all, in every process of tests;
+# where a compiler lacks one, compilation fails, and the tests of what is compiled are skipped
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import socket
 from collections.abc import Iterator
