@@ -21,7 +21,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 notebooks: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/test_notebooks.py
+	NEUROPROBE_NOTEBOOKS=whole $(BIN)/python -m pytest tests/test_notebooks.py
 
 bench: $(VENV)/.installed
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

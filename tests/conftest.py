@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import io
 import os
 
 # read by the maths libraries when they are loaded: tests run beside each other, one core each
 os.environ["OMP_NUM_THREADS"] = "1"
+# torch.compile would ask another process for each kind of vector instruction, torch and all, in every process of tests;
+# where a compiler lacks one, compilation fails, and the tests of what is compiled are skipped
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import socket
 from collections.abc import Iterator
@@ -118,6 +122,14 @@ def small_protocol(image_folder: Path) -> dict[str, Any]:
         "design": {"samples": 128},
         "record": {"device": "cpu"},
     }
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave pictures of reports blank, for tests of words and tables; others draw the same kinds."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    monkeypatch.setattr("neuroprobe.report.view.png", lambda element, dpi: (buffer.getvalue(), 8))
 
 
 @pytest.fixture

@@ -319,15 +319,15 @@ def test_list_layers() -> None:
 def test_schema_accepts_the_protocols_that_ship() -> None:
     import jsonschema
 
-    schema = json.loads(call("schema").stdout)
+    schema = jsonschema.Draft202012Validator(json.loads(call("schema").stdout))
     for path in (Path(__file__).parents[1] / "protocols").rglob("*.yaml"):
-        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+        schema.validate(yaml.safe_load(path.read_text()))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**yaml.safe_load(PROTOCOL), "sed": 1}, schema)
+        schema.validate({**yaml.safe_load(PROTOCOL), "sed": 1})
     wrong = yaml.safe_load(PROTOCOL)
     wrong["treatment"]["alterations"][0]["name"] = "huge"
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, schema)
+        schema.validate(wrong)
 
 
 def test_help_and_import_load_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ ALLOWED = {
 NOBODY = {"cli", "report"}
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     return {
         ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())

@@ -92,6 +92,7 @@ def test_tables_hold_the_numbers_of_the_labelled_functions(plain: Page) -> None:
     assert pairs[0][3] == f"{np.nanquantile(second, 0.95):.3f}"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_specialisation_is_summarised() -> None:
     made = make_result({"early": (8, 3, 4), "late": (15,)}, ["hue", "blur", "rotation"], dead=0.2)
     page, found = Page(report_page(made)), npr.specialisation(made, n_permutations=0, max_features=49)
@@ -110,6 +111,7 @@ def test_specialisation_is_summarised() -> None:
     assert last.startswith(f"{float(shares['share'].sel(layer='late', part='interactions')):.3f} (")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_maps_of_too_many_units_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuroprobe.report.specialisation.MAX_VALUES", 10)
     page = Page(report_page(make_result(factors=["hue", "blur", "rotation"])))
@@ -222,6 +224,7 @@ def test_moments_are_reported_alone() -> None:
     assert "index" not in page.text("th")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_many_layers_some_are_drawn_and_all_are_in_tables() -> None:
     layers = {f"layer{i}": (2, 2, 2) for i in range(MAX_LAYERS + 4)}
     page = Page(report_page(make_result(layers)))

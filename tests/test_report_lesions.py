@@ -27,6 +27,7 @@ def cell(at: Any, name: str, n: int = 3) -> str:
     return f"{value} [{low}, {high}]"
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("group", ["masking", "single_class"])
 def test_one_analysis_alone(group: str) -> None:
     made = make_masking(masking=group == "masking", single_class=group == "single_class", places=[["late"]])
@@ -37,6 +38,7 @@ def test_one_analysis_alone(group: str) -> None:
     assert not plt.get_fignums()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_provenance_lists_the_places_of_each_analysis() -> None:
     made = make_masking()
     made["single_class"] = made["single_class"].copy().filter(lambda node: node.name != "late")
@@ -45,6 +47,7 @@ def test_provenance_lists_the_places_of_each_analysis() -> None:
     assert told["single_class"].endswith("; early+late")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_with_other_analyses() -> None:
     made = make_result()
     masked = make_masking(["hue", "rotation"], places=[["late"]])
@@ -142,6 +145,7 @@ def test_special_cases(case: str) -> None:
     assert not plt.get_fignums()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_many_places_some_are_drawn_and_all_are_in_a_table() -> None:
     places = [[f"layer{i}"] for i in range(MAX_PLACES + 2)]
     options: dict[str, Any] = {"quantiles": (0.5, 0.9), "multipliers": (0.0,), "n_random": 3}
@@ -153,6 +157,7 @@ def test_of_many_places_some_are_drawn_and_all_are_in_a_table() -> None:
     assert len(drawn) == MAX_PLACES
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_doses_are_those_of_the_headline() -> None:
     page = Page(report_page(make_masking(multipliers=(0.5, 1.5), places=[["late"]])))
     assert "by the share of the units that is multiplied by 0.5, with" in page.text("figcaption")
@@ -160,6 +165,7 @@ def test_doses_are_those_of_the_headline() -> None:
     assert "by the share of the units" not in soft.text("figcaption")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_undefined_excess_is_said() -> None:
     made = make_masking(n_random=0)
     assert np.isnan(lesion_effects.headline(made)["excess"]).all()

@@ -50,6 +50,7 @@ def test_selectivity_alone(page: Page) -> None:
     assert not plt.get_fignums()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_with_other_analyses(made: xr.DataTree) -> None:
     other = make_result()
     selected = made.copy()
@@ -154,6 +155,7 @@ def test_special_cases(case: str) -> None:
     assert not plt.get_fignums()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_index_that_one_layer_lacks(made: xr.DataTree) -> None:
     lacking = without(made, "linear", "colour", "colour_corrected", "colour_p_adjusted", "colour_sham")
     rows = Page(report_page(lacking)).table("layer", "units", "silent")
@@ -162,6 +164,7 @@ def test_an_index_that_one_layer_lacks(made: xr.DataTree) -> None:
     assert rows[1][4] == quartiles(alive(made, "stage2", "colour"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_all_medians_alike(made: xr.DataTree) -> None:
     alike = made
     for layer in LAYERS:
@@ -169,6 +172,7 @@ def test_all_medians_alike(made: xr.DataTree) -> None:
     assert has(Page(report_page(alike)), "The median of colour selectivity α is 0.500 in every layer.")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_many_layers_some_are_drawn_and_all_are_in_a_table() -> None:
     n = MAX_LAYERS + 3
     page = Page(report_page(made_selectivity(n_layers=n, n_channels=3, indexes=["colour", "orientation"])))
@@ -176,6 +180,7 @@ def test_of_many_layers_some_are_drawn_and_all_are_in_a_table() -> None:
     assert f"{MAX_LAYERS} of {n} layers, spread over the depth, are drawn." in page.text("figcaption")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_shares_that_could_only_be_none_are_left_out(made: xr.DataTree) -> None:
     few = made.copy(deep=True)
     for layer in LAYERS:
@@ -190,6 +195,7 @@ def test_shares_that_could_only_be_none_are_left_out(made: xr.DataTree) -> None:
     assert shares["stage1", "shape"].endswith("%")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("beyond", [0.25, -0.25])
 def test_no_layer_is_called_selective_for_what_it_is_not(made: xr.DataTree, beyond: float) -> None:
     known = made

@@ -458,7 +458,7 @@ def test_order_as_factor_against_every_state(tmp_path: Path) -> None:
     asked = protocol(
         treatment={"alterations": alterations, "order": "factor", "reference_side": "image"},
         stimuli={"images": {"photographs": {"per_image": 1}, "limit": 1, "size": 32}},
-        design={"samples": 2048},
+        design={"samples": 1024, "scramble": 64},
     )
     node = npr.run(asked, tmp_path / "out.zarr")["sobol/linear"]
     rig = open_rig(load_protocol(asked))
@@ -797,7 +797,7 @@ def test_sobol_and_shapley_share_one_recording(n_alterations: int, tmp_path: Pat
     kinds = ("erasing", "grayscale", "hue", "brightness", "hflip", "contrast")[:n_alterations]
     given = {
         "treatment": {"alterations": [{"name": kind, "switch": 0.5} for kind in kinds]},
-        "design": {"samples": 1024, "scramble": 64},
+        "design": {"samples": 512, "scramble": 64},
     }
     joint = npr.run(protocol(**given, analyses=["sobol", "shapley"]), tmp_path / "joint.zarr")
     alone = npr.run(protocol(**given), tmp_path / "sobol.zarr")
@@ -829,7 +829,7 @@ def test_parameters_as_players(tmp_path: Path) -> None:
     ]
     assert rig.design(None).n_rows == 10
     split, whole = (
-        npr.run(protocol(**changes, design={"samples": 1024, "players": players}), tmp_path / f"{players}.zarr")
+        npr.run(protocol(**changes, design={"samples": 512, "players": players}), tmp_path / f"{players}.zarr")
         for players in ("parameters", "factors")
     )
     stored = npr.shapley(npr.open_recording(tmp_path / "parameters.zarr"))

@@ -156,7 +156,7 @@ class SelectivityOptions(Model):
     thresholds: Annotated[list[_Share], Field(min_length=1), BeforeValidator(_list)] = Field(default=[1.0])
     least: _Share = 0.1
     clamp: Literal["none", "ratio", "final"] = "none"
-    sham: NonNegativeInt = 19
+    sham: NonNegativeInt = 39  # the smallest p-value is 1 / 40; with 19 none could be under 0.05
     permutations: Annotated[int, Field(ge=0, le=1 << 16)] = 199
     correction: Literal[CORRECTIONS] = "fdr_bh"  # type: ignore[valid-type]  # a tuple of words
     border: Literal["masked", "fill_gray", "pad_black", "resize"] = "masked"

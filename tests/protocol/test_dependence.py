@@ -171,13 +171,13 @@ def test_it_is_written_as_words_and_read_back() -> None:
 
 
 def test_the_json_schema_knows_both_forms() -> None:
-    schema = Protocol.model_json_schema()
+    schema = jsonschema.Draft202012Validator(Protocol.model_json_schema())
 
     def treatment(correlation):
         return {"alterations": [{"name": "hue"}], "dependence": {"correlation": correlation}}
 
     for right in ({"[hue, saturation]": 0.5}, [{"between": ["hue", "saturation"], "r": 0.5}]):
-        jsonschema.validate(source({}, treatment=treatment(right)), schema)
+        schema.validate(source({}, treatment=treatment(right)))
     for wrong in (3, {"[hue, saturation]": 2}, [{"between": ["hue", "saturation"], "value": 0.5}]):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(source({}, treatment=treatment(wrong)), schema)
+            schema.validate(source({}, treatment=treatment(wrong)))

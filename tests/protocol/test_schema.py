@@ -15,6 +15,7 @@ from neuroprobe.protocol.schema import Responses
 from neuroprobe.protocol.subject import LayerSpec
 from neuroprobe.stimuli.alterations import ALTERATIONS
 
+SCHEMA = jsonschema.Draft202012Validator(Protocol.model_json_schema())
 SMALLEST = {
     "neuroprobe": 1,
     "subject": {"network": "embedded", "layers": ["conv1"]},
@@ -282,7 +283,7 @@ FLAGS = [
 @pytest.mark.parametrize(("given", "law"), FLAGS)
 def test_a_flag_is_read_and_written(given, law):
     protocol = with_value(SMALLEST, "treatment.alterations", [{"name": "rotation", "crop": given}])
-    jsonschema.validate(protocol, Protocol.model_json_schema())
+    SCHEMA.validate(protocol)
     loaded = load_protocol(protocol)
     assert loaded.treatment.alterations[0].laws["crop"] == law
     assert load_protocol(json.loads(json.dumps(canonical(loaded)))) == loaded
@@ -318,7 +319,7 @@ def test_flags_that_are_refused(given, fragment):
 )
 def test_a_word_is_read_and_written(given, law):
     protocol = with_value(SMALLEST, "treatment.alterations", [{"name": "erasing", "outside": given}])
-    jsonschema.validate(protocol, Protocol.model_json_schema())
+    SCHEMA.validate(protocol)
     loaded = load_protocol(protocol)
     assert loaded.treatment.alterations[0].laws["outside"] == law
     assert canonical(loaded)["treatment"]["alterations"][0]["outside"] == given
@@ -337,7 +338,7 @@ def test_other_parameters_take_no_booleans():
         assert "given" in refused("treatment.alterations", [{"name": "hue", "shift": given}])
         wrong = with_value(SMALLEST, "treatment.alterations", [{"name": "hue", "shift": given}])
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, Protocol.model_json_schema())
+            SCHEMA.validate(wrong)
 
 
 READ = [

@@ -129,7 +129,7 @@ def test_tiles_of_units_change_nothing() -> None:
 def test_compiled_update_equals_the_eager_one() -> None:
     if not compiles():
         pytest.skip("no compiler for torch.compile here")
-    terms = DifferenceTerms(3, total_interaction=True)
+    terms = DifferenceTerms(2, total_interaction=True)  # the compiler takes as long again for 3
     y = torch.randn(128, terms.n_rows, 700)
     eager, compiled = sums_of(y, terms), sums_of(y, terms, (50,), compiled=True)
     scale = eager.total.abs().amax(1, keepdim=True)
