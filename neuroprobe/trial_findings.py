@@ -47,7 +47,7 @@ def trial_rows(result: xr.DataTree) -> list[dict[str, Any]]:
     list of dict
         ``analysis``, ``of`` (factors, or a term), ``counted`` (units or pairs), ``n``, ``defined``, ``significant``
         (those with an adjusted p-value under ``level``; NaN where there is no test), ``correction``, and ``medians``
-        over the defined ones, by what they are called.
+        over the defined ones, by what they are called, and ``medians_of``, over how many.
     """
     nodes = [node.to_dataset(inherit=False) for node in result.subtree if ANALYSIS in node.attrs]
     in_order = sorted(nodes, key=lambda dataset: list(FOUND).index(str(dataset.attrs[ANALYSIS])))
@@ -99,13 +99,15 @@ def _row(
         "significant": int((dataset[p_name].values < LEVEL).sum()) if tested else math.nan,
         "level": LEVEL,
         "correction": str(dataset[p_name].attrs.get("method", "none")) if tested else "none",
-        "medians": {called: value for called, value in shown.items() if not math.isnan(value)},
+        "medians": {called: value for called, (value, _) in shown.items() if not math.isnan(value)},
+        "medians_of": {called: n for called, (value, n) in shown.items() if not math.isnan(value)},
     }
 
 
-def _median(values: Any) -> float:
+def _median(values: Any) -> tuple[float, int]:
+    """Median of what is defined, and of how many."""
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else math.nan
+    return (float(np.median(known)) if known.size else math.nan), int(known.size)
 
 
 def trial_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -130,5 +132,11 @@ def trial_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
             found = f"{row['significant']:,} of {n:,} {counted}, {level}"
             if defined < n:
                 found += f" ({n - defined:,} undefined)"
-        medians = ", ".join(f"{called} {value:.3f}" for called, value in row["medians"].items())
+        counts = row.get("medians_of", {})
+        medians = ", ".join(
+            f"{called} {value:.3f}"
+            # where some are not defined, the others are no random sample
+            + (f" (of the {counts[called]:,} with one)" if counts.get(called, defined) < defined else "")
+            for called, value in row["medians"].items()
+        )
         yield f"{name}{of}: {found}" + (f"; median {medians}" if medians else "")

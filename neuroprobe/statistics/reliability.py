@@ -58,14 +58,18 @@ def split_half(
 ) -> SplitHalf:
     """Correlation of means over random halves of the trials of each condition.
 
-    Of an odd number of trials one, another one in each split, is left out.
+    Of an odd number of trials one, another one in each split, is left out. A split of which a half does not vary over
+    conditions, as of units with few spikes, is left out; a unit with more of these than others is NaN.
     """
     condition = checked_conditions(condition, len(values), n_conditions)
     found = np.array([correlation_of(*pair) for pair in _halves(values, condition, n_conditions, n_splits, random)])
-    mean = found.mean(0)
+    known = ~np.isnan(found)
+    n = np.where(2 * known.sum(0) >= n_splits, known.sum(0), np.nan)
+    mean = np.where(known, found, 0).sum(0) / n
+    spread = np.sqrt(np.where(known, (found - mean) ** 2, 0).sum(0) / n)
     reliability = spearman_brown(mean)
     ceiling = np.sqrt(np.where(reliability > 0, reliability, np.nan))
-    return SplitHalf(mean, found.std(0), reliability, ceiling)
+    return SplitHalf(mean, spread, reliability, ceiling)
 
 
 def halves(condition: Integers, n_conditions: int, random: np.random.Generator) -> tuple[Array, Array]:
@@ -295,12 +299,13 @@ def signal_correlation(
 ) -> SignalCorrelation:
     """Correlation of tuning curves of pairs of units, between disjoint random halves of the trials.
 
-    Conditions with one trial are left out; a unit that lacks a condition has NaN.
+    Conditions with one trial are left out; a unit that lacks a condition has NaN. A split of which a half does not vary
+    over conditions is left out, as in `split_half`.
     """
     condition = checked_conditions(condition, len(values), n_conditions)
     n = np.bincount(condition[condition >= 0], minlength=n_conditions)
     n_units = values.shape[1]
-    correlation, covariance = np.zeros((2, n_units, n_units))
+    correlation, covariance, n_known = np.zeros((3, n_units, n_units))
     for one, other in _halves(values, condition, n_conditions, n_splits, random):
         a, b = (part[n > 1] - part[n > 1].mean(0) for part in (one, other))
         if len(a) < LEAST_STIMULI:
@@ -309,9 +314,12 @@ def signal_correlation(
         size = [np.sqrt((part**2).sum(0)) for part in (a, b)]
         size = [np.where(one_size > 0, one_size, np.nan) for one_size in size]
         scaled = product / (size[0][:, None] * size[1])
-        correlation += (scaled + scaled.T) / (2 * n_splits)
+        scaled = (scaled + scaled.T) / 2
+        n_known += ~np.isnan(scaled)
+        correlation += np.nan_to_num(scaled)
         covariance += (product + product.T) / (2 * n_splits)
     own = np.sqrt(np.where(np.diag(covariance) > 0, np.diag(covariance), np.nan))
+    correlation /= np.where(2 * n_known >= n_splits, n_known, np.nan)
     return SignalCorrelation(correlation, covariance / (own[:, None] * own))
 
 

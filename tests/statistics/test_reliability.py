@@ -197,3 +197,20 @@ def test_noise_correlations_of_what_is_missing_and_their_errors(rng: np.random.G
     pairs = found.value[2:, 2:][np.triu_indices(298, 1)]
     assert pairs.mean() == pytest.approx(0.64 / 1.64, abs=0.06)
     assert np.median(found.se[2:, 2:][np.triu_indices(298, 1)]) == pytest.approx((1 - 0.39**2) / np.sqrt(98), rel=0.1)
+
+
+def test_splits_of_which_a_half_does_not_vary_are_left_out() -> None:
+    """A unit with a few spikes: some halves have none."""
+    rng = np.random.default_rng(3)
+    condition = np.repeat(np.arange(4), 10)
+    values = np.zeros((40, 3))
+    values[[0, 1, 2, 12], 0] = 1
+    values[0, 1] = 1
+    values[:, 2] = condition + rng.normal(0, 0.1, 40)
+    found = reliability.split_half(values, condition, 4, 60, rng)
+    assert np.isfinite(found.correlation[0])
+    assert np.isnan(found.correlation[1])
+    assert found.correlation[2] > 0.99
+    together = reliability.signal_correlation(values, condition, 4, 60, rng).correlation
+    assert np.isfinite(together[0, 2])
+    assert np.isnan(together[1]).all()
