@@ -140,6 +140,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Genera
     monkeypatch.setenv("IMAGENET_VAL", str(tmp_path / "val"))
     monkeypatch.setenv("IMAGENET_TRAIN", str(tmp_path / "val"))
     monkeypatch.setenv("NEUROPROBE_RESULTS", str(tmp_path / "results"))
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
+    monkeypatch.setenv("IT92_IMAGES", str(tmp_path / "images.npy"))
 
 
 def loaded(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Protocol:
