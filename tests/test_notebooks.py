@@ -16,7 +16,7 @@ SMALLER = {
 }
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # part of a notebook's name → what it reads of the real data
-OF_DATA = {"nwb": "recordings/nwb/zheng2022_sub-4_mtl.nwb", "disparity": "recordings/manning2024"}
+OF_DATA = {"nwb": "recordings/nwb/zheng2022_sub-4_mtl.nwb", "disparity": "recordings/manning2024", "_it": "it92"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import Population
-from neuroprobe.comparison.stimuli import Side, mean_responses
+from neuroprobe.comparison.stimuli import Side, mean_responses, side_of
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics.paired import adjust
@@ -55,6 +56,53 @@ def rdms_of(side: Side, stimuli: tuple[str, ...], distance: str) -> tuple[list[s
     if not np.array_equal(np.array(given).T, np.triu_indices(len(side.stimuli), 1)):
         raise ReaderError(f"{side.what}: pairs of stimuli are not in the order of `read_rdms`")
     return [str(name) for name in side.rdms[names.SUBJECT].values], side.rdms[names.RDM].values[:, pairs]
+
+
+def dissimilarities(
+    recording: xr.DataTree, distance: str = "correlation", *, on: str | None = None, units: str | None = None
+) -> xr.Dataset:
+    """Dissimilarities of the stimuli of a recording, a matrix for each layer or population.
+
+    Parameters
+    ----------
+    recording : xarray.DataTree
+        As `neuroprobe.open_recording` gives it.
+    distance : {"correlation", "euclidean", "cosine", "poisson"}
+    on, units
+        As ``on`` and ``units_model`` of `neuroprobe.compare`.
+
+    Returns
+    -------
+    Dataset
+        As `neuroprobe.recordings.read_rdms` gives it: ``rdm(subject, pair)``, stimuli sorted by name, numbers in names
+        as numbers.
+
+    Raises
+    ------
+    ReaderError
+        If nothing tells stimuli apart, or a distance is not defined.
+    """
+    if distance not in DISTANCES:
+        raise ReaderError(unknown_name("distance", distance, DISTANCES))
+    side = side_of("recording", recording, on, units)
+    stimuli = tuple(sorted(side.stimuli, key=_natural))
+    layers, pairs = rdms_of(side, stimuli, distance)
+    first, second = np.triu_indices(len(stimuli), 1)
+    text = np.array(stimuli, dtype=object)
+    return xr.Dataset(
+        {names.RDM: ((names.SUBJECT, names.PAIR), pairs, {"long_name": "dissimilarity", "method": distance})},
+        coords={
+            names.SUBJECT: (names.SUBJECT, np.array(layers, dtype=object)),
+            names.STIMULUS_1: (names.PAIR, text[first]),
+            "stimulus_2": (names.PAIR, text[second]),
+        },
+        attrs={"n_conditions": len(stimuli)},
+    )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Key that sorts ``image 2`` before ``image 10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def compare_representations(

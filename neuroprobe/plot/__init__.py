@@ -1,5 +1,6 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
+from neuroprobe.plot.comparison import dissimilarities, layer_scores
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.dose import dose_response
 from neuroprobe.plot.gallery import neuron_features, top_crops
@@ -28,6 +29,7 @@ __all__ = [
     "correlations",
     "cross_table",
     "depth_profile",
+    "dissimilarities",
     "dose_response",
     "effect_sizes",
     "factor_trees",
@@ -38,6 +40,7 @@ __all__ = [
     "interactions",
     "jaccards",
     "label_shares",
+    "layer_scores",
     "neuron_features",
     "preferences",
     "psth",

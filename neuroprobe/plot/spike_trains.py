@@ -140,15 +140,24 @@ def psth(found: xr.Dataset, unit: Any, stimulus: tuple[float, float] | None = No
 _RATES: Final = (spike_trains.RATE, names.se(spike_trains.RATE))
 
 
+def unit_names(found: xr.Dataset) -> list[str]:
+    """Names of units: their ``unit_id``; of a network's layer, channel and place, such as ``conv2/17/3/4``."""
+    if names.UNIT_ID in found.coords:
+        return [str(one) for one in np.atleast_1d(found[names.UNIT_ID].values).tolist()]
+    parts = [name for name in (names.LAYER, names.TOKEN, names.CHANNEL, names.Y, names.X) if name in found.coords]
+    columns = [np.atleast_1d(found[name].values).tolist() for name in parts]
+    return ["/".join(map(str, one)) for one in zip(*columns, strict=True)]
+
+
 def place_of(found: xr.Dataset, unit: Any) -> int:
-    """Place of a unit of this ``unit_id``.
+    """Place of a unit of this name.
 
     Raises
     ------
     ReaderError
         If there is none, or there are several.
     """
-    ids = [str(one) for one in found[names.UNIT_ID].values.tolist()]
+    ids = unit_names(found)
     if str(unit) not in ids:
         raise ReaderError(unknown_name("unit", str(unit), ids))
     if ids.count(str(unit)) > 1:

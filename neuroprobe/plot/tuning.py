@@ -18,7 +18,7 @@ from neuroprobe.analysis.unit_distributions import (
     unit_distribution,
 )
 from neuroprobe.errors import ReaderError
-from neuroprobe.plot.spike_trains import place_of
+from neuroprobe.plot.spike_trains import place_of, unit_names
 from neuroprobe.plot.style import COLOURS, PALE, factor_styles, grid, ticks
 
 CURVE: Final = "tuning_curve"
@@ -52,8 +52,8 @@ def tuning_curves(
     found : Dataset
         Of `neuroprobe.tuning`, of one factor.
     units : sequence, optional
-        ``unit_id`` of those that are drawn; by default the `n_units` whose tuning is least in doubt, which are not
-        typical.
+        Those that are drawn, by ``unit_id``, or as ``conv2/17`` (layer, channel, place) of a network; by default the
+        `n_units` whose tuning is least in doubt, which are not typical.
     n_units, n_columns : int
 
     Returns
@@ -160,7 +160,7 @@ def _title(one: xr.Dataset, models: Sequence[str]) -> str:
             said.append(f"preferred {_number(one[name])}")
             break
     where = f" ({one[names.REGION].item()})" if names.REGION in one.coords and one[names.REGION].item() else ""
-    return f"{one[names.UNIT_ID].item()}{where}\n" + ", ".join(said)
+    return f"{unit_names(one)[0]}{where}\n" + ", ".join(said)
 
 
 def _number(value: xr.DataArray) -> str:

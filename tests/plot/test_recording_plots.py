@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import neuroprobe as npr
-from made_animals import animal, trials
+from made_animals import animal, network, trials
 from neuroprobe.analysis.spike_trains import psth
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import png
@@ -163,3 +163,12 @@ def test_reliability_of_what_was_planted(recording: xr.DataTree) -> None:
     assert title(picture) == "Reliability of units"
     png(picture, 50)
     assert not plt.get_fignums()
+
+
+def test_units_of_networks_are_called_by_layer_channel_and_place() -> None:
+    values, condition, *_ = trials()
+    tuned = npr.tuning(network(values, {"orientation": condition * 22.5}, (3, 2, 2)), "orientation")
+    picture = npr.plot.tuning_curves(tuned, units=["v1/2/0/1"])
+    curve = next(iter(next(iter(picture)).traverse(lambda one: one, [hv.Scatter, hv.Points, hv.Curve])))
+    np.testing.assert_allclose(curve.dimension_values(1)[:8], tuned["tuning_curve"].values[:, 9])
+    png(npr.plot.tuning_curves(tuned, n_units=2), 50)

@@ -1,0 +1,135 @@
+"""Pictures of comparisons: scores of layers under the ceiling of noise, dissimilarities beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from neuroprobe import names
+from neuroprobe.errors import ReaderError
+from neuroprobe.plot.style import BAND, COLOURS, chosen_layers, frame, layer_axis, texts
+
+AREA: Final = "area"
+LEVEL: Final = 0.05
+SQUARE: Final = 2.4  # side of a matrix, in inches
+
+
+def layer_scores(found: xr.Dataset, area: str | None = None, layers: Sequence[str] | None = None) -> hv.Overlay:
+    """Scores of the layers of a model, with intervals, under the ceiling of noise.
+
+    Parameters
+    ----------
+    found : Dataset
+        Of `neuroprobe.compare`, by any metric with a score.
+    area : str, optional
+        Of a brain of several.
+    layers : sequence of str, optional
+
+    Returns
+    -------
+    holoviews.Overlay
+        Points with intervals; a band from the lower to the upper bound of the ceiling, or a line where there is one
+        number; a star above layers with an adjusted p-value under 0.05.
+
+    Raises
+    ------
+    ReaderError
+        If there are no scores, or there is no such area.
+    """
+    if "score" not in found:
+        raise ReaderError(
+            f"no scores here: {found.attrs.get('metric', 'this')} gives distances; take `compare` by another"
+        )
+    table = chosen_layers(_of_area(found, area), layers)
+    labels = [str(layer) for layer in table[names.LAYER].values]
+    place = np.arange(len(labels), dtype=float)
+    score, low, high = (table[name].values for name in ("score", "score_lower", "score_upper"))
+    whiskers = hv.ErrorBars((place, score, score - low, high - score), "layer", ["score", "below", "above"])
+    points = hv.Scatter((place, score), "layer", "score").opts(color=COLOURS[0], s=36, backend="matplotlib")
+    parts: list[Any] = [*_ceiling(table), hv.HLine(0).opts(color="black", linewidth=0.6, backend="matplotlib")]
+    parts += [whiskers.opts(color=COLOURS[0], backend="matplotlib"), points]
+    top = np.nanmax(np.concatenate([high, [0.0]]))
+    stars = [(x, float(h), "*") for x, h, p in zip(place, high, table["p_adjusted"].values, strict=True) if p < LEVEL]
+    if stars:
+        parts.append(texts(stars, size=12))
+    title = f"{found.attrs.get('metric', '')}: {found.attrs.get('version', '')}"
+    bounds = (min(0.0, float(np.nanmin(low))) - 0.03, max(float(top), *_ends(table)) + 0.08)
+    options = layer_axis(labels) | {"ylabel": "score", "ylim": bounds, "title": title}
+    return hv.Overlay(parts).opts(**options)
+
+
+def _of_area(found: xr.Dataset, area: str | None) -> xr.Dataset:
+    if AREA not in found.dims:
+        return found
+    known = [str(name) for name in found[AREA].values]
+    if area is None and len(known) > 1:
+        raise ReaderError(f"which area? Say `area`: {', '.join(known)}")
+    if area is not None and area not in known:
+        raise ReaderError(f"no area {area!r}; there are {', '.join(known)}")
+    return found.isel({AREA: known.index(area) if area is not None else 0})
+
+
+def _ends(table: xr.Dataset) -> list[float]:
+    held = [float(table[name]) for name in ("ceiling_lower", "ceiling_upper", "ceiling") if name in table]
+    return [value for value in held if np.isfinite(value)] or [0.0]
+
+
+def _ceiling(table: xr.Dataset) -> list[Any]:
+    """Band or line of the ceiling; nothing where none is known."""
+    ends = _ends(table)
+    if ends == [0.0]:
+        return []
+    if len(ends) == 1:
+        return [hv.HLine(ends[0]).opts(color="black", linestyle="--", backend="matplotlib")]
+    return [hv.HSpan(*ends).opts(facecolor=BAND, edgecolor="none", backend="matplotlib")]
+
+
+def dissimilarities(rdms: xr.Dataset, subjects: Sequence[str] | None = None, n_columns: int = 4) -> hv.Layout:
+    """Dissimilarity matrices beside each other, each from its least to its largest.
+
+    Parameters
+    ----------
+    rdms : Dataset
+        As `neuroprobe.recordings.read_rdms`, or `neuroprobe.comparison.representations.dissimilarities`, gives them.
+    subjects : sequence of str, optional
+        Names of those that are drawn; by default all.
+    n_columns : int
+
+    Returns
+    -------
+    holoviews.Layout
+        Rows and columns are stimuli in their order; blue is alike, yellow is unlike.
+
+    Raises
+    ------
+    ReaderError
+        If there is no such matrix.
+    """
+    known = [str(name) for name in rdms[names.SUBJECT].values]
+    chosen = known if subjects is None else [str(name) for name in subjects]
+    if missing := [name for name in chosen if name not in known]:
+        raise ReaderError(f"no matrix {missing[0]!r}; there are {', '.join(known)}")
+    panels = [_matrix(rdms, known.index(name), name) for name in chosen]
+    return hv.Layout(panels).cols(n_columns).opts(sublabel_format="", tight=True, aspect_weight=1, backend="matplotlib")
+
+
+def _matrix(rdms: xr.Dataset, number: int, name: str) -> hv.Image:
+    pairs = rdms[names.RDM].isel({names.SUBJECT: number}).values
+    n = round((1 + np.sqrt(1 + 8 * len(pairs))) / 2)
+    square = np.zeros((n, n))
+    first, second = np.triu_indices(n, 1)
+    square[first, second] = square[second, first] = pairs
+    np.fill_diagonal(square, pairs.min())
+    image = hv.Image(square, ["column", "row"], "dissimilarity", bounds=(0, 0, n, n))
+    options = {
+        "cmap": "cividis",
+        "clim": (float(pairs.min()), float(pairs.max())),
+        "xaxis": None,
+        "yaxis": None,
+        "title": name,
+    }
+    return image.opts(**options, **{**frame(SQUARE, SQUARE), "aspect": "square"})

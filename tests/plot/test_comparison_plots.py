@@ -1,0 +1,68 @@
+"""Pictures of comparisons show what was found."""
+
+from __future__ import annotations
+
+import holoviews as hv
+import numpy as np
+import pytest
+import xarray as xr
+
+from neuroprobe import plot
+from neuroprobe.comparison.metrics import compare
+from neuroprobe.comparison.representations import dissimilarities
+from neuroprobe.errors import ReaderError
+
+N = 10
+
+
+def recording(**layers: np.ndarray) -> xr.DataTree:
+    ids = {"stimulus_id": ("presentation", np.array([f"s{n}" for n in range(N)], dtype=object))}
+    nodes = {
+        f"/responses/{name}": xr.Dataset({"response": (("presentation", "channel"), values)}, coords=ids)
+        for name, values in layers.items()
+    }
+    return xr.DataTree.from_dict({"/": xr.Dataset(coords=ids), **nodes})
+
+
+@pytest.fixture
+def sides(rng: np.random.Generator) -> tuple[xr.DataTree, xr.Dataset]:
+    values = rng.normal(size=(N, 8))
+    several = {f"brain {n}": values + rng.normal(0, 0.5, (N, 8)) for n in range(4)}
+    return recording(far=rng.normal(size=(N, 8)), near=values), dissimilarities(recording(**several))
+
+
+def test_scores_under_the_ceiling(sides: tuple[xr.DataTree, xr.Dataset]) -> None:
+    found = compare(*sides, "rsa", n_draws=50)
+    drawn = plot.layer_scores(found)
+    points = next(one for one in drawn if isinstance(one, hv.Scatter))
+    np.testing.assert_allclose(points.dimension_values("score"), found["score"])
+    span = next(one for one in drawn if isinstance(one, hv.HSpan))
+    assert list(span.data) == [found["ceiling_lower"].item(), found["ceiling_upper"].item()]
+    stars = [one for one in drawn if isinstance(one, hv.Labels)]
+    assert [list(one.dimension_values("x")) for one in stars] == [[1.0]]
+    hv.render(drawn, backend="matplotlib")
+    assert len(next(one for one in plot.layer_scores(found, layers=["near"]) if isinstance(one, hv.Scatter))) == 1
+
+
+def test_areas_are_chosen(sides: tuple[xr.DataTree, xr.Dataset], rng: np.random.Generator) -> None:
+    found = compare(
+        sides[0], recording(v1=rng.normal(size=(N, 3)), it=rng.normal(size=(N, 3))), "cka", n_permutations=9
+    )
+    with pytest.raises(ReaderError, match="which area"):
+        plot.layer_scores(found)
+    with pytest.raises(ReaderError, match="no area 'mt'; there are v1, it"):
+        plot.layer_scores(found, "mt")
+    hv.render(plot.layer_scores(found, "it"), backend="matplotlib")
+    with pytest.raises(ReaderError, match="profiles gives distances"):
+        plot.layer_scores(xr.Dataset(attrs={"metric": "profiles"}))
+
+
+def test_matrices(sides: tuple[xr.DataTree, xr.Dataset]) -> None:
+    drawn = plot.dissimilarities(sides[1], ["brain 1", "brain 0"])
+    assert [one.opts.get("plot", backend="matplotlib").kwargs["title"] for one in drawn] == ["brain 1", "brain 0"]
+    square = next(iter(drawn)).dimension_values(2, flat=False)
+    assert square.shape == (N, N)
+    assert (np.flipud(square) == np.flipud(square).T).all() or (square == square.T).all()
+    hv.render(drawn, backend="matplotlib")
+    with pytest.raises(ReaderError, match="no matrix 'it'"):
+        plot.dissimilarities(sides[1], ["it"])
