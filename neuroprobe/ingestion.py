@@ -10,7 +10,7 @@ from typing import Any
 from neuroprobe.errors import ReaderError
 from neuroprobe.recordings.read import read_recording
 from neuroprobe.recordings.summary import described, summarise
-from neuroprobe.recordings.writing import WRITERS, format_of, require_free, write_recording
+from neuroprobe.recordings.writing import WRITERS, format_of, losses, require_free, write_recording
 
 OWN = ("trials", "window", "baseline", "factors", "units", "region", "bins", "measure", "format", "stimuli")
 
@@ -55,10 +55,11 @@ def ingest(
         **choices,
         **dict(map(option, options)),
     )
+    lost = losses(tree, format_of(output))
     write_recording(tree, output, overwrite=overwrite)
     if as_json:
-        return json.dumps({"output": str(output), **summarise(tree)})
-    return f"{output}\n{described(tree)}"
+        return json.dumps({"output": str(output), **summarise(tree), "losses": lost})
+    return "\n".join([str(output), described(tree), *(f"not held by this format: {one}" for one in lost)])
 
 
 def _several(given: Sequence[str]) -> list[str] | None:

@@ -28,6 +28,8 @@ from neuroprobe.analysis.selectivity_overview import (
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
 from neuroprobe.journal import live_spans, n_scored, require_store
 from neuroprobe.plans import SAMPLED
+from neuroprobe.recordings.stored import is_recording
+from neuroprobe.recordings.summary import described, summarise
 from neuroprobe.status_text import LEVEL, MOMENTS, table_lines
 from neuroprobe.store import finished_samples, open_recording, open_result, readable
 from neuroprobe.trial_findings import trial_rows
@@ -125,8 +127,30 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def status(store: str | os.PathLike[str]) -> Status:
-    """Say what a store holds.
+@dataclass(frozen=True)
+class RecordingStatus:
+    """What a recording in our own formats holds.
+
+    Attributes
+    ----------
+    recording : dict
+        As `neuroprobe.recordings.summary.summarise` gives it.
+    text : str
+    """
+
+    recording: dict[str, Any]
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.recording
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def status(store: str | os.PathLike[str]) -> Status | RecordingStatus:
+    """Say what a store holds: a run's, or a recording's.
 
     Raises
     ------
@@ -134,6 +158,9 @@ def status(store: str | os.PathLike[str]) -> Status:
         If it is not a store of neuroprobe's.
     """
     path = Path(store)
+    if is_recording(path):
+        tree = open_recording(path)
+        return RecordingStatus(summarise(tree), f"a recording; analyse it by a protocol\n{described(tree)}")
     header = require_store(path)
     finished = finished_samples(path) == header.samples
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}

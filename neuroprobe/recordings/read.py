@@ -19,6 +19,7 @@ from neuroprobe.recordings.stimulus_sets import StimulusSet, join_stimuli, read_
 if TYPE_CHECKING:
     import xarray as xr
 
+OWN: Final = "neuroprobe"  # the reader of our own formats
 HASHED_BYTES: Final = 1 << 30  # a longer file's hash would take longer than reading what is wanted of it
 
 
@@ -102,7 +103,8 @@ def read_recording(
     reader = READERS[name]
     reader.require_known(name, choices)
     tree = reader.read(path, choices)
-    tree.attrs |= _attrs(path, name, choices, shown)
+    # a recording in our own formats knows where it comes from
+    tree.attrs = {**_attrs(path, name, choices, shown), **tree.attrs}
     if shown is not None:
         tree = join_stimuli(tree, shown, given)
     check_recording(tree)
@@ -130,7 +132,8 @@ def _several(given: Sequence[str] | str | None) -> tuple[str, ...] | None:
 
 
 def _format(path: Any) -> str:
-    for name in READERS:
+    # our own netCDF files are no assemblies of others
+    for name in sorted(READERS, key=lambda one: one != OWN):
         try:
             if READERS[name].claims(path):
                 return name

@@ -1,4 +1,4 @@
-"""Recordings in our own formats, a zarr store or a netCDF4 file: all that a tree holds; opened lazily."""
+"""Recordings in our own formats, a zarr store or a netCDF4 file: all that a tree holds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import make_folder, no_room_explained
+from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.netcdf import write_netcdf
-from neuroprobe.recordings.contract import check_recording
+from neuroprobe.recordings.contract import READERS, Choices, Reader, check_recording
 from neuroprobe.recordings.writing import WRITERS, Recording, Writer, chosen_node, tree_only
 from neuroprobe.store import quiet_zarr, readable
 
@@ -119,9 +120,11 @@ def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
 def is_recording(path: Path) -> bool:
     """Whether a path is a recording in one of our own formats."""
     if path.is_file():
+        import netCDF4
+
         try:
-            with xr.open_dataset(path, engine="netcdf4") as root:
-                return root.attrs.get(KIND) == RECORDING
+            with netCDF4.Dataset(path) as root:
+                return bool(getattr(root, KIND, "") == RECORDING)
         except OSError:
             return False
     try:
@@ -134,6 +137,9 @@ def is_recording(path: Path) -> bool:
 def open_written(path: Path) -> xr.DataTree:
     """Open a recording in our own formats: responses as dask arrays, tables in memory and attached to every node.
 
+    A zarr store is read when it is used; of a netCDF4 file everything is read at once, and no file stays open, which
+    HDF5 does not bear beside another library that brings its own.
+
     Raises
     ------
     StoreError
@@ -142,6 +148,9 @@ def open_written(path: Path) -> xr.DataTree:
     engine = "netcdf4" if path.is_file() else "zarr"
     with readable(path), quiet_zarr():
         tree = xr.open_datatree(path, engine=engine, chunks=None)
+        if engine == "netcdf4":
+            tree = tree.load()
+            tree.close()
         table = _as_written(tree.to_dataset().load())
         table = table.set_coords(list(table.data_vars))
         nodes = {"/": table}
@@ -166,11 +175,28 @@ def _as_written(dataset: xr.Dataset) -> xr.Dataset:
     )
 
 
+def _claims(path: Any) -> bool:
+    return isinstance(path, Path) and is_recording(path)
+
+
+def _read(path: Path, choices: Choices) -> xr.DataTree:
+    """Open a recording in our own formats, with other factors where they are chosen."""
+    tree = open_written(path)
+    if choices.factors is not None:
+        columns = [str(name) for node in tree[names.RESPONSES].children.values() for name in node.coords]
+        for factor in choices.factors:
+            if factor not in columns:
+                raise ReaderError(unknown_name("factor", factor, list(dict.fromkeys(columns))))
+        tree.attrs[names.FACTORS] = json.dumps(list(choices.factors))
+    return tree
+
+
+READERS.add("neuroprobe", Reader("recordings in our own formats", _claims, _read, frozenset({"factors"})))
 WRITERS.add(
     "zarr",
     Writer("our own store, opened lazily", (".zarr",), _write_zarr, _losses, whole=True, is_own=is_recording),
 )
 WRITERS.add(
     "netcdf",
-    Writer("our own file, opened lazily", (".nc",), _write_netcdf, _losses, whole=True, is_own=is_recording),
+    Writer("our own file, read at once", (".nc",), _write_netcdf, _losses, whole=True, is_own=is_recording),
 )

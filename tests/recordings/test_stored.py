@@ -17,6 +17,7 @@ from neuroprobe.export import export_netcdf
 from neuroprobe.recordings import check_recording, stored, write_recording
 from neuroprobe.recordings.build import node_of, tree_of
 from neuroprobe.recordings.columns import Table
+from neuroprobe.summary import status
 
 N, UNITS = 12, 5
 
@@ -205,3 +206,23 @@ def test_a_real_session_is_ingested(data: Path, tmp_path: Path) -> None:
     assert "35 units: hippocampus_right (25), amygdala_right (10)" in right.stdout
     assert "factor stimCategory: 0 (30), 1 (30), 2 (30)" in right.stdout
     assert npr.open_recording(output)["responses/zheng2022_sub-4_mtl/response"].shape == (90, 35)
+
+
+@pytest.mark.parametrize("name", ["r.zarr", "r.nc"])
+def test_our_own_recordings_are_read_and_converted(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="NWB needs h5py")
+    tree = tree_of({"it": session()})
+    write_recording(tree, tmp_path / name)
+    back = npr.read_recording(tmp_path / name)
+    xr.testing.assert_equal(back["responses/it"].to_dataset().compute(), tree["responses/it"].to_dataset())
+    assert json.loads(back.attrs["neuroprobe_provenance"]) != {}
+    told = status(tmp_path / name)
+    assert str(told).startswith("a recording; analyse it by a protocol\n")
+    assert told.as_dict()["units"] == back["responses/it"].sizes["unit"]
+    with pytest.raises(ReaderError, match="unknown factor 'x'"):
+        npr.read_recording(tmp_path / name, factors=["x"])
+    with pytest.raises(ReaderError, match="unknown choice for neuroprobe recordings 'window'"):
+        npr.read_recording(tmp_path / name, window=(0, 1))
+    printed = CliRunner().invoke(main, ["ingest", str(tmp_path / name), "-o", str(tmp_path / "r.h5")])
+    assert printed.exit_code == 0, printed.output
+    assert "not held by this format: " in printed.output
