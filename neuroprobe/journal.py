@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from neuroprobe import names
+from neuroprobe.disk import used_bytes
 from neuroprobe.errors import StoreError, reason, shown
 from neuroprobe.plans import Layout
 from neuroprobe.statistics.tree import Span
@@ -185,3 +187,8 @@ def live_spans(path: Path, session: str | None = None) -> list[tuple[int, int]]:
 def n_scored(path: Path, samples: int) -> int:
     """Layers of a session of selectivity whose top stimuli were shown again, of a run of so many images."""
     return sum(file.stem != MAPS for file in (path / RUN_FOLDER / SCORES / str(samples)).glob("*.safetensors"))
+
+
+def bytes_of_result(path: Path) -> int:
+    """Bytes of the result in a store: of all but the run's folder and stored responses."""
+    return used_bytes(path) - used_bytes(path / RUN_FOLDER) - used_bytes(path / names.RESPONSES)

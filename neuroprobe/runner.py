@@ -16,7 +16,7 @@ from neuroprobe import names
 from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.errors import PlanError, StoreError
-from neuroprobe.journal import Begun, Header, live_spans, read_header, require_no_other
+from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, require_cores
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
@@ -36,7 +36,6 @@ from neuroprobe.statistics.tree import aligned_spans
 from neuroprobe.store import (
     RunStore,
     SessionStore,
-    bytes_of_result,
     finished_samples,
     open_result,
     recorded_tree,

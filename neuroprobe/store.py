@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from neuroprobe import names
 from neuroprobe.costs import CHUNK_OF_RESULT
-from neuroprobe.disk import append_line, make_folder, no_room_explained, replacing, used_bytes, write_text
+from neuroprobe.disk import append_line, make_folder, no_room_explained, replacing, write_text
 from neuroprobe.errors import StoreError, reason
 from neuroprobe.journal import (
     RUN_FOLDER,
@@ -404,11 +404,6 @@ def _require_finished(path: Path) -> None:
             f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
             "run the same protocol into it again to go on"
         )
-
-
-def bytes_of_result(path: Path) -> int:
-    """Bytes of the result in a store: of all but the run's folder and stored responses."""
-    return used_bytes(path) - used_bytes(path / RUN_FOLDER) - used_bytes(path / names.RESPONSES)
 
 
 def finished_samples(path: Path) -> dict[str, int]:

@@ -312,7 +312,8 @@ def test_the_recipe_of_several_machines(serial: Path, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(protocol()))
     file = str(tmp_path / "scheduler.json")
     dask = [sys.executable, "-W", "ignore", "-m", "dask"]
-    common = ["--scheduler-file", file]
+    # tests have no network but this machine
+    common = ["--scheduler-file", file, "--host", "127.0.0.1"]
     commands = [
         [*dask, "scheduler", *common, "--port", "0", "--dashboard-address", ":0"],
         [*dask, "worker", *common, "--nthreads", "1", "--nworkers", "2", "--dashboard-address", ":0"],

@@ -237,7 +237,8 @@ def test_long_names_leave_columns_aligned() -> None:
     layers = ["conv1", "features.denseblock4.denselayer16.conv2"]
     numbers = {"units": 12, "undefined": 0, "factor": "hue", "first_order": 0.25, "first_order_se": 0.125}
     tables: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("moments", "contrasts", "accuracies", "lesions", "single_classes", "selectivity")
+        name: []
+        for name in ("moments", "contrasts", "accuracies", "lesions", "single_classes", "selectivity", "trials")
     }
     lines = list(table_lines({**tables, "layers": [{"layer": layer, **numbers} for layer in layers]}))[2:]
     assert len({line.index(word) for line, word in zip(lines, ("factor", "hue", "hue"), strict=True)}) == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Estimator = Callable[[Any, Array], Array]  # of factors, orders or neighbours, and responses
 LEAST = 4  # presentations
+REPEATS: Final = 3  # of a value, on average, from which it is a level and no number among many
 
 
 def checked_factors(factors: NDArray[np.generic], values: NDArray[np.floating]) -> tuple[Array, Array]:
@@ -55,8 +56,8 @@ def binned_first_order(factors: Array, values: Array, n_bins: int | None = None)
         Discrete ones as numbers.
     values : float array (presentations, units)
     n_bins : int, optional
-        By default the cube root of the number of presentations. A factor with no more values than that has one bin
-        each.
+        By default the cube root of the number of presentations. A factor with no more values than that, or, by default,
+        whose values were shown 3 times each or more on average, has one bin for each value.
 
     Returns
     -------
@@ -67,18 +68,20 @@ def binned_first_order(factors: Array, values: Array, n_bins: int | None = None)
     factors, values = checked_factors(factors, values)
     n = len(values)
     most = max(2, round(n ** (1 / 3))) if n_bins is None else n_bins
+    levels = max(most, n // REPEATS) if n_bins is None else n_bins
     found = np.full((factors.shape[1], values.shape[1]), np.nan)
     complete = ~np.isnan(values).any(0)
     for row, column in zip(found, factors.T, strict=True):
-        of_bin, n_there = _bins(column, most)
+        of_bin, n_there = _bins(column, most, levels)
         anova = one_way(values[:, complete], of_bin, n_there)
         row[complete] = 1 - (1 - anova.eta_squared) * (n - 1) / anova.df_within
     return found
 
 
-def _bins(column: Array, n_bins: int) -> tuple[Integers, int]:
+def _bins(column: Array, n_bins: int, n_levels: int) -> tuple[Integers, int]:
+    """Bins of a factor: its values, if there are no more than `n_levels`, else about `n_bins` of equal size."""
     there, at = np.unique(column, return_inverse=True)
-    if len(there) > n_bins:
+    if len(there) > n_levels:
         rank = stats.rankdata(column, method="min") - 1
         there, at = np.unique(np.floor(rank * n_bins / len(column)), return_inverse=True)
     return np.asarray(at, dtype=np.int64), len(there)

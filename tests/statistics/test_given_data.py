@@ -222,3 +222,15 @@ def test_neighbours_are_the_nearest(seed: int, d: int, k: int) -> None:
         chosen = np.take_along_axis(distance, near[:, at], axis=1)
         assert chosen == pytest.approx(np.sort(distance, axis=1)[:, :k])
         assert (near[:, at, 0] == np.arange(15)).all()
+
+
+def test_levels_that_were_repeated_are_not_pooled() -> None:
+    """Nine conditions, five trials each, as of an experiment on tuning: bins would mix those that differ."""
+    rng = np.random.default_rng(0)
+    level = np.repeat(np.arange(9.0), 5)
+    response = np.where(level == 4, 10.0, 0)[:, None] + rng.normal(0, 1, (45, 400))
+    found = given_data.binned_first_order(level[:, None], response)[0]
+    # between levels 10² · 8/81, within 1
+    expected = 100 * 8 / 81 / (100 * 8 / 81 + 1)
+    assert found.mean() == pytest.approx(expected, abs=0.01)
+    assert given_data.binned_first_order(level[:, None], response, n_bins=4)[0].mean() < 0.7
