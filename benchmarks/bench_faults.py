@@ -49,11 +49,10 @@ def digest(path: Path) -> str:
         for group in tree.groups:
             for name, variable in sorted(tree[group].to_dataset(inherit=False).variables.items()):
                 sums.update(f"{group}/{name}".encode())
-                sums.update(
-                    np.ascontiguousarray(
-                        variable.values.astype("S") if variable.dtype.kind in "OT" else variable.values
-                    ).tobytes()
-                )
+                values = variable.values
+                if values.dtype.kind in "OTU":
+                    values = np.array([str(one) for one in values.ravel().tolist()]).astype("U64")
+                sums.update(np.ascontiguousarray(values).tobytes())
     return sums.hexdigest()
 
 

@@ -18,6 +18,7 @@ import xarray as xr
 import yaml
 from click.testing import CliRunner
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 import neuroprobe as npr
 from cluster_runs import SELECTIVITY, protocol
@@ -222,6 +223,28 @@ def test_workers_of_another_kind(client: Client, serial: Path, tmp_path: Path) -
     missing = npr.load_protocol(protocol(subject=weights))
     with pytest.raises(PlanError, match=r"worker \S+: .*w\.pth"):
         Crew(client, replace(job(), protocol=missing))
+
+
+def test_a_worker_that_dies_while_it_opens_the_network(
+    client: Client, serial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(npr.load_protocol(protocol()), {}, str(serial), read_header(serial).guard)  # type: ignore[union-attr]
+    calls: list[int] = []
+    register = Client.register_plugin
+
+    def dies(self: Client, plugin: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) < crew.TRIES:
+            raise CommClosedError("in <TCP (closed)>: Stream is closed")
+        return register(self, plugin, **options)
+
+    monkeypatch.setattr(Client, "register_plugin", dies)
+    Crew(client, job).close()
+    assert len(calls) == crew.TRIES
+    monkeypatch.setattr(crew, "TRIES", 2)
+    monkeypatch.setattr(Client, "register_plugin", lambda *_, **__: (_ for _ in ()).throw(CommClosedError("closed")))
+    with pytest.raises(WorkerError, match="workers died 2 times while they opened the network: closed"):
+        Crew(client, job)
 
 
 def test_more_workers_than_cores(tmp_path: Path) -> None:

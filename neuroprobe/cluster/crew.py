@@ -135,7 +135,18 @@ class Crew:
         self._expected = 0.0  # seconds of a task
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
-        client.register_plugin(Station(job), name=NAME)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Have every worker open the rig; those that join later do so too."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                self._client.register_plugin(Station(self._job), name=NAME)
+                return
+            except OSError as error:  # of a worker that dies meanwhile
+                self._require_connection()
+                if attempt == TRIES:
+                    raise WorkerError(f"workers died {TRIES} times while they opened the network: {error}") from None
 
     def close(self) -> None:
         """Leave the workers to others."""
