@@ -57,6 +57,7 @@ SESSIONS: Final = {
     names.SELECTIVITY: (names.SELECTIVITY,),
     names.REPEATED: PRESENTED,
 }
+OF_LAYERS: Final = (names.PICK_FREEZE, names.TREATMENT_CONTROL)  # sessions whose sums of layers analyses are made of
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ class Rig:
     @cached_property
     def analyses(self) -> tuple[Analysis, ...]:
         """The analyses of layers that share the recording of this session, in the order of the protocol."""
-        served = () if self.session in {names.MASKING, names.SELECTIVITY} else SESSIONS[self.session]
+        served = SESSIONS[self.session] if self.session in OF_LAYERS else ()
         return tuple(self._analysis(item.options) for item in self.protocol.analyses if item.name in served)
 
     @cached_property

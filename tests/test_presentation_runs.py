@@ -193,3 +193,36 @@ def test_responses_that_are_not_finite_are_refused_or_stored_as_such(
     bright = recording.value.values == 1
     assert np.isinf(recording["responses/out"].response.values[bright]).all()
     assert np.isfinite(recording["responses/out"].response.values[~bright]).all()
+
+
+def test_statistics_of_trials_alone_present_images_as_they_are(tmp_path: Path) -> None:
+    """A protocol of gratings, blanks and repetitions, on a network with noise, in one run."""
+    given = {
+        "neuroprobe": 1,
+        "subject": {
+            "network": "embedded",
+            "layers": [{"name": "conv2", "reduce": "centre", "channels": [0, 1, 2, 3]}],
+            "noise": {"poisson": {"scale": 10, "negative": "clip"}},
+        },
+        "stimuli": {
+            "images": {
+                "generated": {"grating": {"orientation": {"from": 0, "to": 135, "step": 45}, "spatial_frequency": 1.0}},
+                "screen": {"degrees": 8},
+                "size": 32,
+            },
+            "blanks": 2,
+            "repeats": 4,
+        },
+        "analyses": [{"responsiveness": {"blank": "blank"}}, "reliability", {"tuning": {"n_draws": 0}}],
+        "record": {"batch": 32, "device": "cpu", "store": "responses"},
+    }
+    result = npr.run(given, tmp_path / "out.zarr")
+    recording = npr.open_recording(tmp_path / "out.zarr")
+    expected = npr.tuning(recording, "orientation")
+    found = result["tuning/orientation"].to_dataset()
+    np.testing.assert_array_equal(found["tuning_curve"].values, expected["tuning_curve"].values)
+    assert found["n_trials"].values.tolist() == [[4] * 4] * 4
+    np.testing.assert_array_equal(
+        result["responsiveness/p_value"].values, npr.responsiveness(recording, blank="blank")["p_value"].values
+    )
+    assert "reliability" in result.children

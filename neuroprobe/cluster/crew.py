@@ -39,7 +39,6 @@ def local_workers(n: int, memory: int | None = None) -> Iterator[Client]:
     n : int
     memory : int, optional
         Bytes that all of them together may take.
-
     """
     threads = max(1, n_cores() // n)
     limit = "auto" if memory is None else memory // n
@@ -159,6 +158,13 @@ class Crew:
         """Workers that are there now."""
         return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
 
+    @property
+    def _at_once(self) -> int:
+        """Tasks that a worker may hold: one for each of its threads."""
+        return max(
+            [one["nthreads"] for one in self._client.scheduler_info(n_workers=-1)["workers"].values()], default=1
+        )
+
     def record_all(self, rig: Rig, plan: Plan, store: SessionStore, budget: Budget, listener: Listener) -> None:
         """Record what is not in the store; the first block that is done tells how long a shard should be."""
         session, block = plan.session, plan.layout.block
@@ -240,7 +246,8 @@ class Crew:
 
     def _end_hung(self, session: str, plan: Plan) -> None:
         """Restart workers that take far longer than others did."""
-        now, limit = time.monotonic(), max(LEAST_HUNG, HUNG * self._expected)
+        # tasks of one worker wait for each other, and count as going on meanwhile
+        now, limit = time.monotonic(), max(LEAST_HUNG, HUNG * self._expected * self._at_once)
         place = {key: address for address, keys in self._client.processing().items() for key in keys}
         for future, task in list(self._tasks.items()):
             if future.key not in place:

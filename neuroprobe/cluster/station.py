@@ -46,8 +46,6 @@ class Job:
         Hash of what decides its numbers, content of files included.
     versions : dict of str
         Of packages, on the client.
-    threads : int, optional
-        Of torch, in each worker; by default those that the worker was started with.
     """
 
     protocol: Protocol

@@ -33,11 +33,6 @@ N_GROUPS: Final = 20  # of stimuli that are left out in turn, for errors
 VERSIONS: Final = ("brainscore-2026", "brainscore-2025")
 
 
-def areas_of(side: Side) -> dict[str, list[Population]]:
-    """Populations of a brain by what they are called."""
-    return {one.name: [one] for one in side.populations}
-
-
 def compare_kernels(
     model: Side,
     brain: Side,

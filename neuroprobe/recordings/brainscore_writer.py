@@ -26,7 +26,6 @@ from neuroprobe.recordings.writing import (
 
 THEIRS: Final = {ours: theirs for theirs, ours in RENAMED.items()}
 DECIMALS: Final = 9  # of ms: 70.00000000000001 is 70
-NEEDED: Final = {names.REGION: "", names.SUBJECT_ID: ""}  # coordinates of neurons that Brain-Score's tools ask for
 
 
 def to_brainscore(recording: Recording, node: str | None = None) -> xr.DataArray:
