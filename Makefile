@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/neuroprobe status results/quickstart.zarr
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --maxfail 6
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -209,7 +209,7 @@ def run(
         if workers is None and client is None:
             _record_here(rigs, plans, store, undone, budget, told)
         else:
-            with _crew(checked, plans, path, guard, workers, client, given) as crew:
+            with _crew(checked, plans, path, guard, workers, client) as crew:
                 _record_on(crew, rigs, plans, store, undone, budget, told)
         attrs = root_attrs(opened, plans)
         of_trials = _of_trials(path, checked, attrs, told)
@@ -246,14 +246,13 @@ def _crew(
     guard: str,
     workers: int | None,
     client: Client | None,
-    memory: int | None,
 ) -> Iterator[Crew]:
     """Workers, told of a run: those of a client, or some on this machine."""
     from neuroprobe.cluster.crew import Crew, local_workers
     from neuroprobe.cluster.station import Job
 
     job = Job(protocol, dict(plans), str(path.absolute()), guard)
-    with local_workers(workers or 1, memory) if client is None else nullcontext(client) as theirs:
+    with local_workers(workers or 1) if client is None else nullcontext(client) as theirs:
         crew = Crew(theirs, job)
         try:
             yield crew

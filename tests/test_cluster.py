@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
 import yaml
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
 import neuroprobe as npr
@@ -59,9 +60,9 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client() -> Iterator[Client]:
-    """Two workers in this process, which can be tampered with."""
+    """Two workers in this process, which can be tampered with; new ones each time, as some tests break theirs."""
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     with LocalCluster(**options, silence_logs=60) as cluster, Client(cluster) as found:
         yield found
@@ -245,6 +246,24 @@ def test_a_worker_that_dies_while_it_opens_the_network(
     monkeypatch.setattr(Client, "register_plugin", lambda *_, **__: (_ for _ in ()).throw(CommClosedError("closed")))
     with pytest.raises(WorkerError, match="workers died 2 times while they opened the network: closed"):
         Crew(client, job)
+
+
+def test_workers_that_dask_would_pause_go_on(serial: Path, tmp_path: Path) -> None:
+    """Their memory is planned, and what dask would wait for, that they free it, does not come."""
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with (
+        dask.config.set({"distributed.worker.memory.pause": 0.001}),
+        LocalCluster(**options, silence_logs=60) as cluster,
+        Client(cluster) as client,
+    ):
+        (worker,) = cluster.workers.values()
+        deadline = time.monotonic() + 60
+        while worker.status != Status.paused:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
+        assert worker.memory_manager.memory_pause_fraction == 0.001
+    assert_same(found["sobol"], npr.open_result(serial)["sobol"])
 
 
 def test_more_workers_than_cores(tmp_path: Path) -> None:

@@ -31,24 +31,15 @@ POLL: Final = 5.0  # seconds between looks at what hangs
 
 
 @contextmanager
-def local_workers(n: int, memory: int | None = None) -> Iterator[Client]:
-    """Start workers on this machine, one process each, which share its cores.
-
-    Parameters
-    ----------
-    n : int
-    memory : int, optional
-        Bytes that all of them together may take.
-    """
+def local_workers(n: int) -> Iterator[Client]:
+    """Start workers on this machine, one process each, which share its cores."""
     threads = max(1, n_cores() // n)
-    limit = "auto" if memory is None else memory // n
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     with (
         TemporaryDirectory(prefix="neuroprobe-") as folder,
         LocalCluster(
             n_workers=n,
             threads_per_worker=threads,
-            memory_limit=limit,
             env=environment,
             local_directory=folder,
             dashboard_address=":0",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Status, Worker, WorkerPlugin, get_worker
 
 from neuroprobe.errors import NeuroprobeError, PlanError, StoreError
 from neuroprobe.journal import RUN_FOLDER, journal_entries, read_header
@@ -86,6 +86,16 @@ class Station(WorkerPlugin):
             self.rigs = self._open()
         except NeuroprobeError as error:
             raise PlanError(f"worker {worker.address}: {error}") from None
+        # sums stay in memory, as planned: a worker that dask pauses for that would never go on
+        self.pause_at = worker.memory_manager.memory_pause_fraction
+        worker.memory_manager.memory_pause_fraction = False
+        if worker.status == Status.paused:
+            worker.status = Status.running
+
+    def teardown(self, worker: Worker) -> None:
+        """Leave the worker to others as it was."""
+        if hasattr(self, "pause_at"):
+            worker.memory_manager.memory_pause_fraction = self.pause_at
 
     def _require_versions(self) -> None:
         for name, theirs in self.job.versions.items():
