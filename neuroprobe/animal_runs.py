@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -16,8 +15,9 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import PIECE_BYTES
+from neuroprobe.comparison.blocks import digest_of_compared
 from neuroprobe.errors import NeuroprobeError, PlanError, ReaderError, StoreError, about, unknown_name
-from neuroprobe.journal import RUN_FOLDER, Begun, Header, is_store, live_spans, read_header, require_no_other
+from neuroprobe.journal import Begun, Header, digest_of, is_store, live_spans, read_header, require_no_other
 from neuroprobe.machine import human_bytes, parse_bytes
 from neuroprobe.plans import Layout
 from neuroprobe.progress import Listener, default_listener
@@ -31,8 +31,6 @@ from neuroprobe.trial_analyses import require_runnable
 from neuroprobe.trial_store import ANALYSES, KeptAnalyses
 
 COPIES: Final = 4  # of a piece of responses that an analysis takes, by and large
-HEAD: Final = 1 << 20  # bytes of the beginning and the end of each file of a folder, or of a long one, that are hashed
-LONG: Final = 1 << 30
 PACKAGES: Final = ("neuroprobe", "numpy", "scipy", "xarray", "zarr")
 PLACE: Final = ("subject", "recording")
 
@@ -58,7 +56,7 @@ class OpenedRecording:
         found: dict[str, NeuroprobeError] = {}
         for number, spec in enumerate(self.protocol.analyses):
             try:
-                with self.protocol.places.told(), about(ANALYSES, number):
+                with self.protocol.places.told(), about(ANALYSES, number, spec.name):
                     require_runnable(self.tree, spec)
             except NeuroprobeError as error:
                 found[spec.name] = error
@@ -157,25 +155,6 @@ def _stored(path: Path, choices: Mapping[str, Any]) -> xr.DataTree:
     return tree
 
 
-def digest_of(path: Path) -> str:
-    """Hash of a file; of a folder, or a long file, of names, sizes, and the beginning and the end of each file."""
-    whole = hashlib.sha256()
-    if path.is_file() and path.stat().st_size <= LONG:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    for file in files:
-        name = file.relative_to(path).as_posix()
-        if RUN_FOLDER in file.relative_to(path).parts:
-            continue
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            head = stream.read(HEAD)
-            stream.seek(max(0, size - HEAD))
-            whole.update(json.dumps([name, size]).encode() + head + stream.read(HEAD))
-    return whole.hexdigest()
-
-
 def plan_animal(protocol: AnimalProtocol, *, memory: str | int | None = None) -> RecordingPlan:
     """Say what a recording holds, which analyses can run on it, and what they cost."""
     given = None if memory is None else parse_bytes(memory)
@@ -231,7 +210,7 @@ def run_animal(
     for error in opened.problems().values():
         raise error
     _plan(opened, given)
-    guard = guard_of_recording(protocol, opened.digest)
+    guard = guard_of_recording(protocol, opened.digest + digest_of_compared(protocol))
     if found is not None and found.guard != guard:
         raise StoreError(
             f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}) or of another recording: "

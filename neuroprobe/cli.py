@@ -314,6 +314,7 @@ def ingest(recording: Path, output: Path, **choices: Any) -> None:
 @click.option("--join", type=click.Choice(["exact", "inner"]), help="Whether stimuli of one side alone are left out.")
 @click.option("--units-model", help="Which units of the model, as a query.")
 @click.option("--units-brain", help="Which units of the brain, as a query.")
+@click.option("--areas", help="Coordinate of the brain's units that tells its areas apart, such as region.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Names of the stimuli of dissimilarities, one a line.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the metric.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="netCDF4 file of all that was found.")

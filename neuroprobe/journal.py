@@ -6,6 +6,7 @@ selectivity asks once its blocks are done lies in ``.neuroprobe/scores/``, a fil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from neuroprobe.plans import Layout
 from neuroprobe.statistics.tree import Span
 
 RUN_FOLDER: Final = ".neuroprobe"
+HEAD: Final = 1 << 20  # bytes of the beginning and the end of each file of a folder, or of a long one, that are hashed
+LONG: Final = 1 << 30
 SCORES: Final = "scores"  # folder of what top stimuli tell that are shown again
 MAPS: Final = "maps"  # file there of what whole images told; others are called by the numbers of layers
 FORMAT: Final = 3
@@ -192,3 +195,22 @@ def n_scored(path: Path, samples: int) -> int:
 def bytes_of_result(path: Path) -> int:
     """Bytes of the result in a store: of all but the run's folder and stored responses."""
     return used_bytes(path) - used_bytes(path / RUN_FOLDER) - used_bytes(path / names.RESPONSES)
+
+
+def digest_of(path: Path) -> str:
+    """Hash of a file; of a folder, or a long file, of names, sizes, and the beginning and the end of each file."""
+    whole = hashlib.sha256()
+    if path.is_file() and path.stat().st_size <= LONG:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    for file in files:
+        name = file.relative_to(path).as_posix()
+        if RUN_FOLDER in file.relative_to(path).parts:
+            continue
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            head = stream.read(HEAD)
+            stream.seek(max(0, size - HEAD))
+            whole.update(json.dumps([name, size]).encode() + head + stream.read(HEAD))
+    return whole.hexdigest()

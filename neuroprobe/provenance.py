@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -65,3 +66,10 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "second_order": int(rig.protocol.design.second_order),
         names.PROVENANCE: json.dumps(details),
     }
+
+
+def in_network_order(attrs: Mapping[Any, Any], layers: Collection[str]) -> list[str]:
+    """Sort layers as the protocol of a result lists them, whatever the order of their folders is."""
+    subject = json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]
+    listed = [layer["name"] for layer in subject.get("layers", ())]
+    return sorted(layers, key=lambda layer: listed.index(layer) if layer in listed else len(listed))

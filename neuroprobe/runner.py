@@ -15,8 +15,10 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
+from neuroprobe.comparison.blocks import digest_of_compared, require_comparisons
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
+from neuroprobe.lesioned_runs import LesionedRuns
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, require_cores
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from neuroprobe.cluster.crew import Crew
+    from neuroprobe.cluster.station import Job
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | AnyProtocol
 OPENING = "while the network and the images were opened"
@@ -91,6 +94,7 @@ def plan(
         return plan_animal(loaded, memory=memory)
     with explained_shortage(lambda: OPENING):
         opened = open_rig(loaded)
+    require_comparisons(loaded, opened.images.ids)
     budget = find_budget(given, opened.device)
     plans = []
     for rig in opened.sessions:
@@ -181,7 +185,9 @@ def run(
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
         opened = open_rig(checked)
-    guard = guard_of(checked, opened)
+    require_comparisons(checked, opened.images.ids)
+    compared = digest_of_compared(checked)
+    guard = guard_of(checked, opened, compared)
     if found is not None:
         _require_same(path, found, guard)
     budget = _budget(given, opened, workers, client)
@@ -209,12 +215,17 @@ def run(
         if workers is None and client is None:
             _record_here(rigs, plans, store, undone, budget, told)
         else:
-            with _crew(checked, plans, path, guard, workers, client) as crew:
+            from neuroprobe.cluster.station import Job
+
+            job = Job(checked, dict(plans), str(path.absolute()), guard, compared)
+            with _crew(job, workers, client) as crew:
                 _record_on(crew, rigs, plans, store, undone, budget, told)
         attrs = root_attrs(opened, plans)
-        of_trials = _of_trials(path, checked, attrs, told)
+        lesioned = LesionedRuns(path, opened, given, workers=workers, client=client)
+        of_trials = _of_trials(path, checked, attrs, lesioned, told)
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
+        lesioned.clear()
     result = open_result(path)
     for analysis in next(iter(rigs.values())).analyses[:1]:
         for layer, node in result.children[analysis.name].children.items():
@@ -239,19 +250,10 @@ def _record_here(
 
 
 @contextmanager
-def _crew(
-    protocol: Protocol,
-    plans: Plans,
-    path: Path,
-    guard: str,
-    workers: int | None,
-    client: Client | None,
-) -> Iterator[Crew]:
+def _crew(job: Job, workers: int | None, client: Client | None) -> Iterator[Crew]:
     """Workers, told of a run: those of a client, or some on this machine."""
     from neuroprobe.cluster.crew import Crew, local_workers
-    from neuroprobe.cluster.station import Job
 
-    job = Job(protocol, dict(plans), str(path.absolute()), guard)
     with local_workers(workers or 1) if client is None else nullcontext(client) as theirs:
         crew = Crew(theirs, job)
         try:
@@ -288,23 +290,32 @@ def _budget(given: int | None, opened: Rig, workers: int | None, client: Client 
     return budget if workers is None else replace(budget, memory=budget.memory // workers)
 
 
-def guard_of(protocol: Protocol, opened: Rig) -> str:
-    """Hash of what decides the numbers of a run: the protocol, and the content of what it names."""
+def guard_of(protocol: Protocol, opened: Rig, compared: str) -> str:
+    """Hash of what decides the numbers of a run: the protocol, and the content of what it names.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    opened : Rig
+    compared : str
+        Hash of what recordings are compared with, which those that only record need not see.
+    """
     content = {"lesion": opened.subject.lesion.digest} if protocol.subject.lesion else {}
     content |= {"maps": opened.study.digest} if opened.study is not None else {}
     content |= {"labels": opened.selectivity.digest} if opened.selectivity is not None else {}
+    content |= {"compared": compared} if compared else {}
     return guard_hash(protocol, weights=opened.subject.digest, images=opened.images.digest, **content)
 
 
 def _of_trials(
-    path: Path, protocol: Protocol, attrs: Mapping[str, Any], listener: Listener
+    path: Path, protocol: Protocol, attrs: Mapping[str, Any], lesioned: LesionedRuns, listener: Listener
 ) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
     """Run the statistics of trials on the responses that are stored."""
     specs = [(number, spec) for number, spec in enumerate(protocol.analyses) if spec.name in TRIALS]
     if not specs:
         return {}
     # the guard of the store keeps all else as it is
-    kept = KeptAnalyses(path, specs, protocol.seed, str(attrs["samples"]))
+    kept = KeptAnalyses(path, specs, protocol.seed, str(attrs["samples"]), lesioned)
     with protocol.places.told(), explained_shortage(lambda: "while stored responses were analysed"):
         kept.run(recorded_tree(path, attrs), listener)
     return kept.groups()

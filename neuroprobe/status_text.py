@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from neuroprobe import names
 from neuroprobe.analysis.effects import p_text
+from neuroprobe.comparison.findings import comparison_lines
 from neuroprobe.trial_findings import trial_lines
 
 Row = dict[str, Any]
@@ -178,4 +179,5 @@ TEXTS: Final[dict[str, Callable[[list[Row]], Iterator[str]]]] = {
     "single_classes": _single_classes,
     "selectivity": _selectivity,
     "trials": trial_lines,
+    "comparisons": comparison_lines,
 }

@@ -373,6 +373,8 @@ def recorded_tree(path: Path, attrs: Mapping[str, Any] | None = None) -> xr.Data
     """Open the responses that a run stored; with the attributes that its result will have, before that is written."""
     import xarray as xr
 
+    from neuroprobe.provenance import in_network_order
+
     # what was consolidated is that of an earlier result
     tree = _open_tree(path, chunks={}, **({} if attrs is None else {"consolidated": False}))
     if attrs is not None:
@@ -382,8 +384,9 @@ def recorded_tree(path: Path, attrs: Mapping[str, Any] | None = None) -> xr.Data
         table = tree.to_dataset().isel({names.PRESENTATION: slice(n_finished)}).load()
     table = table.set_coords(list(table.data_vars))
     nodes = {"/": table}
-    for layer, node in tree[names.RESPONSES].children.items():
-        responses = node.to_dataset(inherit=False).isel({names.PRESENTATION: slice(n_finished)})
+    recorded = tree[names.RESPONSES].children
+    for layer in in_network_order(tree.attrs, recorded):
+        responses = recorded[layer].to_dataset(inherit=False).isel({names.PRESENTATION: slice(n_finished)})
         nodes[f"/{names.RESPONSES}/{layer}"] = responses.assign_coords(table.coords)
     return xr.DataTree.from_dict(nodes)
 

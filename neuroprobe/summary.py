@@ -26,6 +26,7 @@ from neuroprobe.analysis.selectivity_overview import (
     selectivity_of,
 )
 from neuroprobe.analysis.sensitivity import depth_profile, recorded_order
+from neuroprobe.comparison.findings import comparison_rows
 from neuroprobe.journal import live_spans, n_scored, require_store
 from neuroprobe.plans import SAMPLED
 from neuroprobe.recordings.stored import is_recording
@@ -76,6 +77,8 @@ class Status:
         no image.
     trials : list of dict
         What statistics of trials found, as `neuroprobe.trial_findings.trial_rows` gives it.
+    comparisons : list of dict
+        What comparisons with brains found, as `neuroprobe.comparison.findings.comparison_rows` gives it.
     lesion : dict
         Units of each layer that are masked in the network that was recorded.
     """
@@ -92,6 +95,7 @@ class Status:
     single_classes: list[dict[str, Any]]
     selectivity: list[dict[str, Any]]
     trials: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
     lesion: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -349,4 +353,5 @@ TABLES: Final[dict[str, Callable[[xr.DataTree], list[dict[str, Any]]]]] = {
     "single_classes": _class_rows,
     "selectivity": _selectivity_rows,
     "trials": trial_rows,
+    "comparisons": comparison_rows,
 }

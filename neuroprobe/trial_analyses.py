@@ -15,8 +15,10 @@ from neuroprobe.analysis.populations import Noise, Population, populations_of, r
 from neuroprobe.errors import ReaderError
 
 if TYPE_CHECKING:
+    from neuroprobe.lesioned_runs import LesionedRuns
     from neuroprobe.protocol.model import AnalysisSpec, Model
 
+COMPARE: Final = "compare"
 N_LOOKED_AT: Final = 64  # units at a time, of which one with noise is looked for
 TAKE: Final = "take variance_decomposition, which needs no design"
 
@@ -134,12 +136,23 @@ def require_runnable(recording: xr.DataTree, spec: AnalysisSpec) -> None:
     if spec.name in OF_DESIGNS:
         _require_design(recording, spec)
         return
+    if spec.name == COMPARE:
+        _require_comparison(recording, spec.options)
+        return
     one = FUNCTIONS[spec.name]
     options: Any = spec.options
     factors = () if options.factors is None and one.all_trials and not getattr(options, "blank", None) else None
     populations = populations_of(recording, options.factors or factors, options.units)
     assert one.require is not None
     one.require(populations, options, one.what)
+
+
+def _require_comparison(recording: xr.DataTree, options: Any) -> None:
+    from neuroprobe.comparison.blocks import require_comparable
+
+    if options.lesion is not None:
+        raise ReaderError("lesion: is of networks, which can be recorded again: leave it out").about("lesion")
+    require_comparable(recording, options)
 
 
 def _require_design(recording: xr.DataTree, spec: AnalysisSpec) -> None:
@@ -156,7 +169,9 @@ def _require_design(recording: xr.DataTree, spec: AnalysisSpec) -> None:
         raise ReaderError(f"{spec.name} cannot run on this recording: {error}; or {TAKE}") from None
 
 
-def analysed(recording: xr.DataTree, spec: AnalysisSpec, seed: int) -> dict[str, xr.Dataset]:
+def analysed(
+    recording: xr.DataTree, spec: AnalysisSpec, seed: int, lesioned: LesionedRuns | None = None
+) -> dict[str, xr.Dataset]:
     """Run an analysis on a recording.
 
     Parameters
@@ -166,12 +181,21 @@ def analysed(recording: xr.DataTree, spec: AnalysisSpec, seed: int) -> dict[str,
     spec : AnalysisSpec
     seed : int
         Of the protocol.
+    lesioned : LesionedRuns, optional
+        What records the network again, where it is one.
 
     Returns
     -------
     dict of Dataset
-        By the place within the group of the analysis: ``""`` for the group itself; a factor of tuning; a layer.
+        By the place within the group of the analysis: ``""`` for the group itself; a factor of tuning; a layer; what
+        is compared with.
     """
+    if spec.name == COMPARE:
+        from neuroprobe.comparison.blocks import compared
+
+        score = None if lesioned is None else lesioned.score
+        found = compared(recording, spec.options, seed, score)  # type: ignore[arg-type]  # its own options
+        return {node: dataset.assign_attrs({ANALYSIS: COMPARE}) for node, dataset in found.items()}
     function = _function(spec.name)
     given = _arguments(function, spec.options, seed)
     if spec.name == "tuning":

@@ -49,7 +49,7 @@ def trial_rows(result: xr.DataTree) -> list[dict[str, Any]]:
         (those with an adjusted p-value under ``level``; NaN where there is no test), ``correction``, and ``medians``
         over the defined ones, by what they are called, and ``medians_of``, over how many.
     """
-    nodes = [node.to_dataset(inherit=False) for node in result.subtree if ANALYSIS in node.attrs]
+    nodes = [node.to_dataset(inherit=False) for node in result.subtree if node.attrs.get(ANALYSIS) in FOUND]
     in_order = sorted(nodes, key=lambda dataset: list(FOUND).index(str(dataset.attrs[ANALYSIS])))
     return [row for dataset in in_order for row in _rows(dataset)]
 

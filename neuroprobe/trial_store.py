@@ -21,6 +21,7 @@ from neuroprobe.progress import Finished, Listener, StageAdvanced, StageStarted
 from neuroprobe.trial_analyses import analysed, units_of
 
 if TYPE_CHECKING:
+    from neuroprobe.lesioned_runs import LesionedRuns
     from neuroprobe.protocol.model import AnalysisSpec
 
 ANALYSES: Final = "analyses"  # session of a run of a recording, and the folder
@@ -41,10 +42,20 @@ class KeptAnalyses:
         Of the protocol.
     content : str
         What says which responses they are of; others are run again.
+    lesioned : LesionedRuns, optional
+        What records the network again, where it is one.
     """
 
-    def __init__(self, path: Path, specs: Sequence[tuple[int, AnalysisSpec]], seed: int, content: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        specs: Sequence[tuple[int, AnalysisSpec]],
+        seed: int,
+        content: str,
+        lesioned: LesionedRuns | None = None,
+    ) -> None:
         self._path, self._specs, self._seed, self._content = path, list(specs), seed, content
+        self._lesioned = lesioned
         self._folder = path / RUN_FOLDER / ANALYSES
 
     def run(self, recording: xr.DataTree, listener: Listener) -> None:
@@ -56,8 +67,8 @@ class KeptAnalyses:
             if file.name in known and file.exists():
                 continue
             listener(StageStarted(spec.name, n_units, "unit"))
-            with about(ANALYSES, number):
-                found = analysed(recording, spec, self._seed)
+            with about(ANALYSES, number, spec.name):
+                found = analysed(recording, spec, self._seed, self._lesioned)
             self._keep(place, file, found)
             listener(StageAdvanced(n_units))
             listener(Finished())

@@ -69,7 +69,8 @@ def same(one: xr.Dataset, other: xr.Dataset) -> None:
 
 
 def test_blocks_take_the_options_of_their_functions() -> None:
-    for name, options in TRIALS.items():
+    for name in FUNCTIONS:
+        options = TRIALS[name]
         function = getattr(import_module(f"neuroprobe.analysis.{FUNCTIONS[name].home}"), name)
         parameters = inspect.signature(function).parameters
         theirs = {("factors" if key == "factor" else key) for key in parameters} - {"recording", "seed"}
@@ -159,11 +160,11 @@ def test_a_run_that_stops_goes_on(recording: Path, tmp_path: Path, monkeypatch: 
     done: list[str] = []
     really = trial_store.analysed
 
-    def stopping(tree: xr.DataTree, spec: Any, seed: int) -> dict[str, xr.Dataset]:
+    def stopping(tree: xr.DataTree, spec: Any, *rest: Any) -> dict[str, xr.Dataset]:
         if len(done) == 1:
             raise KeyboardInterrupt
         done.append(spec.name)
-        return really(tree, spec, seed)
+        return really(tree, spec, *rest)
 
     monkeypatch.setattr(trial_store, "analysed", stopping)
     with pytest.raises(KeyboardInterrupt):

@@ -238,7 +238,16 @@ def test_long_names_leave_columns_aligned() -> None:
     numbers = {"units": 12, "undefined": 0, "factor": "hue", "first_order": 0.25, "first_order_se": 0.125}
     tables: dict[str, list[dict[str, Any]]] = {
         name: []
-        for name in ("moments", "contrasts", "accuracies", "lesions", "single_classes", "selectivity", "trials")
+        for name in (
+            "moments",
+            "contrasts",
+            "accuracies",
+            "lesions",
+            "single_classes",
+            "selectivity",
+            "trials",
+            "comparisons",
+        )
     }
     lines = list(table_lines({**tables, "layers": [{"layer": layer, **numbers} for layer in layers]}))[2:]
     assert len({line.index(word) for line, word in zip(lines, ("factor", "hue", "hue"), strict=True)}) == 1

@@ -162,6 +162,24 @@ class Population:
         n = self.dataset.sizes[names.PRESENTATION]
         return replace(self, factors=(factor,), conditions=_conditions(self.name, n, self.table, (factor,)))
 
+    def split(self, column: str) -> dict[str, Population]:
+        """Return the units with each value of a coordinate of theirs, such as ``region``.
+
+        Raises
+        ------
+        ReaderError
+            If units have no such coordinate.
+        """
+        known = [str(name) for name, coord in self.dataset.coords.items() if coord.dims == (names.UNIT,)]
+        if column not in known:
+            raise ReaderError(f"{self.name}: {unknown_name('coordinate of units', column, known)}")
+        values = [str(value) for value in self.dataset[column].values.tolist()]
+        labels, index = np.unique(values, return_inverse=True)
+        return {
+            str(label): replace(self, dataset=self.dataset.isel({names.UNIT: np.flatnonzero(index == place)}))
+            for place, label in enumerate(labels)
+        }
+
     def random(self, seed: int, purpose: str) -> np.random.Generator:
         """Return a generator that is the same for all units of the population, however they are read."""
         return generator(seed, purpose, self.place)

@@ -44,6 +44,8 @@ class Job:
         Of the store, as workers see it.
     guard : str
         Hash of what decides its numbers, content of files included.
+    compared : str
+        Hash of files that the client alone reads.
     versions : dict of str
         Of packages, on the client.
     """
@@ -52,6 +54,7 @@ class Job:
     plans: dict[str, Plan]
     path: str
     guard: str
+    compared: str = ""
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
 
 
@@ -119,7 +122,7 @@ class Station(WorkerPlugin):
         from neuroprobe.runner import guard_of
 
         opened = open_rig(self.job.protocol)
-        if guard_of(self.job.protocol, opened) != self.job.guard:
+        if guard_of(self.job.protocol, opened, self.job.compared) != self.job.guard:
             raise PlanError(
                 "weights, images, maps or lesions are other ones than the client's, under the same paths: copy them "
                 "anew"

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import xarray as xr
 
 from neuroprobe.comparison.representations import compare_representations
-from neuroprobe.comparison.responses import compare_kernels, compare_regressions
+from neuroprobe.comparison.responses import AREA, compare_kernels, compare_regressions
 from neuroprobe.comparison.sensitivities import compare_profiles
-from neuroprobe.comparison.stimuli import common_stimuli, side_of
+from neuroprobe.comparison.stimuli import Side, by_area, common_stimuli, side_of, with_areas
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics.encoding import REGRESSIONS
 
@@ -35,6 +36,7 @@ def compare(
     join: str = "exact",
     units_model: str | None = None,
     units_brain: str | None = None,
+    areas: str | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Compare the layers of a model with a brain's areas, or with the layers of another model.
@@ -52,6 +54,8 @@ def compare(
         Whether both sides must have been shown the same stimuli, or those are taken that both were.
     units_model, units_brain : str, optional
         Which units, in the language of `neuroprobe.select_units`.
+    areas : str, optional
+        Coordinate of the brain's units by which they are told apart, such as ``region``: each value is an area.
     **options
         Of the metric. ``rsa``: ``distance`` (correlation, euclidean, cosine, poisson), ``comparison`` (spearman,
         pearson, cosine, rho_a, tau_a, tau_b, cosine_cov, corr_cov), ``ceiling`` (rsatoolbox, brainscore, net2brain),
@@ -91,19 +95,33 @@ def compare(
     try:
         if metric == OF_RESULTS:
             return compare_profiles(_result(model), _result(brain), **options)
-        sides = (
-            side_of("model", _recording(model), on, units_model),
-            side_of("brain", _recording(brain), on, units_brain),
-        )
-        if sides[0].rdms is not None and sides[1].rdms is None:
+        mine = side_of("model", _recording(model), on, units_model)
+        theirs = side_of("brain", _recording(brain), on, units_brain)
+        if mine.rdms is not None and theirs.rdms is None:
             raise ReaderError("model: dissimilarities alone go on the other side: compare(recording, rdms)")
-        stimuli = common_stimuli(*sides, join)
-        found = METRICS[metric](*sides, stimuli, **options)
+        return compare_sides(mine, theirs, metric, join, areas, **options)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
         raise ReaderError(f"{metric}: {str(error).partition('() ')[2] or error}") from None
-    return found.assign_attrs(n_stimuli=len(stimuli), stimuli_by=sides[0].on)
+
+
+def compare_sides(
+    model: Side, brain: Side, metric: str, join: str, areas: str | None = None, **options: Any
+) -> xr.Dataset:
+    """Compare two sides; see `compare`."""
+    if metric == "rsa" and areas is not None:
+        # the populations of one area are what subjects are elsewhere
+        parts = {
+            area: compare_sides(model, part, metric, join, **options) for area, part in by_area(brain, areas).items()
+        }
+        label = xr.Variable(AREA, np.array(list(parts), dtype=object))
+        return xr.concat(list(parts.values()), label, data_vars="all", join="outer", combine_attrs="drop_conflicts")
+    if areas is not None:
+        brain = with_areas(brain, areas)
+    stimuli = common_stimuli(model, brain, join)
+    found = METRICS[metric](model, brain, stimuli, **options)
+    return found.assign_attrs(n_stimuli=len(stimuli), stimuli_by=model.on)
 
 
 def _recording(given: Source) -> xr.DataTree | xr.Dataset:

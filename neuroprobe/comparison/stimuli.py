@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -83,6 +83,35 @@ def side_of(what: str, given: xr.DataTree | xr.Dataset, on: str | None, units: s
         )
     shown_ = [str(value) for one in populations for value in one.table[column].tolist()]
     return Side(what, tuple(populations), None, column, tuple(dict.fromkeys(one for one in shown_ if one)))
+
+
+def by_area(side: Side, areas: str) -> dict[str, Side]:
+    """Return a side for each area, whose populations are those of the nodes that it is in.
+
+    Raises
+    ------
+    ReaderError
+        If units have no such coordinate; or if there are no units.
+    """
+    if side.rdms is not None:
+        raise ReaderError(f"{side.what}: areas are told by units, and these are dissimilarities: leave `areas` out")
+    found: dict[str, list[Population]] = {}
+    for one in side.populations:
+        for area, part in one.split(areas).items():
+            found.setdefault(area, []).append(part)
+    return {area: replace(side, populations=tuple(parts)) for area, parts in sorted(found.items())}
+
+
+def with_areas(side: Side, areas: str) -> Side:
+    """Return a side whose populations are its areas, called by them, and by their node where an area is in several."""
+    return replace(
+        side,
+        populations=tuple(
+            replace(one, name=area if len(part.populations) == 1 else f"{area}, {one.name}")
+            for area, part in by_area(side, areas).items()
+            for one in part.populations
+        ),
+    )
 
 
 def common_stimuli(model: Side, brain: Side, join: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.comparison.metrics import compare
 from neuroprobe.comparison.responses import AREA
-from neuroprobe.errors import ReaderError
+from neuroprobe.comparison.sources import open_source
 from neuroprobe.netcdf import write_netcdf
 
 SHOWN: Final = (
@@ -52,14 +52,29 @@ def notes_of(found: xr.Dataset) -> list[str]:
     attrs = found.attrs
     lines = [f"{attrs['metric']}, {attrs['version']}", attrs["definition"]]
     if "ceiling_lower" in found:
-        bounds = [f"{float(found[name]):.{DIGITS}f}" for name in ("ceiling_lower", "ceiling_upper")]
-        lines.append(f"noise ceiling {bounds[0]} to {bounds[1]}, {attrs['n_subjects']} subjects")
-        held_out = float(found["held_out_score"])
-        lines.append(f"layer chosen on half of the stimuli, scored on the other half: {held_out:.{DIGITS}f}")
+        parts = (
+            [("", found)] if AREA not in found.dims else [(f"{a}: ", found.sel({AREA: a})) for a in found[AREA].values]
+        )
+        for area, part in parts:
+            lower, upper, held_out = (
+                f"{float(part[name]):.{DIGITS}f}" for name in ("ceiling_lower", "ceiling_upper", "held_out_score")
+            )
+            subjects = int(part["subject_score"].notnull().any(names.LAYER).sum())
+            lines.append(f"{area}noise ceiling {lower} to {upper}, {subjects} subjects")
+            lines.append(f"{area}layer chosen on half of the stimuli, scored on the other half: {held_out}")
     elif "ceiling" in found:
         pairs = zip(found[AREA].values, found["ceiling"].values, strict=True)
         lines.append("ceiling " + ", ".join(f"{area} {value:.{DIGITS}f}" for area, value in pairs))
     return lines
+
+
+def _of_areas(found: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Each area with what its lines begin with; what has none as it is."""
+    if AREA not in found.dims:
+        yield "", found
+        return
+    for area in found[AREA].values:
+        yield f"{area}: ", found.sel({AREA: area})
 
 
 def compare_files(
@@ -80,14 +95,8 @@ def compare_files(
         As of `neuroprobe.compare`; or if the output cannot be written.
     """
     from neuroprobe.ingestion import option
-    from neuroprobe.recordings.rdms import SUFFIXES, read_rdms
 
-    other: Any = brain
-    if brain.suffix.lower() in SUFFIXES and metric == "rsa":
-        names_ = None if labels is None else labels.read_text(encoding="utf-8").split("\n")
-        other = read_rdms(brain, labels=None if names_ is None else [one for one in names_ if one])
-    elif labels is not None:
-        raise ReaderError("--labels are of the stimuli of dissimilarities; recordings have theirs")
+    other = open_source(brain, metric, labels)
     given = {key: value for key, value in choices.items() if value is not None}
     found = compare(model, other, metric, **given, **dict(map(option, options)))
     if output is not None:

@@ -1,6 +1,6 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
-from neuroprobe.plot.comparison import dissimilarities, layer_scores
+from neuroprobe.plot.comparison import dissimilarities, layer_scores, lesion_drops
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.dose import dose_response
 from neuroprobe.plot.gallery import neuron_features, top_crops
@@ -41,6 +41,7 @@ __all__ = [
     "jaccards",
     "label_shares",
     "layer_scores",
+    "lesion_drops",
     "neuron_features",
     "preferences",
     "psth",

@@ -62,6 +62,50 @@ def layer_scores(found: xr.Dataset, area: str | None = None, layers: Sequence[st
     return hv.Overlay(parts).opts(**options)
 
 
+def lesion_drops(found: xr.Dataset, layers: Sequence[str] | None = None) -> hv.Overlay:
+    """Scores that are lost with the units that are nearest to a brain's, beside those lost with units at random.
+
+    Parameters
+    ----------
+    found : Dataset
+        ``lesion`` of a comparison in a result; of one area.
+    layers : sequence of str, optional
+
+    Returns
+    -------
+    holoviews.Overlay
+        Large points for the nearest units, small ones for every set at random; a star above layers with an adjusted
+        p-value under 0.05. Layers before the lesion lose nothing.
+
+    Raises
+    ------
+    ReaderError
+        If these are no lesions, or of several areas.
+    """
+    if "drop_random" not in found or found["drop_random"].ndim != 2:
+        raise ReaderError(
+            "expected the lesions of one comparison, such as result['compare/it/lesion']; of several areas, one of them"
+        )
+    table = chosen_layers(found, layers)
+    labels = [str(layer) for layer in table[names.LAYER].values]
+    place, drop = np.arange(len(labels), dtype=float), table["drop"].values
+    at_random = table["drop_random"].transpose(names.LAYER, ...).values
+    every = hv.Scatter((np.repeat(place, at_random.shape[1]), at_random.ravel()), "layer", "drop", label="at random")
+    nearest = hv.Scatter((place, drop), "layer", "drop", label="nearest units")
+    parts: list[Any] = [
+        hv.HLine(0).opts(color="black", linewidth=0.6, backend="matplotlib"),
+        every.opts(color=COLOURS[7], s=14, alpha=0.6, backend="matplotlib"),
+        nearest.opts(color=COLOURS[0], s=44, backend="matplotlib"),
+    ]
+    low, high = min(0.0, float(at_random.min()), float(drop.min())), max(float(at_random.max()), float(drop.max()))
+    room = 0.12 * max(high - low, 1e-3)
+    stars = [(x, high, "*") for x, p in zip(place, table["p_adjusted"].values, strict=True) if p < LEVEL]
+    if stars:
+        parts.append(texts(stars, size=12))
+    options = layer_axis(labels) | {"ylabel": "score that is lost", "ylim": (low - room, high + room)}
+    return hv.Overlay(parts).opts(**options, title="Lesions of the units that are nearest", show_legend=True)
+
+
 def _of_area(found: xr.Dataset, area: str | None) -> xr.Dataset:
     if AREA not in found.dims:
         return found

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from neuroprobe.design.treatment_control import MAX_DRAWS
 from neuroprobe.errors import unknown_name
+from neuroprobe.protocol.comparison import CompareSpec
 from neuroprobe.protocol.masking import MaskingOptions, SingleClassOptions
 from neuroprobe.protocol.model import AnalysisSpec, Model, problem
 from neuroprobe.protocol.selectivity import SelectivityOptions
@@ -148,7 +149,8 @@ AnyAnalysis = Annotated[
     | Annotated[InformationSpec, Tag("information")]
     | Annotated[LatencySpec, Tag("latency")]
     | Annotated[TuningSpec, Tag("tuning")]
-    | Annotated[VarianceDecompositionSpec, Tag("variance_decomposition")],
+    | Annotated[VarianceDecompositionSpec, Tag("variance_decomposition")]
+    | Annotated[CompareSpec, Tag("compare")],
     Discriminator(_name),
     BeforeValidator(_known),
 ]

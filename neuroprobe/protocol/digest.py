@@ -65,6 +65,7 @@ def guard_of_recording(protocol: AnimalProtocol, recording: str) -> str:
     """Hash of what decides the numbers of a result of a recording that has a hash, whatever its path and title are."""
     value = canonical(protocol)
     del value["title"], value["subject"]["recording"]["path"]
+    _without_compared(value)
     return _hash({**value, "content": recording})
 
 
@@ -85,11 +86,19 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
         for maps in options.get("label_maps", {}).values():
             del maps["folder"], maps["names"]
         options.pop("hierarchy", None)
+    _without_compared(value)
     images = value["stimuli"]["images"]
     for source in images if isinstance(images, list) else [images]:
         for key in PLACES:
             source.pop(key, None)
     return _hash({**value, "content": content})
+
+
+def _without_compared(value: dict[str, Any]) -> None:
+    """Leave out the paths of comparisons, but not what they are called."""
+    for options in (analysis["compare"] for analysis in value["analyses"] if "compare" in analysis):
+        options["with"] = list(options["with"])
+        del options["labels"]
 
 
 def _hash(value: Any) -> str:

@@ -293,6 +293,12 @@ class Protocol(Model):
         if self.record.store == "none":
             message = f"analyses: {asked[0]} is of stored responses: give `record: {{store: responses}}`"
             raise problem_at(place, message, self.analyses)
+        if "compare" in asked and not self.presents:
+            message = (
+                "analyses: compare is of responses to images as they are, and other analyses alter them: give it a "
+                "protocol of its own"
+            )
+            raise problem_at(("analyses", self._number("compare")), message, self.analyses)
 
     def _check_masking(self) -> None:
         """Refuse masking studies of a stage, and two studies of one protocol that are not about the same maps."""

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from neuroprobe.protocol.comparison import CompareOptions
 from neuroprobe.protocol.model import AnalysisSpec, Model
 from neuroprobe.statistics.paired import CORRECTIONS
 
@@ -173,4 +174,5 @@ TRIALS: Final[dict[str, type[Model]]] = {
     "latency": LatencyOptions,
     "tuning": TuningOptions,
     "variance_decomposition": VarianceDecompositionOptions,
+    "compare": CompareOptions,
 }

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.disk import require_file_name, write_text
-from neuroprobe.report import about, contrast, findings, masking, recordings, selectivity, specialisation
+from neuroprobe.report import about, comparisons, contrast, findings, masking, recordings, selectivity, specialisation
 from neuroprobe.report.page import Part, Section, Text, render
 from neuroprobe.report.view import View
 from neuroprobe.store import open_result, readable
@@ -91,5 +91,6 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Tuning curves", recordings.tuning, lambda one: one.has(recordings.TUNING)),
     ("Reliability", recordings.reliability, lambda one: one.has("reliability")),
     ("Latency and information", recordings.timing, lambda one: one.has("latency") or one.has("information")),
+    ("Comparisons", comparisons.comparisons, comparisons.is_compared),
     ("How to read the numbers", about.reading, lambda one: not one.is_recording),
 )

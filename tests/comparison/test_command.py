@@ -57,4 +57,4 @@ def test_dissimilarities_with_labels(stored: tuple[Path, Path], tmp_path: Path, 
     assert found.exit_code == 1
     assert "stimuli do not match" in found.output
     found = CliRunner().invoke(main, ["compare", *map(str, stored), "--labels", str(labels)])
-    assert "--labels are of the stimuli of dissimilarities" in found.output
+    assert "labels are of the stimuli of dissimilarities" in found.output

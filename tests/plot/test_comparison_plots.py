@@ -66,3 +66,23 @@ def test_matrices(sides: tuple[xr.DataTree, xr.Dataset]) -> None:
     hv.render(drawn, backend="matplotlib")
     with pytest.raises(ReaderError, match="no matrix 'it'"):
         plot.dissimilarities(sides[1], ["it"])
+
+
+def test_lesions_beside_units_at_random(rng: np.random.Generator) -> None:
+    drops = rng.normal(0, 0.01, (3, 9))
+    found = xr.Dataset(
+        {
+            "drop": ("layer", np.array([0.0, 0.1, 0.02])),
+            "drop_random": (("layer", "random_set"), drops),
+            "p_adjusted": ("layer", np.array([np.nan, 0.03, 0.5])),
+        },
+        coords={"layer": ["a", "b", "c"]},
+    )
+    drawn = plot.lesion_drops(found)
+    every, nearest = (one for one in drawn if isinstance(one, hv.Scatter))
+    np.testing.assert_allclose(nearest.dimension_values("drop"), found["drop"])
+    np.testing.assert_allclose(every.dimension_values("drop"), drops.ravel())
+    assert [list(one.dimension_values("x")) for one in drawn if isinstance(one, hv.Labels)] == [[1.0]]
+    hv.render(drawn, backend="matplotlib")
+    with pytest.raises(ReaderError, match="expected the lesions of one comparison"):
+        plot.lesion_drops(found.drop_vars("drop_random"))
