@@ -124,7 +124,7 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 
 def test_protocol_of_the_readme_is_valid() -> None:
-    block, sources, options, kinds, lesions, _, of_animal = readme_blocks("yaml")
+    block, sources, options, kinds, lesions, _, of_animal, compared = readme_blocks("yaml")
     assert len(load_protocol(yaml.safe_load(of_animal)).analyses) == 6
     protocol = yaml.safe_load(block)
     assert load_protocol(protocol).neuroprobe == 1
@@ -143,6 +143,9 @@ def test_protocol_of_the_readme_is_valid() -> None:
         assert len(load_protocol({**protocol, "subject": subject}).subject.lesion) == 1
     studies = load_protocol({**protocol, **yaml.safe_load(lesions)}).lesion_studies
     assert [study.name for study in studies] == ["masking", "single_class"]
+    shown = {key: protocol[key] for key in ("neuroprobe", "subject", "stimuli")}
+    shown["stimuli"] = {"images": shown["stimuli"]["images"]}
+    assert load_protocol({**shown, **yaml.safe_load(compared)}).analyses[0].name == "compare"
     assert len(sources.splitlines()) == 5
     for line in sources.splitlines():
         images = yaml.safe_load(line)["images"]
@@ -150,7 +153,7 @@ def test_protocol_of_the_readme_is_valid() -> None:
 
 
 def test_protocol_of_selectivity_names_every_option() -> None:
-    block = readme_blocks("yaml")[-2]
+    block = next(block for block in readme_blocks("yaml") if "selectivity:" in block)
     protocol = load_protocol(yaml.safe_load(block))
     given = yaml.safe_load(block)["analyses"][0]["selectivity"]
     assert set(given) == set(SelectivityOptions.model_fields)

@@ -30,6 +30,7 @@ WHOLE = [path for path in STUDY if path.parent.name != "kharyuk2025"]  # of whol
 OURS = [path for path in sorted(FOLDER.glob("cifar_resnet20_*.yaml")) if not path.stem.endswith("selectivity")]
 OF_UNITS = sorted((FOLDER / "rafegas2019").glob("*.yaml"))  # what drives units, and what they are selective for
 OF_LESIONS = [path for path in PROTOCOLS if "NEUROPROBE_RESULTS" in path.read_text()]  # by maps of other protocols
+COMPARED = [path for path in PROTOCOLS if "- compare:" in path.read_text()]  # with brains, which saw the same images
 FROM_DATA = [path for path in PROTOCOLS if "${NEUROPROBE_DATA}" in path.read_text()]
 
 # alterations of the study and the laws of their parameters, for 224 px
@@ -233,7 +234,7 @@ def test_the_reference_differs_by_that_word_alone(name: str, analyses: list[str]
     "ignore:(image. redrawn hides|standard errors rest on 2 blocks|contrast. accuracies are left out"
     "|layer .* are undefined in some map):UserWarning"
 )
-@pytest.mark.parametrize("path", PROTOCOLS, ids=label)
+@pytest.mark.parametrize("path", [path for path in PROTOCOLS if path not in COMPARED], ids=label)
 def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatch) -> None:
     if path in OF_LESIONS:
         make_maps(path, tmp_path / "results", request, monkeypatch)
@@ -253,6 +254,20 @@ def test_protocols_that_ship_run(path: Path, tmp_path: Path, request, monkeypatc
         [analysis] = analyses
         samples = protocol.get("design", {}).get("samples", N_IMAGES)
         assert samples * result.attrs["rows"] <= ROWS[analysis][set_of(load_protocol(path))]
+
+
+@pytest.mark.parametrize("path", COMPARED, ids=label)
+def test_protocols_of_comparisons_run(path: Path, tmp_path: Path, request, monkeypatch, rng) -> None:
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (92, 32, 32, 3), dtype=np.uint8))
+    protocol = as_given(loaded(path, request, monkeypatch))
+    protocol["subject"]["layers"] = ["layer3.2", "linear"]
+    (options,) = (item["compare"] for item in protocol["analyses"])
+    options["lesion"]["random"], options["options"] = 2, {"n_draws": 10}
+    options["with"].popitem()
+    (name,) = options["with"]
+    found = npr.run(protocol, tmp_path / "out.zarr")[f"compare/{name}"]
+    assert np.isfinite(found["score"]).all()
+    assert found["lesion/drop_random"].shape == (2, 2)
 
 
 def options_of(analysis: Any) -> LesionStudyOptions:
