@@ -57,7 +57,8 @@ def compare(
     areas : str, optional
         Coordinate of the brain's units by which they are told apart, such as ``region``: each value is an area.
     **options
-        Of the metric. ``rsa``: ``distance`` (correlation, euclidean, cosine, poisson), ``comparison`` (spearman,
+        Of the metric. ``rsa``: ``distance`` (correlation, euclidean, cosine, poisson; of repetitions mahalanobis,
+        crossnobis), ``distance_brain`` where that of the brain is another, ``comparison`` (spearman,
         pearson, cosine, rho_a, tau_a, tau_b, cosine_cov, corr_cov), ``ceiling`` (rsatoolbox, brainscore, net2brain),
         ``over`` (both, stimuli, subjects), ``n_draws``. ``cka``: ``biased``, ``n_permutations``. Regressions:
         ``strata``, ``n_components``, ``version`` (brainscore-2026, brainscore-2025). ``profiles``: ``variable``,

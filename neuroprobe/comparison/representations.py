@@ -11,22 +11,26 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import Population
-from neuroprobe.comparison.stimuli import Side, mean_responses, side_of
+from neuroprobe.comparison.stimuli import Side, mean_responses, side_of, trials_of
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics.paired import adjust
 from neuroprobe.statistics.rdm_comparison import CEILINGS, METHODS, compare_rdms
 from neuroprobe.statistics.rdm_inference import OVER, ceiling_of, infer, pairs_of
-from neuroprobe.statistics.rdms import DISTANCES, Products
+from neuroprobe.statistics.rdms import DISTANCES, WHITENED, Products, whitened_distances
 
 Array = NDArray[np.float64]
 LAYER_2: Final = "layer_2"
+KNOWN: Final = (*DISTANCES, *WHITENED)
 UNITS_AT_A_TIME: Final = 4096
+MOST_WHITENED: Final = 4096  # units whose covariance of noise is taken
 N_SPLITS: Final = 50  # halves of the stimuli, on one of which a layer is chosen
 
 
 def rdm_of(population: Population, on: str, stimuli: tuple[str, ...], distance: str) -> Array:
     """Dissimilarities of the stimuli (pairs,), from some units at a time."""
+    if distance in WHITENED:
+        return _whitened_rdm(population, on, stimuli, distance)
     products = Products(len(stimuli), distance)
     try:
         for means in mean_responses(population, on, stimuli, UNITS_AT_A_TIME):
@@ -40,6 +44,25 @@ def rdm_of(population: Population, on: str, stimuli: tuple[str, ...], distance: 
             "are not defined; take distance='euclidean', or another layer"
         )
     return found
+
+
+def _whitened_rdm(population: Population, on: str, stimuli: tuple[str, ...], distance: str) -> Array:
+    """Dissimilarities in units of the noise of repetitions (pairs,)."""
+    if population.n_units > MOST_WHITENED:
+        raise ReaderError(
+            f"{population.name}: {distance} takes the covariance of the noise of {population.n_units:,} units; "
+            f"choose {MOST_WHITENED:,} at most, by `units_brain` or `units_model`"
+        )
+    trials = trials_of(population, on, stimuli)
+    if trials is None:
+        raise ReaderError(
+            f"{population.name}: {distance} takes repetitions of each stimulus, and there are none; take `distance` of "
+            "means, or `distance_brain` where the brain alone has repetitions"
+        )
+    try:
+        return whitened_distances(trials, distance)
+    except ValueError as error:
+        raise ReaderError(f"{population.name}: {error}") from None
 
 
 def rdms_of(side: Side, stimuli: tuple[str, ...], distance: str) -> tuple[list[str], Array]:
@@ -67,7 +90,8 @@ def dissimilarities(
     ----------
     recording : xarray.DataTree
         As `neuroprobe.open_recording` gives it.
-    distance : {"correlation", "euclidean", "cosine", "poisson"}
+    distance : {"correlation", "euclidean", "cosine", "poisson", "mahalanobis", "crossnobis"}
+        The last two take repetitions.
     on, units
         As ``on`` and ``units_model`` of `neuroprobe.compare`.
 
@@ -82,8 +106,8 @@ def dissimilarities(
     ReaderError
         If nothing tells stimuli apart, or a distance is not defined.
     """
-    if distance not in DISTANCES:
-        raise ReaderError(unknown_name("distance", distance, DISTANCES))
+    if distance not in KNOWN:
+        raise ReaderError(unknown_name("distance", distance, KNOWN))
     side = side_of("recording", recording, on, units)
     stimuli = tuple(sorted(side.stimuli, key=_natural))
     layers, pairs = rdms_of(side, stimuli, distance)
@@ -111,6 +135,7 @@ def compare_representations(
     stimuli: tuple[str, ...],
     *,
     distance: str = "correlation",
+    distance_brain: str | None = None,
     comparison: str = "spearman",
     ceiling: str = "rsatoolbox",
     over: str = "auto",
@@ -121,7 +146,8 @@ def compare_representations(
 ) -> xr.Dataset:
     """Compare dissimilarities; see `neuroprobe.compare`."""
     for what, given, known in (
-        ("distance", distance, DISTANCES),
+        ("distance", distance, KNOWN),
+        ("distance_brain", distance_brain or distance, KNOWN),
         ("comparison", comparison, METHODS),
         ("ceiling", ceiling, CEILINGS),
         ("over", over, ("auto", *OVER)),
@@ -129,7 +155,8 @@ def compare_representations(
         if given not in known:
             raise ReaderError(unknown_name(what, given, known))
     layers, models = rdms_of(model, stimuli, distance)
-    subjects, theirs = rdms_of(brain, stimuli, distance)
+    subjects, theirs = rdms_of(brain, stimuli, distance_brain or distance)
+    told_distance = distance if distance_brain in (None, distance) else f"{distance} and {distance_brain}"
     drawn = ("both" if len(subjects) > 1 else "stimuli") if over == "auto" else over
     if drawn != "stimuli" and len(subjects) < 2:
         raise ReaderError(f"over={drawn!r} draws subjects, and there is one: take over='stimuli'")
@@ -187,10 +214,10 @@ def compare_representations(
         coords={names.LAYER: text, LAYER_2: text, names.SUBJECT: np.array(subjects, dtype=object)},
         attrs={
             "metric": "rsa",
-            "version": f"{distance} distances, {comparison}, ceiling {ceiling} (neuroprobe-1)",
+            "version": f"{told_distance} distances, {comparison}, ceiling {ceiling} (neuroprobe-1)",
             "definition": (
-                f"dissimilarities of {len(stimuli)} stimuli ({distance}), compared by {comparison} with those of each "
-                f"subject, mean over subjects; errors: bootstrap over {drawn}, {found.n_draws} draws"
+                f"dissimilarities of {len(stimuli)} stimuli ({told_distance}), compared by {comparison} with those of "
+                f"each subject, mean over subjects; errors: bootstrap over {drawn}, {found.n_draws} draws"
             ),
             "over": drawn,
             "n_draws": found.n_draws,

@@ -108,6 +108,75 @@ class Products:
 
 
 DISTANCES: Final = ("correlation", "euclidean", "cosine", "poisson")
+WHITENED: Final = ("mahalanobis", "crossnobis")  # those that take the noise of repetitions
+
+
+def noise_covariance(residuals: NDArray[np.floating], degrees: int) -> Array:
+    """Covariance of noise, whose correlations are shrunk towards 0 (Schäfer & Strimmer 2005).
+
+    Parameters
+    ----------
+    residuals : float array (trials, units)
+        Responses less the means of their stimuli.
+    degrees : int
+        Degrees of freedom: trials less stimuli.
+
+    Returns
+    -------
+    float array (units, units)
+        As rsatoolbox's ``shrinkage_diag``.
+
+    Raises
+    ------
+    ValueError
+        If a unit has no noise, so that there is no inverse.
+    """
+    n, products = len(residuals), residuals.T @ residuals
+    variance = np.diag(products) / degrees
+    if not (variance > 0).all():
+        raise ValueError(f"unit {int(np.argmin(variance))} has no noise: its trials do not differ; leave it out")
+    scale = np.sqrt(np.outer(variance, variance))
+    correlation = products / scale / (n - 1)
+    squares = (residuals**2).T @ residuals**2 / scale**2 / (n - 1)
+    apart = ~np.eye(len(variance), dtype=np.bool_)
+    doubt = (n / degrees**2 * (squares - correlation**2))[apart].sum()
+    sure = (correlation[apart] ** 2).sum()
+    shrinkage = float(np.clip(doubt / sure, 0, 1)) if sure > 0 else 1.0
+    return np.asarray(products / degrees * np.where(apart, 1 - shrinkage, 1.0))
+
+
+def whitened_distances(trials: NDArray[np.floating], distance: str) -> Array:
+    """Distances in units of noise, from trials.
+
+    Parameters
+    ----------
+    trials : float array (repetitions, stimuli, units)
+    distance : {"mahalanobis", "crossnobis"}
+        ``crossnobis`` multiplies differences of one repetition with those of all others (`CrossProducts`), so that it
+        is 0 on average where two stimuli do not differ.
+
+    Returns
+    -------
+    float array (pairs,)
+        Squared, per unit.
+
+    Raises
+    ------
+    ValueError
+        As of `noise_covariance`, or if there are fewer than two repetitions.
+    """
+    trials = np.asarray(trials, dtype=np.float64)
+    n_repetitions, n_stimuli, n_units = trials.shape
+    if n_repetitions < 2:
+        raise ValueError(f"{distance} takes two repetitions or more of each stimulus, received {n_repetitions}")
+    mean = trials.mean(0)
+    residuals = (trials - mean).reshape(-1, n_units)
+    precision = np.linalg.inv(noise_covariance(residuals, (n_repetitions - 1) * n_stimuli))
+    if distance == "mahalanobis":
+        return mahalanobis(mean, precision)
+    products = CrossProducts(n_repetitions, n_stimuli)
+    products.add(trials @ np.linalg.cholesky(precision))
+    return products.distances()
 
 
 def mahalanobis(responses: NDArray[np.floating], precision: Array) -> Array:

@@ -214,3 +214,17 @@ def test_planted_profiles(rng: np.random.Generator) -> None:
     other = fewer.assign_coords(factor=["contrast"])
     with pytest.raises(ReaderError, match="no factor is on both sides: hue, blur, noise and contrast"):
         compare(model, xr.DataTree.from_dict({"/shapley/it": other}), "profiles")
+
+
+def test_distances_in_units_of_noise(latent: np.ndarray) -> None:
+    """Of repetitions: crossnobis of the brain alone, as networks without noise have none."""
+    animal_ = brain(latent, repeats=4, noise=1.0)
+    found = compare(layers(one=latent), animal_, "rsa", distance_brain="crossnobis", n_draws=20)
+    assert "correlation and crossnobis" in found.attrs["version"]
+    assert found["score"].values[0] > 0.4
+    both = compare(animal_, animal_, "rsa", distance="crossnobis", n_draws=20)
+    assert both["score"].values[0] == pytest.approx(1, abs=1e-10)
+    with pytest.raises(ReaderError, match="crossnobis takes repetitions of each stimulus, and there are none"):
+        compare(layers(one=latent), animal_, "rsa", distance="crossnobis")
+    with pytest.raises(ReaderError, match="unknown distance_brain 'crossnobi'"):
+        compare(layers(one=latent), animal_, "rsa", distance_brain="crossnobi")

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-from neuroprobe.statistics.rdms import DISTANCES, CrossProducts, Products, mahalanobis, n_of_pairs
+from neuroprobe.statistics.rdms import (
+    DISTANCES,
+    CrossProducts,
+    Products,
+    mahalanobis,
+    n_of_pairs,
+    noise_covariance,
+    whitened_distances,
+)
 
 
 def cut(responses: np.ndarray, places: list[int], distance: str) -> np.ndarray:
@@ -118,3 +126,42 @@ def test_numbers_of_pairs() -> None:
     assert [n_of_pairs(n * (n - 1) // 2) for n in range(2, 40)] == list(range(2, 40))
     with pytest.raises(ValueError, match="5 are not the pairs"):
         n_of_pairs(5)
+
+
+def test_noise_is_shrunk_as_by_loops(rng: np.random.Generator) -> None:
+    """As Schäfer & Strimmer's formula is written, unit by unit; the same as rsatoolbox's ``shrinkage_diag``."""
+    residuals, degrees = rng.normal(size=(20, 4)) @ rng.normal(size=(4, 4)), 15
+    covariance = residuals.T @ residuals / degrees
+    sd = np.sqrt(np.diag(covariance))
+    doubt = sure = 0.0
+    for i in range(4):
+        for j in range(4):
+            if i != j:
+                w = residuals[:, i] * residuals[:, j] / (sd[i] * sd[j])
+                r = w.sum() / 19
+                doubt += 20 / degrees**2 * ((w**2).sum() / 19 - r**2)
+                sure += r**2
+    shrunk = covariance * np.where(np.eye(4) == 1, 1, 1 - min(doubt / sure, 1))
+    np.testing.assert_allclose(noise_covariance(residuals, degrees), shrunk, rtol=1e-12)
+    with pytest.raises(ValueError, match="unit 1 has no noise"):
+        noise_covariance(residuals * np.array([1, 0, 1, 1]), degrees)
+
+
+def test_whitened_distances_by_hand(rng: np.random.Generator) -> None:
+    trials = rng.normal(size=(3, 5, 4)) @ rng.normal(size=(4, 4))
+    mean = trials.mean(0)
+    precision = np.linalg.inv(noise_covariance((trials - mean).reshape(-1, 4), 10))
+    mahalanobis_, crossnobis = [], []
+    for i in range(5):
+        for j in range(i + 1, 5):
+            d = mean[i] - mean[j]
+            mahalanobis_.append(d @ precision @ d / 4)
+            folds = []
+            for fold in range(3):
+                rest = np.delete(trials, fold, 0).mean(0)
+                folds.append((trials[fold, i] - trials[fold, j]) @ precision @ (rest[i] - rest[j]) / 4)
+            crossnobis.append(np.mean(folds))
+    np.testing.assert_allclose(whitened_distances(trials, "mahalanobis"), mahalanobis_, atol=1e-12)
+    np.testing.assert_allclose(whitened_distances(trials, "crossnobis"), crossnobis, atol=1e-12)
+    with pytest.raises(ValueError, match="takes two repetitions or more"):
+        whitened_distances(trials[:1], "crossnobis")
