@@ -165,17 +165,17 @@ def whitened_distances(trials: NDArray[np.floating], distance: str) -> Array:
     ValueError
         As of `noise_covariance`, or if there are fewer than two repetitions.
     """
-    trials = np.asarray(trials, dtype=np.float64)
-    n_repetitions, n_stimuli, n_units = trials.shape
+    values = np.asarray(trials, dtype=np.float64)
+    n_repetitions, n_stimuli, n_units = values.shape
     if n_repetitions < 2:
         raise ValueError(f"{distance} takes two repetitions or more of each stimulus, received {n_repetitions}")
-    mean = trials.mean(0)
-    residuals = (trials - mean).reshape(-1, n_units)
+    mean = values.mean(0)
+    residuals = (values - mean).reshape(-1, n_units)
     precision = np.linalg.inv(noise_covariance(residuals, (n_repetitions - 1) * n_stimuli))
     if distance == "mahalanobis":
         return mahalanobis(mean, precision)
     products = CrossProducts(n_repetitions, n_stimuli)
-    products.add(trials @ np.linalg.cholesky(precision))
+    products.add(values @ np.linalg.cholesky(precision))
     return products.distances()
 
 
