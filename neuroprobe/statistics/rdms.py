@@ -171,7 +171,8 @@ def whitened_distances(trials: NDArray[np.floating], distance: str) -> Array:
         raise ValueError(f"{distance} takes two repetitions or more of each stimulus, received {n_repetitions}")
     mean = values.mean(0)
     residuals = (values - mean).reshape(-1, n_units)
-    precision = np.linalg.inv(noise_covariance(residuals, (n_repetitions - 1) * n_stimuli))
+    covariance = noise_covariance(residuals, (n_repetitions - 1) * n_stimuli)
+    precision = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
     if distance == "mahalanobis":
         return mahalanobis(mean, precision)
     products = CrossProducts(n_repetitions, n_stimuli)
