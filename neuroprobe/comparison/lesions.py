@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neuroprobe import names
 from neuroprobe.analysis.populations import Population
 from neuroprobe.comparison.metrics import METRICS
-from neuroprobe.comparison.representations import rdms_of
+from neuroprobe.comparison.representations import rdms_of, score_representations
 from neuroprobe.comparison.responses import AREA, UNITS_AT_A_TIME
 from neuroprobe.comparison.stimuli import Side, by_area, common_stimuli, mean_responses, side_of
 from neuroprobe.design.randomness import generator
@@ -34,8 +34,7 @@ ScoreLesioned = Callable[[str, Units, float, Callable[[xr.DataTree], Array]], Ar
 RANDOM: Final = "random_set"
 SET: Final = "nearest"
 LESION: Final = "lesion"  # node beside a comparison
-# draws of errors and of null distributions, which scores alone do without
-FEWEST: Final = {"rsa": {"n_draws": 2}, "cka": {"n_permutations": 1}}
+OF_DISSIMILARITIES: Final = ("distance", "distance_brain", "comparison")  # options that scores depend on
 
 
 def compared_lesioned(
@@ -159,10 +158,18 @@ def _layer(side: Side, name: str) -> Population:
 
 def _scores(model: Side, brain: Side, stimuli: tuple[str, ...], options: CompareOptions, seed: int) -> Array:
     """Scores of the layers (layers,), mean over the populations of a brain."""
-    given = arguments_of(options, seed) | FEWEST.get(options.metric, {})
-    score = METRICS[options.metric](model, brain, stimuli, **given)["score"]
+    given = arguments_of(options, seed)
+    if options.metric == "rsa":
+        return score_representations(model, brain, stimuli, **_some(given))
+    # there is no use for a p-value of each
+    few = {"n_permutations": 1} if options.metric == "cka" else {}
+    score = METRICS[options.metric](model, brain, stimuli, **given | few)["score"]
     mean = score.mean([dim for dim in score.dims if dim != names.LAYER])
     return np.asarray(mean.values, dtype=np.float64)
+
+
+def _some(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in OF_DISSIMILARITIES if key in given}
 
 
 def _score_if_any(model: Side, brain: Side, stimuli: tuple[str, ...], options: CompareOptions, seed: int) -> float:

@@ -129,6 +129,21 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
+def score_representations(
+    model: Side,
+    brain: Side,
+    stimuli: tuple[str, ...],
+    *,
+    distance: str = "correlation",
+    distance_brain: str | None = None,
+    comparison: str = "spearman",
+) -> Array:
+    """Scores of the layers of a model (layers,), as of `compare_representations`, without their errors and ceilings."""
+    _, models = rdms_of(model, stimuli, distance)
+    _, theirs = rdms_of(brain, stimuli, distance_brain or distance)
+    return np.asarray(compare_rdms(models, theirs, comparison).mean(1))
+
+
 def compare_representations(
     model: Side,
     brain: Side,
