@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from neuroprobe.analysis.populations import Population
 from neuroprobe.comparison.stimuli import Side, mean_responses, strata_of, trials_of
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError
-from neuroprobe.statistics.cka import Kernel, cka
+from neuroprobe.statistics.cka import Alignment, Kernel
 from neuroprobe.statistics.encoding import (
     N_SPLITS,
     TRAIN_SHARE,
@@ -47,20 +48,15 @@ def compare_kernels(
     """Compare linear kernels; see `neuroprobe.compare`."""
     for side in (model, brain):
         side.require_responses("cka")
-    kernels = {
-        side.what: [(one.name, _kernel(one, side.on, stimuli)) for one in side.populations] for side in (model, brain)
-    }
     random = generator(seed, "compare kernels")
     orders = [random.permutation(len(stimuli)) for _ in range(n_permutations)]
     groups = np.array_split(random.permutation(len(stimuli)), min(N_GROUPS, len(stimuli) // 2))
-    shape = (len(kernels[model.what]), len(kernels[brain.what]))
+    shape = (len(model.populations), len(brain.populations))
     score, se, p = (np.full(shape, np.nan) for _ in range(3))
-    for row, (_, k) in enumerate(kernels[model.what]):
-        for column, (_, other) in enumerate(kernels[brain.what]):
-            score[row, column] = cka(k, other, biased=biased)
-            se[row, column] = _jackknife(k, other, groups, biased)
-            null = np.array([cka(k, other[np.ix_(order, order)], biased=biased) for order in orders])
-            p[row, column] = (1 + (null >= score[row, column] - 1e-12).sum()) / (1 + n_permutations)
+    for at, k, other in _pairs(model, brain, stimuli):
+        found = Alignment(k, other, biased=biased)
+        score[at], se[at] = found.value, _jackknife(np.array([found.without(group) for group in groups]))
+        p[at] = (1 + (found.permuted(orders) >= score[at] - 1e-12).sum()) / (1 + n_permutations)
     reach = special.ndtri((1 + level) / 2)
     kind = "biased" if biased else "without bias"
     described = {
@@ -73,14 +69,26 @@ def compare_kernels(
     }
     return _dataset(
         described,
-        [name for name, _ in kernels[model.what]],
-        [name for name, _ in kernels[brain.what]],
+        [one.name for one in model.populations],
+        [one.name for one in brain.populations],
         metric="cka",
         version=f"linear, {kind} (neuroprobe-1)",
         definition=f"kernel alignment of {len(stimuli)} stimuli, {kind} (Kornblith et al. 2019; Song et al. 2012)",
         level=level,
         seed=seed,
     )
+
+
+def _pairs(model: Side, brain: Side, stimuli: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], Array, Array]]:
+    """Kernels of each layer and area, with their numbers: those of the side with fewer are held, others one by one."""
+    is_longer = len(model.populations) >= len(brain.populations)
+    many, few = (model, brain) if is_longer else (brain, model)
+    held = [_kernel(one, few.on, stimuli) for one in few.populations]
+    for number, one in enumerate(many.populations):
+        kernel = _kernel(one, many.on, stimuli)
+        for other, of_few in enumerate(held):
+            yield ((number, other), kernel, of_few) if is_longer else ((other, number), of_few, kernel)
+        del kernel
 
 
 def _kernel(population: Population, on: str, stimuli: tuple[str, ...]) -> Array:
@@ -90,17 +98,10 @@ def _kernel(population: Population, on: str, stimuli: tuple[str, ...]) -> Array:
     return kernel.matrix
 
 
-def _jackknife(k: Array, other: Array, groups: list[NDArray[np.int64]], biased: bool) -> float:
-    """Standard error from leaving groups of stimuli out in turn."""
-    found = []
-    for group in groups:
-        kept = np.delete(np.arange(len(k)), group)
-        part = [one[np.ix_(kept, kept)] for one in (k, other)]
-        # kernels are centred over all stimuli; those that are left have another mean
-        part = [one - one.mean(0) - one.mean(1, keepdims=True) + one.mean() for one in part]
-        found.append(cka(part[0], part[1], biased=biased))
-    n = len(found)
-    return float(np.sqrt((n - 1) / n * ((np.array(found) - np.mean(found)) ** 2).sum()))
+def _jackknife(without: Array) -> float:
+    """Standard error from what is found without each group of stimuli in turn."""
+    n = len(without)
+    return float(np.sqrt((n - 1) / n * ((without - np.mean(without)) ** 2).sum()))
 
 
 def compare_regressions(
