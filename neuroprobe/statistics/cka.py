@@ -96,7 +96,7 @@ class Alignment:
     >>> x = rng.normal(size=(30, 5))
     >>> found = Alignment(x @ x.T, x[:, :2] @ x[:, :2].T)
     >>> null = found.permuted([rng.permutation(30) for _ in range(99)])
-    >>> found.value > null.max()
+    >>> bool(found.value > null.max())
     True
     """
 
