@@ -13,7 +13,7 @@ from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distri
 from neuroprobe.plot.single_class import class_shifts, jaccards
 from neuroprobe.plot.specialisation import confusions, correlations, factor_trees, specialisation_profile
 from neuroprobe.plot.spike_trains import psth, raster
-from neuroprobe.plot.stimuli import stimulus_examples
+from neuroprobe.plot.stimuli import stimulus_examples, stimulus_sheet
 from neuroprobe.plot.tuning import reliability, tuning_curves, unit_distributions
 from neuroprobe.plot.units import activity, preferences, stacked_shares, strongest_units
 
@@ -53,6 +53,7 @@ __all__ = [
     "specialisation_profile",
     "stacked_shares",
     "stimulus_examples",
+    "stimulus_sheet",
     "strongest_units",
     "top_crops",
     "tuning_curves",
