@@ -1,6 +1,6 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
-from neuroprobe.plot.comparison import dissimilarities, layer_scores
+from neuroprobe.plot.comparison import dissimilarities, layer_scores, profile_clouds
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.dose import dose_response
 from neuroprobe.plot.gallery import neuron_features, top_crops
@@ -43,6 +43,7 @@ __all__ = [
     "layer_scores",
     "neuron_features",
     "preferences",
+    "profile_clouds",
     "psth",
     "raster",
     "reliability",
