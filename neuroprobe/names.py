@@ -140,6 +140,7 @@ N_POSITIVE: Final = "n_positive"
 N_NEGATIVE: Final = "n_negative"
 N_DROPPED: Final = "n_dropped"
 STIMULUS: Final = "stimulus"
+SETTINGS: Final = "settings"  # of generated stimuli, in words
 PARAMETERS: Final = "parameters"
 SHARE: Final = "share"
 STRENGTH: Final = "strength"

@@ -129,10 +129,9 @@ def test_plans_and_pages_say_what_is_presented(store: Path, tmp_path: Path) -> N
     assert "orientation, spatial_frequency, phase" in str(plans)
     assert "repeated: 14 of 14 blocks, 54 presentations" in str(status(store))
     write_report(store, tmp_path / "page.html")
-    assert (
-        "54 presentations of 24 images, as they are; responses of 2 layers are stored"
-        in (tmp_path / "page.html").read_text()
-    )
+    page = (tmp_path / "page.html").read_text()
+    assert "54 presentations of 24 images, as they are; responses of 2 layers are stored" in page
+    assert "24 of 24 generated stimuli, spread evenly over the set, as they are shown" in page
 
 
 def test_images_of_a_folder_are_presented_repeatedly_too(image_folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import Piece, Population, populations_of
-from neuroprobe.analysis.unit_results import UnitResults, common_attrs
+from neuroprobe.analysis.unit_results import UnitResults, common_attrs, plain
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.tuning import Estimate, phase_modulation
 
@@ -66,7 +66,7 @@ def modulation(
     >>> modulation(xr.DataTree.from_dict({"/responses/v1": node}))["f1_over_f0"].round(3).item()
     1.657
     """
-    others = _others(recording, phase, factors)
+    others = other_factors(recording, phase, factors)
     populations = populations_of(recording, (*others, phase), units)
     results = UnitResults(populations)
     preferred: list[list[Any]] = [[] for _ in others]
@@ -87,7 +87,8 @@ def modulation(
     return found.assign(columns)
 
 
-def _others(recording: xr.DataTree, phase: str, factors: Sequence[str] | str | None) -> tuple[str, ...]:
+def other_factors(recording: xr.DataTree, factor: str, factors: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Name what else was varied: as it is given, or else the other factors of a recording."""
     if isinstance(factors, str):
         return (factors,)
     if factors is not None:
@@ -96,7 +97,7 @@ def _others(recording: xr.DataTree, phase: str, factors: Sequence[str] | str | N
         named = populations_of(recording)[0].factors
     except ReaderError:  # no factor is named
         return ()
-    return tuple(name for name in named if name not in (phase, names.STIMULUS_ID, names.IMAGE_ID))
+    return tuple(name for name in named if name not in (factor, names.STIMULUS_ID, names.IMAGE_ID))
 
 
 def _phases(one: Population, phase: str) -> dict[tuple[Any, ...], list[int]]:
@@ -128,8 +129,18 @@ def _add(results: UnitResults, piece: Piece, gratings: dict[tuple[Any, ...], lis
         found["f1_over_f0"][units], found[names.se("f1_over_f0")][units] = ratio.value, ratio.se
         found["f0"][units] = mean.mean(0)
     results.add(one, **found)
-    labels = list(gratings)
-    return [np.array([labels[at][factor] for at in best]) for factor in range(len(one.factors) - 1)]
+    labels, known = list(gratings), ~np.isnan(found["f1_over_f0"])
+    return [
+        plain(
+            [labels[at][factor] if there else _nothing(labels, factor) for at, there in zip(best, known, strict=True)]
+        )
+        for factor in range(len(one.factors) - 1)
+    ]
+
+
+def _nothing(labels: list[tuple[Any, ...]], factor: int) -> Any:
+    """What a unit prefers that does not respond."""
+    return "" if isinstance(labels[0][factor], str) else np.nan
 
 
 def _ratio(one: Population, mean: Array, phase: Array, se: Array) -> Estimate:

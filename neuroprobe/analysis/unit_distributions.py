@@ -19,7 +19,9 @@ LEVEL: Final = 0.05
 ANGLES: Final = {"preferred_orientation": 180.0, "preferred_direction": 360.0}  # degrees, of which there is no median
 N_SIGNIFICANT: Final = "n_significant"
 SHARES: Final = ("orientation_length", "direction_length", "osi", "oi", "dsi", "di", "depth_of_selectivity")
-SHARES_TOO: Final = ("explainable_variance", "split_half_correlation", "reliability", "noise_ceiling")
+SHARES_TOO: Final = (
+    "explainable_variance", "split_half_correlation", "reliability", "noise_ceiling", "suppression_index",
+)  # fmt: skip
 PREFIXES: Final = {"orientation": ("osi", "oi", "orientation_length", "preferred_orientation")} | {
     "direction": ("dsi", "di", "direction_length", "preferred_direction")
 }
@@ -140,7 +142,7 @@ def _ends(variable: str, values: NDArray[np.float64]) -> tuple[float, float]:
     if variable in ANGLES:
         return 0.0, ANGLES[variable]
     known = values[np.isfinite(values)]
-    is_share = variable in SHARES or variable in SHARES_TOO or variable.endswith("_r_squared")
+    is_share = variable in SHARES or variable in SHARES_TOO or variable.endswith(("_r_squared", "_length"))
     low, high = (0.0, 1.0) if is_share else (np.inf, -np.inf)
     low, high = float(np.min(known, initial=low)), float(np.max(known, initial=high))
     if not np.isfinite(low):

@@ -16,7 +16,7 @@ from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics.paired import adjust
 from neuroprobe.statistics.rdm_comparison import CEILINGS, METHODS, compare_rdms
-from neuroprobe.statistics.rdm_inference import OVER, ceiling_of, infer, pairs_of
+from neuroprobe.statistics.rdm_inference import OVER, Ceiling, Inference, ceiling_of, infer, pairs_of
 from neuroprobe.statistics.rdms import DISTANCES, WHITENED, Products, whitened_distances
 
 Array = NDArray[np.float64]
@@ -178,51 +178,17 @@ def compare_representations(
     random = generator(seed, "compare representations")
     found = infer(models, theirs, comparison, n_draws, random, drawn, level)
     bounds = ceiling_of(theirs, comparison, ceiling, min(n_draws, 200), random, level)
-    chosen, held_out, spread = choose_layer(models, theirs, comparison, random)
-    per_layer: dict[str, Any] = {
-        "score": (found.score, "mean over subjects of the likeness of dissimilarities", comparison),
-        "score_se": (found.se, "standard error of the score", f"bootstrap over {drawn}"),
-        "score_lower": (found.lower, "lower end of the score's interval", "Student's t"),
-        "score_upper": (found.upper, "upper end of the score's interval", "Student's t"),
-        "p_value": (found.p_value, "p-value of a score above 0, one-sided", "Student's t"),
-        "p_adjusted": (adjust(found.p_value, correction), "p-value, corrected for the number of layers", correction),
-        "p_below_ceiling": (
-            _below(found.score, found.se, bounds.lower, found.degrees),
-            "p-value of a score below the lower bound of the ceiling, one-sided; the bound taken as known",
-            "Student's t",
+    choice = choose_layer(models, theirs, comparison, random)
+    data = {
+        **_per_layer(found, bounds.lower, choice[0], comparison, drawn, correction),
+        **_differences(found, drawn, correction),
+        **_of_all(bounds, choice, ceiling),
+        "subject_score": (
+            (names.LAYER, names.SUBJECT),
+            compare_rdms(models, theirs, comparison),
+            {"long_name": "likeness of dissimilarities of a subject", "method": comparison},
         ),
-        "share_chosen": (chosen, "share of halves of the stimuli on which the layer is the best", f"{N_SPLITS} splits"),
     }
-    data: dict[str, Any] = {
-        name: (names.LAYER, np.asarray(v), {"long_name": t, "method": m}) for name, (v, t, m) in per_layer.items()
-    }
-    p = found.difference_p
-    above = np.triu_indices(len(layers), 1)
-    adjusted = np.full(p.shape, np.nan)
-    adjusted[above] = adjust(p[above], correction) if len(layers) > 1 else []
-    adjusted = np.where(np.isnan(adjusted), adjusted.T, adjusted)
-    for name, values, told in (
-        ("difference", found.difference, "score less that of the second layer"),
-        ("difference_se", found.difference_se, "standard error of the difference"),
-        ("difference_p_adjusted", adjusted, "p-value of the difference, corrected for the number of pairs"),
-    ):
-        data[name] = ((names.LAYER, LAYER_2), values, {"long_name": told, "method": f"bootstrap over {drawn}"})
-    for name, value, told in (
-        ("ceiling_lower", bounds.lower, "lower bound of the noise ceiling"),
-        ("ceiling_lower_lower", bounds.lower_interval[0], "lower end of its interval"),
-        ("ceiling_lower_upper", bounds.lower_interval[1], "upper end of its interval"),
-        ("ceiling_upper", bounds.upper, "upper bound of the noise ceiling"),
-        ("ceiling_upper_lower", bounds.upper_interval[0], "lower end of its interval"),
-        ("ceiling_upper_upper", bounds.upper_interval[1], "upper end of its interval"),
-        ("held_out_score", held_out, "score of the layer that is best on one half of the stimuli, on the other half"),
-        ("held_out_spread", spread, "its standard deviation over halves, which is no standard error"),
-    ):
-        data[name] = ((), value, {"long_name": told, "method": ceiling if "ceiling" in name else f"{N_SPLITS} splits"})
-    data["subject_score"] = (
-        (names.LAYER, names.SUBJECT),
-        compare_rdms(models, theirs, comparison),
-        {"long_name": "likeness of dissimilarities of a subject", "method": comparison},
-    )
     text = np.array(layers, dtype=object)
     return xr.Dataset(
         data,
@@ -241,6 +207,69 @@ def compare_representations(
             "seed": seed,
         },
     )
+
+
+def _per_layer(
+    found: Inference, lower: float, chosen: Array, comparison: str, drawn: str, correction: str
+) -> dict[str, Any]:
+    """Scores of the layers, and how they stand to 0 and to the lower bound of the ceiling."""
+    below = _below(found.score, found.se, lower, found.degrees)
+    of_ceiling = "p-value of a score below the lower bound of the ceiling, one-sided; the bound taken as known"
+    share = "share of halves of the stimuli on which the layer is the best"
+    corrected = adjust(found.p_value, correction)
+    described: dict[str, Any] = {
+        "score": (found.score, "mean over subjects of the likeness of dissimilarities", comparison),
+        "score_se": (found.se, "standard error of the score", f"bootstrap over {drawn}"),
+        "score_lower": (found.lower, "lower end of the score's interval", "Student's t"),
+        "score_upper": (found.upper, "upper end of the score's interval", "Student's t"),
+        "p_value": (found.p_value, "p-value of a score above 0, one-sided", "Student's t"),
+        "p_adjusted": (corrected, "p-value, corrected for the number of layers", correction),
+        "p_below_ceiling": (below, of_ceiling, "Student's t"),
+        "share_chosen": (chosen, share, f"{N_SPLITS} splits"),
+    }
+    return {
+        name: (names.LAYER, np.asarray(v), {"long_name": told, "method": method})
+        for name, (v, told, method) in described.items()
+    }
+
+
+def _differences(found: Inference, drawn: str, correction: str) -> dict[str, Any]:
+    """Differences between layers, with p-values corrected for the number of pairs."""
+    p = found.difference_p
+    above = np.triu_indices(len(p), 1)
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[above] = adjust(p[above], correction) if len(p) > 1 else []
+    adjusted = np.where(np.isnan(adjusted), adjusted.T, adjusted)
+    return {
+        name: ((names.LAYER, LAYER_2), values, {"long_name": told, "method": f"bootstrap over {drawn}"})
+        for name, values, told in (
+            ("difference", found.difference, "score less that of the second layer"),
+            ("difference_se", found.difference_se, "standard error of the difference"),
+            ("difference_p_adjusted", adjusted, "p-value of the difference, corrected for the number of pairs"),
+        )
+    }
+
+
+def _of_all(bounds: Ceiling, choice: tuple[Array, float, float], ceiling: str) -> dict[str, Any]:
+    """The ceiling, and the score of a layer that other stimuli chose."""
+    _, held_out, spread = choice
+    return {
+        name: ((), value, {"long_name": told, "method": ceiling if "ceiling" in name else f"{N_SPLITS} splits"})
+        for name, value, told in (
+            ("ceiling_lower", bounds.lower, "lower bound of the noise ceiling"),
+            ("ceiling_lower_lower", bounds.lower_interval[0], "lower end of its interval"),
+            ("ceiling_lower_upper", bounds.lower_interval[1], "upper end of its interval"),
+            ("ceiling_upper", bounds.upper, "upper bound of the noise ceiling"),
+            ("ceiling_upper_lower", bounds.upper_interval[0], "lower end of its interval"),
+            ("ceiling_upper_upper", bounds.upper_interval[1], "upper end of its interval"),
+            (
+                "held_out_score",
+                held_out,
+                "score of the layer that is best on one half of the stimuli, on the other half",
+            ),
+            ("held_out_spread", spread, "its standard deviation over halves, which is no standard error"),
+        )
+    }
 
 
 def _below(score: Array, se: Array, bound: float, degrees: int) -> Array:

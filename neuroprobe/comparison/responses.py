@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from neuroprobe.analysis.populations import Population
 from neuroprobe.comparison.stimuli import Side, mean_responses, strata_of, trials_of
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError
-from neuroprobe.statistics.cka import Kernel, cka
+from neuroprobe.statistics.cka import Alignment, Kernel
 from neuroprobe.statistics.encoding import (
     N_SPLITS,
     TRAIN_SHARE,
@@ -30,6 +31,8 @@ AREA: Final = "area"
 UNITS_AT_A_TIME: Final = 4096
 MOST_BYTES: Final = 2 << 30  # of the responses of a layer that a regression has in memory
 N_GROUPS: Final = 20  # of stimuli that are left out in turn, for errors
+SPLITS: Final = f"{N_SPLITS} splits of stimuli, {TRAIN_SHARE:.0%} to fit"
+RESAMPLED: Final = "resampled t-test, splits share stimuli (Nadeau & Bengio 2003)"
 VERSIONS: Final = ("brainscore-2026", "brainscore-2025")
 
 
@@ -47,20 +50,15 @@ def compare_kernels(
     """Compare linear kernels; see `neuroprobe.compare`."""
     for side in (model, brain):
         side.require_responses("cka")
-    kernels = {
-        side.what: [(one.name, _kernel(one, side.on, stimuli)) for one in side.populations] for side in (model, brain)
-    }
     random = generator(seed, "compare kernels")
     orders = [random.permutation(len(stimuli)) for _ in range(n_permutations)]
     groups = np.array_split(random.permutation(len(stimuli)), min(N_GROUPS, len(stimuli) // 2))
-    shape = (len(kernels[model.what]), len(kernels[brain.what]))
+    shape = (len(model.populations), len(brain.populations))
     score, se, p = (np.full(shape, np.nan) for _ in range(3))
-    for row, (_, k) in enumerate(kernels[model.what]):
-        for column, (_, other) in enumerate(kernels[brain.what]):
-            score[row, column] = cka(k, other, biased=biased)
-            se[row, column] = _jackknife(k, other, groups, biased)
-            null = np.array([cka(k, other[np.ix_(order, order)], biased=biased) for order in orders])
-            p[row, column] = (1 + (null >= score[row, column] - 1e-12).sum()) / (1 + n_permutations)
+    for at, k, other in _pairs(model, brain, stimuli):
+        found = Alignment(k, other, biased=biased)
+        score[at], se[at] = found.value, _jackknife(np.array([found.without(group) for group in groups]))
+        p[at] = (1 + (found.permuted(orders) >= score[at] - 1e-12).sum()) / (1 + n_permutations)
     reach = special.ndtri((1 + level) / 2)
     kind = "biased" if biased else "without bias"
     described = {
@@ -73,14 +71,26 @@ def compare_kernels(
     }
     return _dataset(
         described,
-        [name for name, _ in kernels[model.what]],
-        [name for name, _ in kernels[brain.what]],
+        [one.name for one in model.populations],
+        [one.name for one in brain.populations],
         metric="cka",
         version=f"linear, {kind} (neuroprobe-1)",
         definition=f"kernel alignment of {len(stimuli)} stimuli, {kind} (Kornblith et al. 2019; Song et al. 2012)",
         level=level,
         seed=seed,
     )
+
+
+def _pairs(model: Side, brain: Side, stimuli: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], Array, Array]]:
+    """Kernels of each layer and area, with their numbers: those of the side with fewer are held, others one by one."""
+    is_longer = len(model.populations) >= len(brain.populations)
+    many, few = (model, brain) if is_longer else (brain, model)
+    held = [_kernel(one, few.on, stimuli) for one in few.populations]
+    for number, one in enumerate(many.populations):
+        kernel = _kernel(one, many.on, stimuli)
+        for other, of_few in enumerate(held):
+            yield ((number, other), kernel, of_few) if is_longer else ((other, number), of_few, kernel)
+        del kernel
 
 
 def _kernel(population: Population, on: str, stimuli: tuple[str, ...]) -> Array:
@@ -90,17 +100,10 @@ def _kernel(population: Population, on: str, stimuli: tuple[str, ...]) -> Array:
     return kernel.matrix
 
 
-def _jackknife(k: Array, other: Array, groups: list[NDArray[np.int64]], biased: bool) -> float:
-    """Standard error from leaving groups of stimuli out in turn."""
-    found = []
-    for group in groups:
-        kept = np.delete(np.arange(len(k)), group)
-        part = [one[np.ix_(kept, kept)] for one in (k, other)]
-        # kernels are centred over all stimuli; those that are left have another mean
-        part = [one - one.mean(0) - one.mean(1, keepdims=True) + one.mean() for one in part]
-        found.append(cka(part[0], part[1], biased=biased))
-    n = len(found)
-    return float(np.sqrt((n - 1) / n * ((np.array(found) - np.mean(found)) ** 2).sum()))
+def _jackknife(without: Array) -> float:
+    """Standard error from what is found without each group of stimuli in turn."""
+    n = len(without)
+    return float(np.sqrt((n - 1) / n * ((without - np.mean(without)) ** 2).sum()))
 
 
 def compare_regressions(
@@ -120,56 +123,18 @@ def compare_regressions(
         side.require_responses(regression)
     if version not in VERSIONS:
         raise ReaderError(f"version is {' or '.join(VERSIONS)}, received {version!r}")
-    areas = [one.name for one in brain.populations]
-    layers = [one.name for one in model.populations]
-    found = {
-        name: np.full((len(layers), len(areas)), np.nan) for name in ("score", "score_se", "score_error", "p_value")
-    }
-    units, ceilings = [], []
-    for column, one in enumerate(brain.populations):
-        y = np.concatenate(list(mean_responses(one, brain.on, stimuli)), axis=1)
-        groups = strata_of(one, brain.on, stimuli, strata)
-        trials = trials_of(one, brain.on, stimuli)
-        ceilings.append(internal_consistency(trials) if trials is not None else None)
-        of_units = np.full((len(layers), y.shape[1]), np.nan)
-        for row, layer in enumerate(model.populations):
-            scores = _encoded(layer, model.on, stimuli, y, regression, groups, n_components)
-            found["score"][row, column], found["score_error"][row, column] = scores.score, scores.error
-            found["score_se"][row, column], found["p_value"][row, column] = _resampled(scores, len(stimuli))
-            of_units[row] = scores.units
-        units.append(of_units)
+    areas, layers = ([one.name for one in side.populations] for side in (brain, model))
+    found, units, ceilings = _predicted(model, brain, stimuli, regression, strata, n_components)
     bound = np.array([one.score if one is not None else np.nan for one in ceilings])
     error = np.array([one.error if one is not None else np.nan for one in ceilings])
-    reach = special.stdtrit(N_SPLITS - 1, (1 + level) / 2)
-    share = ceiled(found["score"], bound, version)
-    splits = f"{N_SPLITS} splits of stimuli, {TRAIN_SHARE:.0%} to fit"
-    resampled = "resampled t-test, splits share stimuli (Nadeau & Bengio 2003)"
-    described = {
-        "score": (found["score"], "median over units of Pearson's r on held-out stimuli, mean over splits", splits),
-        "score_se": (found["score_se"], "standard error of the score", resampled),
-        "score_error": (
-            found["score_error"],
-            "standard deviation over splits / √splits, as Brain-Score tells it",
-            splits,
-        ),
-        "score_lower": (found["score"] - reach * found["score_se"], "lower end of the score's interval", resampled),
-        "score_upper": (found["score"] + reach * found["score_se"], "upper end of the score's interval", resampled),
-        "p_value": (found["p_value"], "p-value of a score above 0, one-sided", resampled),
-        "p_adjusted": (
-            _by_area(found["p_value"], correction),
-            "p-value, corrected for the number of layers",
-            correction,
-        ),
-        "ceiled_score": (share, "score as a share of what can be explained", version),
-    }
     dataset = _dataset(
-        described,
+        _described(found, ceiled(found["score"], bound, version), version, level, correction),
         layers,
         areas,
         metric=regression,
         version=version,
         definition=(
-            f"{regression} on {splits}, in the order of stimuli; Pearson's r per unit, median over units, mean over "
+            f"{regression} on {SPLITS}, in the order of stimuli; Pearson's r per unit, median over units, mean over "
             f"splits; ceiled: {'r² / ceiling' if version == VERSIONS[0] else '(r / ceiling)²'}"
             + (f"; on {n_components} principal components of the stimuli to fit" if n_components else "")
         ),
@@ -180,13 +145,58 @@ def compare_regressions(
         "unit_score": (
             (names.LAYER, names.UNIT),
             np.concatenate(units, axis=1),
-            {"long_name": "Pearson's r on held-out stimuli, mean over splits", "method": splits},
+            {"long_name": "Pearson's r on held-out stimuli, mean over splits", "method": SPLITS},
         )
     }
     of_area = np.repeat(np.array(areas, dtype=object), [one.shape[1] for one in units])
     return dataset.assign(ceiling=(AREA, bound, told), ceiling_error=(AREA, error, told), **per_unit).assign_coords(
         {"unit_area": (names.UNIT, of_area)}
     )
+
+
+def _predicted(
+    model: Side,
+    brain: Side,
+    stimuli: tuple[str, ...],
+    regression: str,
+    strata: str | None,
+    n_components: int | None,
+) -> tuple[dict[str, Array], list[Array], list[Any]]:
+    """Scores (layers, areas) by name, those of each area's units (layers, units), and the areas' ceilings or None."""
+    shape = (len(model.populations), len(brain.populations))
+    found = {name: np.full(shape, np.nan) for name in ("score", "score_se", "score_error", "p_value")}
+    units, ceilings = [], []
+    for column, one in enumerate(brain.populations):
+        y = np.concatenate(list(mean_responses(one, brain.on, stimuli)), axis=1)
+        groups = strata_of(one, brain.on, stimuli, strata)
+        trials = trials_of(one, brain.on, stimuli)
+        ceilings.append(internal_consistency(trials) if trials is not None else None)
+        of_units = np.full((shape[0], y.shape[1]), np.nan)
+        for row, layer in enumerate(model.populations):
+            scores = _encoded(layer, model.on, stimuli, y, regression, groups, n_components)
+            found["score"][row, column], found["score_error"][row, column] = scores.score, scores.error
+            found["score_se"][row, column], found["p_value"][row, column] = _resampled(scores, len(stimuli))
+            of_units[row] = scores.units
+        units.append(of_units)
+    return found, units, ceilings
+
+
+def _described(found: dict[str, Array], share: Array, version: str, level: float, correction: str) -> dict[str, Any]:
+    """Scores of regressions with what they are."""
+    reach = special.stdtrit(N_SPLITS - 1, (1 + level) / 2) * found["score_se"]
+    p = found["p_value"]
+    error = "standard deviation over splits / √splits, as Brain-Score tells it"
+    score = "median over units of Pearson's r on held-out stimuli, mean over splits"
+    return {
+        "score": (found["score"], score, SPLITS),
+        "score_se": (found["score_se"], "standard error of the score", RESAMPLED),
+        "score_error": (found["score_error"], error, SPLITS),
+        "score_lower": (found["score"] - reach, "lower end of the score's interval", RESAMPLED),
+        "score_upper": (found["score"] + reach, "upper end of the score's interval", RESAMPLED),
+        "p_value": (p, "p-value of a score above 0, one-sided", RESAMPLED),
+        "p_adjusted": (_by_area(p, correction), "p-value, corrected for the number of layers", correction),
+        "ceiled_score": (share, "score as a share of what can be explained", version),
+    }
 
 
 def _encoded(

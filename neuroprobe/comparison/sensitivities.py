@@ -14,9 +14,12 @@ from neuroprobe.comparison.responses import AREA
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.paired import adjust
-from neuroprobe.statistics.profiles import MOST_UNITS, profile_distance
+from neuroprobe.statistics.profiles import MOST_UNITS, principal_axes, profile_distance
 
 Array = NDArray[np.float64]
+SIDES: Final = ("model", "brain")
+AXIS: Final = "axis"
+N_AXES: Final = 2
 VARIABLES: Final = (names.SHAPLEY_EFFECT, names.FIRST_ORDER, names.TOTAL_ORDER)
 
 
@@ -55,18 +58,7 @@ def compare_profiles(
     seed: int = 0,
 ) -> xr.Dataset:
     """Compare populations of profiles; see `neuroprobe.compare`."""
-    name = variable or next((one for one in VARIABLES if _nodes(model, one) and _nodes(brain, one)), VARIABLES[0])
-    sides = []
-    for what, tree in (("model", model), ("brain", brain)):
-        nodes = _nodes(tree, name)
-        if not nodes:
-            raise ReaderError(
-                f"{what}: no layer with {name!r} over {names.FACTOR!r} in this result (it has: "
-                f"{', '.join(tree.children) or 'none'}); run `analyses: [shapley]`, or say `variable`"
-            )
-        sides.append(nodes)
-    factors = _shared(sides)
-    mine, theirs = ([Profiles(layer, node, name, factors) for layer, node in nodes.items()] for nodes in sides)
+    name, factors, (mine, theirs) = _profiles(model, brain, variable)
     random = generator(seed, "compare profiles")
     shape = (len(mine), len(theirs))
     found = {key: np.full(shape, np.nan) for key in ("energy", "relative", "p_value")}
@@ -82,6 +74,94 @@ def compare_profiles(
             of_factors["kolmogorov"][:, row, column] = distance.kolmogorov
             of_factors["kolmogorov_p_value"][:, row, column] = distance.kolmogorov_p
     return _labelled(found, of_factors, mine, theirs, factors, name, n_permutations, correction, seed)
+
+
+def profile_clouds(
+    model: xr.DataTree, brain: xr.DataTree, *, variable: str | None = None, most: int = 500, seed: int = 0
+) -> xr.Dataset:
+    """Place the units of two results in the plane in which their profiles differ most, for `neuroprobe.plot`.
+
+    Parameters
+    ----------
+    model, brain : DataTree
+        Results with shares of variance, as `neuroprobe.open_result` opens them.
+    variable : str, optional
+        As for `neuroprobe.compare` by ``profiles``.
+    most : int
+        Units of a layer or area that are placed, drawn at random where there are more; axes are of all.
+    seed : int
+
+    Returns
+    -------
+    Dataset
+        Over (``unit``, ``factor``): ``share``; over (``unit``, ``axis``): ``place``; over (``factor``, ``axis``):
+        ``loading``; over ``axis``: ``explained``, the share of the variance of profiles; ``centre`` over ``factor``.
+        Coordinates of units: ``side`` (model or brain) and ``population`` (layer or area); over ``population_name``:
+        ``n_units``, of all that have a profile. Layers and areas count alike for the axes, however many units.
+
+    Raises
+    ------
+    ReaderError
+        If a side has no shares, or fewer than two factors are on both sides.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> def result(name, alpha):
+    ...     shares = xr.DataArray(rng.dirichlet(alpha, 20).T, dims=("factor", "channel"))
+    ...     node = xr.Dataset({"shapley_effect": shares}, coords={"factor": ["hue", "blur", "noise"]})
+    ...     return xr.DataTree.from_dict({f"/shapley/{name}": node})
+    >>> found = profile_clouds(result("layer1", [8, 1, 1]), result("v4", [1, 8, 1]))
+    >>> found["loading"].sel(axis=1).round(1).values.tolist(), found["place"].shape
+    ([0.7, -0.7, -0.0], (40, 2))
+    """
+    name, factors, sides = _profiles(model, brain, variable)
+    if len(factors) < N_AXES:
+        raise ReaderError(f"one factor is on both sides, {factors[0]}: a cloud has two or more")
+    populations = [(side, one) for side, several in zip(SIDES, sides, strict=True) for one in several]
+    axes = principal_axes([one.values for _, one in populations], N_AXES)
+    random = generator(seed, "profile clouds")
+    drawn = [one.values[np.sort(random.permutation(len(one.values))[:most])] for _, one in populations]
+    values, counts = np.concatenate(drawn), [len(one) for one in drawn]
+    told = {"method": "principal axes of profiles, layers and areas weighed alike"}
+    along = (names.UNIT, AXIS), (names.FACTOR, AXIS)
+    return xr.Dataset(
+        {
+            "share": ((names.UNIT, names.FACTOR), values, {"long_name": f"{name} of a factor"}),
+            "place": (along[0], axes.places(values), {"long_name": "place of a profile along an axis", **told}),
+            "loading": (along[1], axes.loading, {"long_name": "direction of a factor's share", **told}),
+            "explained": (AXIS, axes.explained, {"long_name": "share of the variance of profiles", **told}),
+            "centre": (names.FACTOR, axes.centre, {"long_name": "mean profile", **told}),
+            names.N_UNITS: ("population_name", [len(one.values) for _, one in populations]),
+        },
+        coords={
+            "side": (names.UNIT, np.repeat(np.array([side for side, _ in populations], dtype=object), counts)),
+            "population": (names.UNIT, np.repeat(np.array([one.name for _, one in populations], dtype=object), counts)),
+            "population_name": np.array([f"{side} {one.name}" for side, one in populations], dtype=object),
+            names.FACTOR: np.array(factors, dtype=object),
+            AXIS: [1, 2],
+        },
+        attrs={"variable": name, "seed": seed, "most": most},
+    )
+
+
+def _profiles(
+    model: xr.DataTree, brain: xr.DataTree, variable: str | None
+) -> tuple[str, list[str], tuple[list[Profiles], list[Profiles]]]:
+    """Name of the shares, factors that both sides have, and profiles of the populations of each side."""
+    name = variable or next((one for one in VARIABLES if _nodes(model, one) and _nodes(brain, one)), VARIABLES[0])
+    sides = []
+    for what, tree in zip(SIDES, (model, brain), strict=True):
+        nodes = _nodes(tree, name)
+        if not nodes:
+            raise ReaderError(
+                f"{what}: no layer with {name!r} over {names.FACTOR!r} in this result (it has: "
+                f"{', '.join(tree.children) or 'none'}); run `analyses: [shapley]`, or say `variable`"
+            )
+        sides.append(nodes)
+    factors = _shared(sides)
+    mine, theirs = ([Profiles(layer, node, name, factors) for layer, node in nodes.items()] for nodes in sides)
+    return name, factors, (mine, theirs)
 
 
 def _nodes(tree: xr.DataTree, variable: str) -> dict[str, xr.Dataset]:

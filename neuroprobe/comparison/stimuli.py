@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from neuroprobe import names
 from neuroprobe.analysis.populations import STIMULI, Population, populations_of
 from neuroprobe.errors import ReaderError, shown, unknown_name
-from neuroprobe.statistics.conditions import curves_of
 
 Array = NDArray[np.float64]
 N_LISTED: Final = 5  # stimuli that a message names
@@ -173,13 +172,31 @@ def mean_responses(population: Population, on: str, stimuli: Sequence[str], most
     """
     index = index_of(population, on, stimuli)
     for piece in population.pieces(most=most):
-        means = curves_of(piece.values, index, len(stimuli)).mean
+        means = _means(piece.values, index)
         if np.isnan(means).any():
             unit = int(np.flatnonzero(np.isnan(means).any(0))[0]) + piece.units.start
             raise ReaderError(
                 f"{population.name}: unit {unit} has no response to some stimulus; leave it out by `units`"
             )
         yield means
+
+
+def _means(values: Array, index: NDArray[np.int64]) -> Array:
+    """Means (stimuli, units) over the presentations of each stimulus, each shown once or more; NaN counts for none.
+
+    Sums of sorted rows: a product with a table of who was shown when would take stimuli × presentations.
+    """
+    shown_ = np.flatnonzero(index >= 0)
+    order = shown_[np.argsort(index[shown_], kind="stable")]
+    sorted_, starts = values[order], np.unique(index[order], return_index=True)[1]
+    if len(starts) == len(order):
+        return sorted_
+    missing = np.isnan(sorted_)
+    if not missing.any():
+        return np.asarray(np.add.reduceat(sorted_, starts) / np.diff(starts, append=len(order))[:, None])
+    n = np.add.reduceat((~missing).astype(np.int64), starts)
+    total = np.add.reduceat(np.where(missing, 0, sorted_), starts)
+    return np.asarray(total / np.where(n > 0, n, np.nan))
 
 
 def trials_of(population: Population, on: str, stimuli: Sequence[str]) -> Array | None:

@@ -1,6 +1,6 @@
 """Pictures of labelled results: holoviews objects, styled for matplotlib; they compute no statistic."""
 
-from neuroprobe.plot.comparison import dissimilarities, layer_scores, lesion_drops
+from neuroprobe.plot.comparison import dissimilarities, layer_scores, lesion_drops, profile_clouds
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
 from neuroprobe.plot.dose import dose_response
 from neuroprobe.plot.gallery import neuron_features, top_crops
@@ -13,7 +13,7 @@ from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distri
 from neuroprobe.plot.single_class import class_shifts, jaccards
 from neuroprobe.plot.specialisation import confusions, correlations, factor_trees, specialisation_profile
 from neuroprobe.plot.spike_trains import psth, raster
-from neuroprobe.plot.stimuli import stimulus_examples
+from neuroprobe.plot.stimuli import stimulus_examples, stimulus_sheet
 from neuroprobe.plot.tuning import reliability, tuning_curves, unit_distributions
 from neuroprobe.plot.units import activity, preferences, stacked_shares, strongest_units
 
@@ -44,6 +44,7 @@ __all__ = [
     "lesion_drops",
     "neuron_features",
     "preferences",
+    "profile_clouds",
     "psth",
     "raster",
     "reliability",
@@ -54,6 +55,7 @@ __all__ = [
     "specialisation_profile",
     "stacked_shares",
     "stimulus_examples",
+    "stimulus_sheet",
     "strongest_units",
     "top_crops",
     "tuning_curves",

@@ -11,10 +11,12 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.errors import ReaderError
-from neuroprobe.plot.style import BAND, COLOURS, chosen_layers, frame, layer_axis, texts
+from neuroprobe.plot.style import BAND, COLOURS, RANDOM, chosen_layers, frame, layer_axis, texts
 
 AREA: Final = "area"
 LEVEL: Final = 0.05
+CLOUD: Final = 2.5  # side of a plane of profiles, in inches
+LEAST_LINE: Final = 0.3  # of a factor's line, over the longest
 SQUARE: Final = 2.4  # side of a matrix, in inches
 
 
@@ -177,3 +179,92 @@ def _matrix(rdms: xr.Dataset, number: int, name: str) -> hv.Image:
         "title": name,
     }
     return image.opts(**options, **{**frame(SQUARE, SQUARE), "aspect": "square"})
+
+
+def profile_clouds(
+    clouds: xr.Dataset, area: str | None = None, layers: Sequence[str] | None = None, n_columns: int = 3
+) -> hv.Layout:
+    """Units as points in the plane in which profiles of sensitivity differ most: layers in colour over a brain's area.
+
+    Parameters
+    ----------
+    clouds : Dataset
+        Of `neuroprobe.comparison.sensitivities.profile_clouds`.
+    area : str, optional
+        Of a brain of several.
+    layers : sequence of str, optional
+        One panel each; by default all.
+    n_columns : int
+
+    Returns
+    -------
+    holoviews.Layout
+        Grey points are units of the area, blue ones those of a layer; crosses are the means, black and orange. Lines
+        lead to where units lie that owe more of their variance to a factor than the mean does; factors that the plane
+        hardly tells have none. All panels show one plane.
+
+    Raises
+    ------
+    ReaderError
+        If there is no such layer or area.
+    """
+    side, population = clouds["side"].values, clouds["population"].values
+    areas, known = (list(dict.fromkeys(population[side == one].tolist())) for one in ("brain", "model"))
+    if area is None and len(areas) > 1:
+        raise ReaderError(f"which area? Say `area`: {', '.join(areas)}")
+    area = areas[0] if area is None else area
+    chosen = known if layers is None else list(layers)
+    for name, of in ((area, areas), *((layer, known) for layer in chosen)):
+        if name not in of:
+            raise ReaderError(f"no {'area' if of is areas else 'layer'} {name!r}; there are {', '.join(of)}")
+    behind = (side == "brain") & (population == area)
+    panels = [_cloud(clouds, (side == "model") & (population == layer), behind, layer) for layer in chosen]
+    return (
+        hv.Layout(panels)
+        .cols(n_columns)
+        .opts(
+            title=f"Profiles of layers (colour) and of {area} (grey): {clouds.attrs['variable'].replace('_', ' ')}",
+            sublabel_format="",
+            fig_inches=(CLOUD * min(n_columns, len(panels)) + 0.5, CLOUD * -(-len(panels) // n_columns) + 0.5),
+            aspect_weight=0,
+            hspace=0.35,
+            vspace=0.4,
+            fontsize={"title": 10},
+            backend="matplotlib",
+        )
+    )
+
+
+def _cloud(clouds: xr.Dataset, inside: np.ndarray, behind: np.ndarray, name: str) -> hv.Overlay:
+    places = clouds["place"].values
+    reach = 1.15 * max(float(np.abs(places).max(initial=0.0)), 1e-6)
+    parts: list[Any] = []
+    for units, colour in ((behind, RANDOM), (inside, COLOURS[0])):
+        some = places[units]
+        points = hv.Points((some[:, 0], some[:, 1]), ["first", "second"])
+        parts.append(points.opts(color=colour, s=7, alpha=0.6, backend="matplotlib"))
+    loading = clouds["loading"].values
+    length = np.hypot(*loading.T)
+    told = length > LEAST_LINE * length.max()
+    tips = loading[told] * (0.72 * reach / length.max())
+    lines = hv.Segments((np.zeros(len(tips)), np.zeros(len(tips)), tips[:, 0], tips[:, 1]), ["x", "y", "x_2", "y_2"])
+    parts.append(lines.opts(color="black", linewidth=0.8, backend="matplotlib"))
+    said = [
+        (1.13 * x, 1.13 * y, str(factor))
+        for (x, y), factor in zip(tips, clouds[names.FACTOR].values[told], strict=True)
+    ]
+    parts.append(texts(said, size=7, verticalalignment="center"))
+    for units, colour in ((behind, "black"), (inside, COLOURS[1])):
+        middle = hv.Points(places[units].mean(0)[None] if units.any() else np.empty((0, 2)), ["first", "second"])
+        parts.append(middle.opts(color=colour, marker="X", s=60, edgecolor="white", backend="matplotlib"))
+    first, second = (f"axis {number} ({share:.0%})" for number, share in enumerate(clouds["explained"].values, 1))
+    return hv.Overlay(parts).opts(
+        title=f"{name}: n {int(inside.sum()):,}",
+        xlabel=first,
+        ylabel=second,
+        xlim=(-reach, reach),
+        ylim=(-reach, reach),
+        aspect="square",
+        fontsize={"title": 8, "labels": 8, "ticks": 7},
+        backend="matplotlib",
+    )

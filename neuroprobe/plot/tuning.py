@@ -19,7 +19,7 @@ from neuroprobe.analysis.unit_distributions import (
 )
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.spike_trains import place_of, unit_names
-from neuroprobe.plot.style import COLOURS, PALE, factor_styles, grid, ticks
+from neuroprobe.plot.style import COLOURS, PALE, RANDOM, factor_styles, grid, ticks
 
 CURVE: Final = "tuning_curve"
 ENDING: Final = "_curve"
@@ -39,6 +39,9 @@ SAID: Final = {
     "direction_length": "1 − circular variance (direction)",
     "omega_squared": "ω²",
     "fano_factor": "Fano factor",
+    "f1_over_f0": "F1 / F0",
+    "vector_length": "1 − circular variance",
+    "hue_length": "1 − circular variance (hue)",
 }
 
 
@@ -59,8 +62,9 @@ def tuning_curves(
     Returns
     -------
     holoviews.Layout
-        Points with bars of one standard error, a line for each function where its fit is defined. The title says R² and
-        the preferred stimulus. Angles go round: the first condition stands at the end again.
+        Points with bars of one standard error, a line for each function where its fit is defined; grey ones from point
+        to point where none was fitted. The title says R² and the preferred stimulus. Angles go round: the first
+        condition stands at the end again.
 
     Raises
     ------
@@ -73,7 +77,8 @@ def tuning_curves(
     models = [str(name).removesuffix(ENDING) for name in found.data_vars if _is_fit(found, str(name))]
     panels = [_panel(found.isel({names.UNIT: int(place)}), models) for place in places]
     chosen = "" if units is not None else f", the {len(places)} units whose tuning is least in doubt"
-    return _layout(panels, n_columns, f"Tuning for {factors_of(found)[0]}{chosen} (± 1 se)")
+    errors = " (± 1 se)" if np.isfinite(found[names.se(CURVE)].values[:, places]).any() else ""
+    return _layout(panels, n_columns, f"Tuning for {factors_of(found)[0]}{chosen}{errors}")
 
 
 def _is_fit(found: xr.Dataset, name: str) -> bool:
@@ -92,6 +97,7 @@ def _layout(panels: Sequence[hv.Overlay], n_columns: int, title: str) -> hv.Layo
             aspect_weight=0,
             sublabel_format="",
             hspace=0.45,
+            shared_axes=False,
             vspace=0.62,
             fontsize={"title": 10},
             backend="matplotlib",
@@ -114,6 +120,9 @@ def _panel(one: xr.Dataset, models: Sequence[str]) -> hv.Overlay:
         ),
         hv.Scatter((places, values), "stimulus", "response").opts(**curve),
     ]
+    if not models and not is_text:
+        line = hv.Curve((places, values), "stimulus", "response")
+        elements.append(line.opts(color=RANDOM, linewidth=0.8, backend="matplotlib"))
     for model, style in zip(models, factor_styles(models), strict=True):
         fit = one[f"{model}{ENDING}"].values
         there = np.isfinite(fit)

@@ -261,7 +261,15 @@ def stimuli(one: View) -> Iterator[Part]:
     if not one.has(names.STIMULI) or names.EXAMPLES not in one.tree.children[names.STIMULI].children:
         yield Text("This result holds no examples of its stimuli.")
         return
-    sizes = overview.stored_examples(one.tree).sizes
+    examples = overview.stored_examples(one.tree)
+    sizes = examples.sizes
+    if names.SETTINGS in examples.coords and sizes[names.TREATMENT] == 1:
+        yield picture(
+            plot.stimulus_sheet(one.tree),
+            f"{sizes[names.IMAGE]} of {one.details['n_images']:,} generated stimuli, spread evenly over "
+            "the set, as they are shown. Below each stands what was varied.",
+        )
+        return
     caption = f"{_number_of(sizes[names.IMAGE], 'image')} of {one.details['n_images']:,}, spread over the set"
     if sizes[names.TREATMENT] == 1:
         caption += ", as they are shown."

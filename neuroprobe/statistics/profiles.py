@@ -5,6 +5,7 @@ A profile is what one unit owes to each factor: shares of its variance, such as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -122,6 +123,56 @@ def _kolmogorov(both: Array, order: list[Integers], is_x: NDArray[np.bool_]) -> 
         last = np.append(np.diff(column[sorted_]) > 0, True)
         found.append(np.abs(steps[last]).max())
     return np.array(found)
+
+
+class Axes(NamedTuple):
+    """Directions along which profiles differ most.
+
+    Attributes
+    ----------
+    centre : float array (factors,)
+        Mean profile.
+    loading : float array (factors, axes)
+        Of unit length, at right angles to each other; the largest number of each is above 0.
+    explained : float array (axes,)
+        Share of the variance; NaN where profiles are all the same.
+    """
+
+    centre: Array
+    loading: Array
+    explained: Array
+
+    def places(self, values: Array) -> Array:
+        """Profiles (units, factors) along the axes (units, axes)."""
+        return np.asarray((values - self.centre) @ self.loading)
+
+
+def principal_axes(populations: Sequence[Array], n_axes: int = 2) -> Axes:
+    """Principal axes of several populations of profiles (units, factors), each of which counts alike, however large.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer factors than axes.
+
+    Examples
+    --------
+    >>> found = principal_axes([np.array([[0.8, 0.1, 0.1], [0.4, 0.3, 0.3]]), np.array([[0.6, 0.2, 0.2]])])
+    >>> found.centre.round(3), found.loading[:, 0].round(2), found.explained.round(6)
+    (array([0.6, 0.2, 0.2]), array([ 0.82, -0.41, -0.41]), array([1., 0.]))
+    """
+    n_factors = populations[0].shape[1]
+    if n_factors < n_axes:
+        raise ValueError(f"{n_axes} axes of {n_factors} factors")
+    known = [values for values in populations if len(values)]
+    centre = np.mean([values.mean(0) for values in known], axis=0)
+    covariance = np.mean([(values - centre).T @ (values - centre) / len(values) for values in known], axis=0)
+    variance, vectors = np.linalg.eigh(covariance)
+    loading = vectors[:, ::-1][:, :n_axes]
+    largest = loading[np.abs(loading).argmax(0), np.arange(n_axes)]
+    total = variance.sum()
+    explained = variance[::-1][:n_axes] / total if total > 0 else np.full(n_axes, np.nan)
+    return Axes(centre, loading * np.where(largest < 0, -1, 1), np.asarray(explained))
 
 
 def nearest_units(x: Array, y: Array) -> tuple[Integers, Array]:

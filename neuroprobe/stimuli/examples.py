@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neuroprobe import names
@@ -16,13 +18,16 @@ from neuroprobe.stimuli.images import ImageSet
 from neuroprobe.stimuli.treatment import Applied, Treatment
 
 N_IMAGES: Final = 4
+N_GENERATED: Final = 24  # of a set that generators draw, about
 ALL: Final = "all"
+SIGNS: Final = {"degrees": "°", "cycles/degree": " cycles/°", "1": ""}  # for units
+NO_SETTINGS: Final = (names.IMAGE_ID, names.CLASS_LABEL, names.SOURCE, names.GENERATOR)
 
 
 def example_stimuli(
     treatment: Treatment, images: ImageSet, design: Design, device: torch.device | str = "cpu"
 ) -> xr.Dataset:
-    """Show what the treatment does to a few images that are spread over the set.
+    """Show what the treatment does to a few images that are spread over the set; or more that are generated, as shown.
 
     Parameters
     ----------
@@ -34,10 +39,15 @@ def example_stimuli(
     -------
     Dataset
         ``stimulus(treatment, image, y, x, colour)`` in uint8, and the ``parameters(treatment, image)`` in words.
-        The first treatment is the control, the last applies all alterations together, where there are any.
+        The first treatment is the control, the last applies all alterations together, where there are any. Where images
+        are generated, ``settings(image)`` says in words what was varied, and to what.
     """
-    n = min(N_IMAGES, len(images))
-    index = np.linspace(0, len(images) - 1, n).round().astype(np.int64)
+    columns = images.columns
+    drawn = np.array(columns.get(names.GENERATOR, [""] * len(images)), dtype=object)
+    is_generated = bool((drawn != "").any())
+    as_they_are = is_generated and not treatment.applied
+    index = _of_each(drawn) if as_they_are else _spread(len(images), N_IMAGES)
+    n = len(index)
     first = design.presentations(0, n)
     values = {name: torch.from_numpy(value[:, 0]).to(device) for name, value in first.values.items()}
     key = torch.from_numpy(first.key[:, 0]).to(device)
@@ -76,6 +86,8 @@ def example_stimuli(
     }
     if images.labels is not None:
         coords[names.CLASS_LABEL] = (names.IMAGE, np.array([images.labels[i] for i in index], dtype=object))
+    if is_generated:
+        coords[names.SETTINGS] = (names.IMAGE, np.array(_settings(columns, drawn, images.units)[index], dtype=object))
     return xr.Dataset(
         {
             names.STIMULUS: (
@@ -91,6 +103,42 @@ def example_stimuli(
         },
         coords,
     )
+
+
+def _spread(n: int, n_chosen: int) -> NDArray[np.int64]:
+    """Numbers that are spread evenly over 0 to n - 1."""
+    return np.linspace(0, n - 1, min(n, n_chosen)).round().astype(np.int64)
+
+
+def _of_each(drawn: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers of images, of each generator as its share of the set, but some of each."""
+    kinds = list(dict.fromkeys(drawn.tolist()))
+    least = max(1, N_GENERATED // (2 * len(kinds)))
+    found = []
+    for kind in kinds:
+        own = np.flatnonzero(drawn == kind)
+        found.append(own[_spread(len(own), max(least, round(N_GENERATED * len(own) / len(drawn))))])
+    return np.concatenate(found)
+
+
+def _settings(columns: Mapping[str, Any], drawn: NDArray[Any], units: Mapping[str, str]) -> NDArray[Any]:
+    """What was varied among the stimuli of each image's generator, and to what; which one, where there are several."""
+    kinds = list(dict.fromkeys(drawn.tolist()))
+    said: list[list[str]] = [[kind] if len(kinds) > 1 and kind else [] for kind in drawn.tolist()]
+    for name, given in columns.items():
+        values = np.asarray(given, dtype=object if isinstance(given, list) else np.float64)
+        if name in NO_SETTINGS:
+            continue
+        unit = units.get(name, "")
+        sign = SIGNS.get(unit, f" {unit}" if unit else "")
+        for kind in kinds:
+            own = np.flatnonzero(drawn == kind)
+            known = [at for at in own.tolist() if values[at] == values[at] and values[at] != ""]
+            if len({values[at] for at in known}) > 1:
+                for at in known:
+                    written = values[at] if isinstance(values[at], str) else f"{values[at]:g}{sign}"
+                    said[at].append(f"{name.replace('_', ' ')} {written}")
+    return np.array([", ".join(words) for words in said], dtype=object)
 
 
 def _in_words(one: Applied, values: dict[str, Tensor], reference: float | None) -> list[str]:

@@ -11,8 +11,10 @@ import xarray as xr
 
 from made_animals import animal, network
 from neuroprobe.comparison.metrics import METRICS, compare
+from neuroprobe.comparison.stimuli import index_of, mean_responses, side_of
 from neuroprobe.errors import ReaderError
 from neuroprobe.recordings import read_rdms, write_recording
+from neuroprobe.statistics.conditions import curves_of
 from neuroprobe.statistics.encoding import encode
 from neuroprobe.statistics.rdm_comparison import compare_rdms, noise_ceiling
 from neuroprobe.statistics.rdms import Products
@@ -84,6 +86,28 @@ def test_blocks_of_units_do_not_matter(
             for part in ("representations", "responses"):
                 patch.setattr(f"neuroprobe.comparison.{part}.UNITS_AT_A_TIME", 3)
             xr.testing.assert_allclose(compare(model, theirs, metric, **QUICK[metric]), whole, rtol=1e-10, atol=1e-10)
+
+
+def test_kernels_of_either_side_may_be_more(latent: np.ndarray, rng: np.random.Generator) -> None:
+    one, several = layers(a=latent), layers(b=rng.normal(size=(N, 5)), c=latent @ rng.normal(size=(6, 7)))
+    there, back = (compare(*sides, "cka", **QUICK["cka"]) for sides in ((one, several), (several, one)))
+    assert (there["area"].values.tolist(), back["layer"].values.tolist()) == (["b", "c"], ["b", "c"])
+    for name in ("score", "score_se"):
+        np.testing.assert_allclose(there[name].values.T, back[name].values, atol=1e-12)
+    assert there["score"].sel(area="c").item() > 0.3 > there["score"].sel(area="b").item()
+
+
+def test_means_of_stimuli_are_those_of_conditions(latent: np.ndarray) -> None:
+    """Of repetitions in any order, some of which are missing, and of other stimuli between them."""
+    recording = brain(latent, 3, 0.5)
+    recording["responses/v1/response"][::7, 1] = np.nan
+    side = side_of("brain", recording, None, None)
+    stimuli = tuple(names_of()[3:15])
+    (means,) = mean_responses(side.populations[0], side.on, stimuli)
+    index = index_of(side.populations[0], side.on, stimuli)
+    values = recording["responses/v1/response"].values
+    np.testing.assert_allclose(means, curves_of(values, index, len(stimuli)).mean, rtol=1e-12)
+    assert means.shape == (12, 6)
 
 
 def test_rsa_against_its_kernels(latent: np.ndarray, rng: np.random.Generator) -> None:

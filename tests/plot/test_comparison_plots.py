@@ -10,6 +10,7 @@ import xarray as xr
 from neuroprobe import plot
 from neuroprobe.comparison.metrics import compare
 from neuroprobe.comparison.representations import dissimilarities
+from neuroprobe.comparison.sensitivities import profile_clouds
 from neuroprobe.errors import ReaderError
 
 N = 10
@@ -86,3 +87,56 @@ def test_lesions_beside_units_at_random(rng: np.random.Generator) -> None:
     hv.render(drawn, backend="matplotlib")
     with pytest.raises(ReaderError, match="expected the lesions of one comparison"):
         plot.lesion_drops(found.drop_vars("drop_random"))
+
+
+def shares(rng: np.random.Generator, n: int = 40, **alphas: list[float]) -> xr.DataTree:
+    nodes = {}
+    for name, alpha in alphas.items():
+        values = rng.dirichlet(alpha, n).T
+        values[:, -1] = np.nan
+        coords = {"factor": ["hue", "blur", "noise"]}
+        nodes[f"/shapley/{name}"] = xr.Dataset({"shapley_effect": (("factor", "channel"), values)}, coords=coords)
+    return xr.DataTree.from_dict(nodes)
+
+
+def test_clouds_of_profiles(rng: np.random.Generator) -> None:
+    model, brain = shares(rng, early=[1, 8, 1], late=[8, 1, 1]), shares(rng, v4=[8, 1, 1], it=[4, 4, 1])
+    clouds = profile_clouds(model, brain, most=30)
+    assert clouds.sizes["unit"] == 4 * 30
+    assert clouds["n_units"].values.tolist() == [39] * 4
+    # the plane holds each profile, as three shares that sum to 1 have two dimensions
+    back = clouds["place"].values @ clouds["loading"].values.T + clouds["centre"].values
+    np.testing.assert_allclose(back, clouds["share"], atol=1e-12)
+    np.testing.assert_allclose(clouds["explained"].sum(), 1)
+    drawn = plot.profile_clouds(clouds, "v4")
+    assert [one.opts.get("plot", backend="matplotlib").kwargs["title"] for one in drawn] == [
+        "early: n 30",
+        "late: n 30",
+    ]
+    for panel, layer in zip(drawn, ("early", "late"), strict=True):
+        behind, inside, *middles = (one for one in panel if isinstance(one, hv.Points))
+        for points, middle, side, name in zip(
+            (behind, inside), middles, ("brain", "model"), ("v4", layer), strict=True
+        ):
+            own = clouds["place"].values[(clouds["side"] == side) & (clouds["population"] == name)]
+            np.testing.assert_array_equal(points.array(), own)
+            np.testing.assert_allclose(middle.array(), own.mean(0)[None])
+    # units that owe more to hue lie where its line leads
+    first = clouds["loading"].sel(factor="hue", axis=1).item() * np.ptp(clouds["place"].values[:, 0])
+    late, early = (clouds["place"].values[clouds["population"] == name, 0].mean() for name in ("late", "early"))
+    assert (late - early) * first > 0
+    (said,) = (one for one in next(iter(drawn)) if isinstance(one, hv.Labels))
+    assert {"hue", "blur"} <= set(said.dimension_values("text"))
+    hv.render(drawn, backend="matplotlib")
+    assert len(plot.profile_clouds(clouds, "it", ["late"])) == 1
+    for given, message in (
+        ((None,), "which area"),
+        (("mt",), "no area 'mt'; there are v4, it"),
+        (("it", ["x"]), "no layer 'x'"),
+    ):
+        with pytest.raises(ReaderError, match=message):
+            plot.profile_clouds(clouds, *given)
+    with pytest.raises(ReaderError, match="one factor is on both sides, hue: a cloud has two or more"):
+        profile_clouds(
+            model, xr.DataTree.from_dict({"/shapley/it": brain["shapley/it"].to_dataset().sel(factor=["hue"])})
+        )

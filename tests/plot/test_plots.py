@@ -32,6 +32,18 @@ def masked(result: xr.DataTree) -> xr.DataTree:
     return make_masking(json.loads(result.attrs["factors"]), multipliers=(0.0, 1.5))
 
 
+def with_settings(result: xr.DataTree) -> xr.DataTree:
+    """The same with stimuli that were generated."""
+    examples = result["stimuli/examples"].to_dataset()
+    settings = np.array(
+        [f"orientation {30 * n}°, spatial frequency 0.5 cycles/°" for n in range(examples.sizes["image"])]
+    )
+    said = {"settings": ("image", settings.astype(object))}
+    return xr.DataTree.from_dict(
+        {"/": result.to_dataset(), "stimuli/examples": examples.isel(treatment=[0]).assign_coords(said)}
+    )
+
+
 OF_SELECTIVITY = {
     "activation_curve": ("stage1", 0),
     "index_scatter": (),
@@ -67,6 +79,7 @@ BUILDERS: dict[str, Callable[[xr.DataTree], hv.Overlay]] = {
     ),
     "stacked_shares": npr.plot.stacked_shares,
     "stimulus_examples": npr.plot.stimulus_examples,
+    "stimulus_sheet": lambda result: npr.plot.stimulus_sheet(with_settings(result)),
     "strongest_units": lambda result: npr.plot.strongest_units(result, "late"),
 }
 RESULTS = {
@@ -365,9 +378,21 @@ def test_examples_stand_beside_their_control(result: xr.DataTree) -> None:
     assert {"control", "hue", "all", "a/1.png", "hue at 0"} <= set(said(picture))
 
 
+def test_a_sheet_shows_each_stimulus_above_what_was_varied(result: xr.DataTree) -> None:
+    made = with_settings(result)
+    picture = npr.plot.stimulus_sheet(made)
+    stimuli = made["stimuli/examples/stimulus"].values[0]
+    for cell, stimulus in zip(of_kind(picture, hv.RGB), stimuli, strict=True):
+        pixels = np.stack([cell.dimension_values(i, flat=False)[::-1] for i in (2, 3, 4)], -1)
+        np.testing.assert_array_equal(pixels, stimulus)
+    assert said(picture)[1].replace("\N{NO-BREAK SPACE}", " ") == "orientation 30°\nspatial frequency\n0.5 cycles/°"
+    assert len(said(picture)) == len(stimuli)
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
+        (lambda r: npr.plot.stimulus_sheet(r), "these stimuli were not generated: take `plot.stimulus_examples`"),
         (lambda r: npr.plot.index_maps(r, "late"), "'late' has no space.*channel.*draw its `strongest_units`"),
         (lambda r: npr.plot.index_maps(r, "earley"), "did you mean 'early'"),
         (lambda r: npr.plot.index_maps(r, "early", "second_order"), "unknown index 'second_order'"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroprobe.statistics.cka import Kernel, cka
+from neuroprobe.statistics.cka import Alignment, Kernel, cka
 
 
 def kernel(responses: np.ndarray, *places: int) -> np.ndarray:
@@ -65,3 +65,35 @@ def test_what_is_undefined() -> None:
     with pytest.raises(ValueError, match="takes 4 or more stimuli, received 3"):
         cka(np.eye(3), np.eye(3))
     assert np.isnan(cka(np.zeros((5, 5)), np.eye(5), biased=True))
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("elements", [1, 70, 1 << 16])
+def test_parts_and_permutations_against_brute_force(
+    biased: bool, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that are cut out, centred again and permuted as whole matrices; also where none was centred before."""
+    monkeypatch.setattr("neuroprobe.statistics.cka.BLOCK_ELEMENTS", elements)
+    rng = np.random.default_rng(2)
+    x, n = rng.normal(2, 1, (23, 4)), 23
+    y = x @ rng.normal(size=(4, 9)) + rng.normal(size=(n, 9))
+    groups, orders = np.array_split(rng.permutation(n), 5), [rng.permutation(n) for _ in range(7)]
+    for k, m in ((kernel(x), kernel(y)), (x @ x.T, y @ y.T)):
+        found = Alignment(k, m, biased=biased)
+        without = []
+        for group in groups:
+            kept = np.delete(np.arange(n), group)
+            without.append(cka(k[np.ix_(kept, kept)], m[np.ix_(kept, kept)], biased=biased))
+        np.testing.assert_allclose([found.without(group) for group in groups], without, atol=1e-11)
+        permuted = [cka(k, m[np.ix_(order, order)], biased=biased) for order in orders]
+        np.testing.assert_allclose(found.permuted(orders), permuted, atol=1e-11)
+        assert found.permuted([np.arange(n)]) == pytest.approx(found.value, abs=1e-11)
+        assert np.ptp(without) > 1e-3
+        assert np.ptp(permuted) > 1e-3
+
+
+def test_parts_that_are_undefined() -> None:
+    flat = Alignment(np.zeros((6, 6)), np.eye(6))
+    assert np.isnan([flat.value, flat.without(np.array([0])), *flat.permuted([np.arange(6)])]).all()
+    with pytest.raises(ValueError, match="takes 4 or more stimuli, received 3"):
+        Alignment(np.eye(6), np.eye(6)).without(np.arange(3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuroprobe.statistics.profiles import nearest_units, profile_distance
+from neuroprobe.statistics.profiles import nearest_units, principal_axes, profile_distance
 
 
 def test_against_brute_force() -> None:
@@ -60,3 +60,26 @@ def test_nearest_units() -> None:
     np.testing.assert_allclose(far, [np.sqrt(0.02), 0])
     with pytest.raises(ValueError, match="profiles of 1 and 3 units"):
         profile_distance(x[:1], x, np.arange(1), np.arange(3), 9, np.random.default_rng(0))
+
+
+def test_principal_axes_against_a_singular_value_decomposition() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.dirichlet([1, 2, 3, 4], 30)
+    found = principal_axes([x], 3)
+    _, values, vectors = np.linalg.svd(x - x.mean(0))
+    np.testing.assert_allclose(found.explained, (values**2 / (values**2).sum())[:3])
+    np.testing.assert_allclose(np.abs(found.loading), np.abs(vectors[:3].T), atol=1e-12)
+    assert (found.loading[np.abs(found.loading).argmax(0), range(3)] > 0).all()
+    np.testing.assert_allclose(found.places(x).var(0), (values**2 / 30)[:3])
+
+
+def test_large_populations_count_no_more_than_small_ones() -> None:
+    rng = np.random.default_rng(4)
+    x, y = rng.dirichlet([1, 2, 3], 30), rng.dirichlet([9, 1, 1], 5)
+    found, same = principal_axes([x, y]), principal_axes([np.tile(x, (7, 1)), y, np.empty((0, 3))])
+    for name in ("centre", "loading", "explained"):
+        np.testing.assert_allclose(getattr(same, name), getattr(found, name), atol=1e-12)
+    np.testing.assert_allclose(found.centre, (x.mean(0) + y.mean(0)) / 2)
+    assert np.isnan(principal_axes([np.full((4, 3), 0.2)]).explained).all()
+    with pytest.raises(ValueError, match="2 axes of 1 factors"):
+        principal_axes([x[:, :1]])

@@ -107,3 +107,38 @@ def test_few_images_without_labels(small_protocol: dict[str, Any], image_folder)
     made = examples(rig(small_protocol, stimuli={"images": images}))
     assert made.sizes["image"] == 3
     assert "class_label" not in made.coords
+
+
+def generated(**given: Any) -> dict[str, Any]:
+    return {"stimuli": {"images": {"generated": given, "screen": {"degrees": 8}, "size": 32}}}
+
+
+def test_generated_stimuli_are_more_and_say_what_was_varied(small_protocol: dict[str, Any]) -> None:
+    small_protocol.pop("treatment")
+    changes: dict[str, Any] = {"analyses": [], "record": {"store": "responses"}}
+    grating = {"orientation": {"from": 0, "to": 174, "step": 6}, "phase": [0, 180], "aperture": ["circle", "square"]}
+    one = rig(small_protocol, **generated(grating=grating | {"size": 4}), **changes)
+    made = examples(one)
+    assert made.sizes["image"] == 24
+    chosen = [one.images.ids.index(name) for name in made["image_id"].values]
+    assert (chosen[0], chosen[-1]) == (0, 119)
+    assert set(np.diff(chosen)) == {5, 6}
+    np.testing.assert_array_equal(made["stimulus"][0], as_bytes(one.images.load(chosen)))
+    columns = one.images.columns
+    for number, text in zip(chosen, made["settings"].values, strict=True):
+        words = [f"orientation {columns['orientation'][number]:g}°", f"phase {columns['phase'][number]:g}°"]
+        assert text.split(", ") == [*words, f"aperture {columns['aperture'][number]}"]
+    both = rig(
+        small_protocol, **generated(grating=grating, spot={"size": [1, 2.5]}, lab_hue={"hue": [0, 90]}), **changes
+    )
+    settings = examples(both)["settings"].values.tolist()
+    assert settings[-4:] == ["spot, size 1°", "spot, size 2.5°", "lab_hue, hue 0°", "lab_hue, hue 90°"]
+    assert settings[0] == "grating, orientation 0°, phase 0°, aperture circle"
+    assert 20 < len(settings) < 36
+
+
+def test_generated_stimuli_that_are_altered_are_few(small_protocol: dict[str, Any]) -> None:
+    given = generated(grating={"spatial_frequency": [0.5, 1], "phase": {"from": 0, "to": 315, "step": 45}})
+    made = examples(rig(small_protocol, **given, treatment={"alterations": ALTERATIONS_TRIED}))
+    assert made.sizes["image"] == 4
+    assert made["settings"].values[0] == "spatial frequency 0.5 cycles/°, phase 0°"
