@@ -267,6 +267,7 @@ DRAWS: Final = "draws"
 FACTORS: Final = "factors"
 GROUPS: Final = "groups"
 PROVENANCE: Final = "neuroprobe_provenance"
+UNTIL: Final = "until"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 
 

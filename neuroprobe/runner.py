@@ -32,15 +32,8 @@ from neuroprobe.rig import Rig, open_rig
 from neuroprobe.selectivity.scores import begin_scores, score, time_scores
 from neuroprobe.shards import make_recorder, record_all
 from neuroprobe.statistics.pick_freeze import compiles
-from neuroprobe.statistics.tree import aligned_spans
-from neuroprobe.store import (
-    RunStore,
-    SessionStore,
-    finished_samples,
-    open_result,
-    recorded_tree,
-    write_result,
-)
+from neuroprobe.stopping import Stages, as_attrs
+from neuroprobe.store import RunStore, finished_samples, open_result, recorded_tree, write_result
 from neuroprobe.trial_store import KeptAnalyses
 
 if TYPE_CHECKING:
@@ -199,19 +192,23 @@ def run(
     sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
     store = RunStore(path, Header(guard, sessions, checked.title))
     with store.locked(overwrite=overwrite):
-        undone = [name for name in plans if not _is_done(plans[name], store.sessions[name])]
+        told = listener or default_listener()
+        stages = {name: Stages(rigs[name], plans[name], store.sessions[name], told) for name in plans}
+        undone = [name for name, one in stages.items() if not one.is_done]
         if undone:
             for warning in plans.warnings:
                 warnings.warn(warning, stacklevel=2)
-        elif finished_samples(path) == store.header.samples:
+        elif _is_written(path, stages):
+            store.note_samples({name: one.plan.samples for name, one in stages.items()})
             return open_result(path)
-        told = listener or default_listener()
         if workers is None and client is None:
-            _record_here(rigs, plans, store, undone, budget, told)
+            _record_here(rigs, stages, store, undone, budget, told)
         else:
             with _crew(checked, plans, path, guard, workers, client) as crew:
-                _record_on(crew, rigs, plans, store, undone, budget, told)
-        attrs = root_attrs(opened, plans)
+                _record_on(crew, rigs, stages, store, undone, budget, told)
+        plans = Plans(*(one.plan for one in stages.values()))
+        store.note_samples({name: one.samples for name, one in plans.items()})
+        attrs = root_attrs(opened, plans) | as_attrs(stages)
         of_trials = _of_trials(path, checked, attrs, told)
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
@@ -224,18 +221,25 @@ def run(
 
 
 def _record_here(
-    rigs: Mapping[str, Rig], plans: Plans, store: RunStore, undone: list[str], budget: Budget, listener: Listener
+    rigs: Mapping[str, Rig],
+    stages: Mapping[str, Stages],
+    store: RunStore,
+    undone: list[str],
+    budget: Budget,
+    listener: Listener,
 ) -> None:
     """Record sessions in this process."""
     for name in undone:
-        recorder = make_recorder(rigs[name], plans[name], store.path)
-        record_all(recorder, store.sessions[name], budget, listener)
+        recorder = make_recorder(rigs[name], stages[name].whole, store.path)
+        for plan in stages[name]:
+            recorder.plan = plan
+            record_all(recorder, store.sessions[name], budget, listener)
         del recorder  # its sums are of no use any more, and large
         give_back()
     if names.SELECTIVITY in rigs:
         with explained_shortage(lambda: "while crops were shown"):
             one = names.SELECTIVITY
-            score(rigs[one], plans[one], store.sessions[one], store.folder, listener)
+            score(rigs[one], stages[one].plan, store.sessions[one], store.folder, listener)
 
 
 @contextmanager
@@ -263,7 +267,7 @@ def _crew(
 def _record_on(
     crew: Crew,
     rigs: Mapping[str, Rig],
-    plans: Plans,
+    stages: Mapping[str, Stages],
     store: RunStore,
     undone: list[str],
     budget: Budget,
@@ -271,11 +275,12 @@ def _record_on(
 ) -> None:
     """Record sessions on workers."""
     for name in undone:
-        make_recorder(rigs[name], plans[name], store.path).create_files()
-        crew.record_all(rigs[name], plans[name], store.sessions[name], budget, listener)
+        make_recorder(rigs[name], stages[name].whole, store.path).create_files()
+        for plan in stages[name]:
+            crew.record_all(rigs[name], plan, store.sessions[name], budget, listener)
     if names.SELECTIVITY in rigs:
-        begin_scores(plans[names.SELECTIVITY], store.folder)
-        crew.score(rigs[names.SELECTIVITY], plans[names.SELECTIVITY], listener)
+        begin_scores(stages[names.SELECTIVITY].plan, store.folder)
+        crew.score(rigs[names.SELECTIVITY], stages[names.SELECTIVITY].plan, listener)
 
 
 def _budget(given: int | None, opened: Rig, workers: int | None, client: Client | None) -> Budget:
@@ -310,8 +315,11 @@ def _of_trials(
     return kept.groups()
 
 
-def _is_done(plan: Plan, session: SessionStore) -> bool:
-    return not session.siblings and all(session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1))
+def _is_written(path: Path, stages: Mapping[str, Stages]) -> bool:
+    """Whether the store holds the whole result of a run that ended so."""
+    if finished_samples(path) != {name: one.plan.samples for name, one in stages.items()}:
+        return False
+    return open_result(path).attrs.get(names.UNTIL) == as_attrs(stages).get(names.UNTIL)
 
 
 def _require_same(path: Path, found: Header, guard: str) -> None:

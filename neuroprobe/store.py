@@ -14,14 +14,14 @@ import shutil
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from neuroprobe import names
 from neuroprobe.costs import CHUNK_OF_RESULT
-from neuroprobe.disk import append_line, make_folder, no_room_explained, replacing, write_text
+from neuroprobe.disk import append_line, hold, make_folder, no_room_explained, replacing, write_text
 from neuroprobe.errors import StoreError, reason
 from neuroprobe.journal import (
     RUN_FOLDER,
@@ -78,7 +78,7 @@ class RunStore:
         """
         make_folder(self.folder, self.path)
         with no_room_explained(self.path), (self.folder / "lock").open("w") as lock:
-            _lock(lock.fileno(), self.path)
+            hold(lock.fileno(), self.path)
             if overwrite:
                 self._clear()
             found = read_header(self.path)
@@ -92,6 +92,13 @@ class RunStore:
                 self.sessions[name] = SessionStore(self.path, name, mine)
             self._delete_orphans()
             yield self
+
+    def note_samples(self, samples: Mapping[str, int]) -> None:
+        """Note how many base samples of each session there are in the end, where a run stopped before it had all."""
+        sessions = {name: replace(begun, samples=samples[name]) for name, begun in self.header.sessions.items()}
+        if sessions != self.header.sessions:
+            self.header = replace(self.header, sessions=sessions)
+            write_text(self.folder / "header.json", json.dumps(asdict(self.header), indent=1))
 
     def _clear(self) -> None:
         """Delete all but the lock, which another process may be waiting for."""
@@ -233,17 +240,6 @@ def _is_whole(file: Path) -> bool:
             return True
     except (SafetensorError, OSError):
         return False
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock: two runs into one store are up to the user there
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
 
 
 def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset]]], attrs: Mapping[str, Any]) -> None:

@@ -1,0 +1,230 @@
+"""Runs that stop before they have all base samples: when they are looked at, and what decides.
+
+A session with ``design: {until: {se: …, share: …}}`` is recorded in stages of 8, 16, 32, … blocks and, at last, of all.
+At the end of each, the errors of all units are looked at; each stage extends the one before, so that the numbers of a
+run that stops are those of a run of that many base samples with the same scrambles, to the last bit. What is decided
+depends on the numbers alone: workers, interruptions and the order of shards do not change where a run stops.
+
+Which units count: in every recorded layer, those whose variance is above the noise floor. One has reached the standard
+error when all its shares that the analyses ask for have: first- and total-order indices, second-order ones and total
+interactions where they are computed, Shapley effects. Units that are undefined so far count neither way; units whose
+error is unknown, as they vary in one block alone, have not reached it. Other analyses of the protocol, as moments and
+contrasts, decide nothing.
+
+Errors that are looked at several times are a little small where a run stops because of them. With many units, and a
+share of them that decides, the error of any one hardly matters; the worst case is one unit alone. There, intervals of
+95 % at the stop were measured to cover what ``benchmarks/bench_stopping.py`` prints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from neuroprobe import names
+from neuroprobe.plans import Plan, Stopping
+from neuroprobe.progress import Checked, Listener
+from neuroprobe.recorder import state_key
+from neuroprobe.statistics.pick_freeze import PickFreezeSums
+from neuroprobe.statistics.precision import Precision, needed, precision, worst_errors
+from neuroprobe.statistics.tree import aligned_spans
+
+if TYPE_CHECKING:
+    from neuroprobe.rig import Rig
+    from neuroprobe.store import SessionStore
+
+KEPT: Final = ("se", "share", "quantities")  # of what was asked for
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was found when a session was looked at.
+
+    Attributes
+    ----------
+    rule : Stopping
+    samples : int
+        Base samples that were there.
+    layers : dict of Precision
+    """
+
+    rule: Stopping
+    samples: int
+    layers: Mapping[str, Precision]
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether enough units of every layer have reached the standard error, and any unit at all is defined."""
+        counted = [one for one in self.layers.values() if one.n_defined]
+        return bool(counted) and all(one.n_reached >= needed(one.n_defined, self.rule.share) for one in counted)
+
+    def __str__(self) -> str:
+        shares = [one.share for one in self.layers.values() if one.n_defined]
+        share = f"{100 * min(shares):.1f} %" if shares else "none"
+        what = "enough" if self.is_reached else f"{100 * self.rule.share:g} % are wanted"
+        errors = f"standard errors of at most {self.rule.se:g}"
+        return f"{self.samples:,} base samples: {share} of the units, in the layer with fewest, have {errors}; {what}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as the result holds them; what is infinite or undefined is None."""
+        layers = {
+            layer: asdict(one) | {"error": one.error if math.isfinite(one.error) else None}
+            for layer, one in self.layers.items()
+        }
+        rule = {key: value for key, value in asdict(self.rule).items() if key in KEPT}
+        return {
+            **rule,
+            "reached": self.is_reached,
+            "samples": self.samples,
+            "at_most": self.rule.checks[-1],
+            "layers": layers,
+        }
+
+
+class Stages:
+    """The parts of a session that are recorded before it is looked at again.
+
+    Iterate over it and record each; it ends where the run does.
+
+    Parameters
+    ----------
+    rig : Rig
+    plan : Plan
+        Of the whole session.
+    session : SessionStore
+    listener : callable
+        Is told what was found.
+
+    Attributes
+    ----------
+    whole : Plan
+        Of the whole session.
+    plan : Plan
+        Of what is recorded now, and in the end of what was.
+    decision : Decision or None
+        What was found when the session was last looked at; None before, and where nothing is to be decided.
+    """
+
+    def __init__(self, rig: Rig, plan: Plan, session: SessionStore, listener: Listener) -> None:
+        self._rig, self.whole, self._session, self._listener = rig, plan, session, listener
+        self.plan = plan
+        self.decision: Decision | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to record; where all that is there may be enough, errors are looked at."""
+        if self._session.siblings:
+            return False
+        for plan in self._left():
+            if not all(self._session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1)):
+                return False
+            if self._is_reached(plan):
+                break
+        return True
+
+    def __iter__(self) -> Iterator[Plan]:
+        for plan in self._left():
+            self.plan = plan
+            yield plan
+            is_reached = self._is_reached(plan)
+            if self.decision is not None:
+                self._listener(Checked(self.decision))
+            if is_reached:
+                return
+
+    def _left(self) -> Iterator[Plan]:
+        """Plans of the stages from that one on which the store is in."""
+        rule, block = self.whole.stopping, self.whole.layout.block
+        if rule is None:
+            yield self.whole
+            return
+        for samples in rule.checks:
+            # where more is held, the run was looked at here, and went on
+            if samples >= max((span.stop for span in self._session.spans), default=0) * block:
+                yield of_samples(self.whole, samples)
+
+    def _is_reached(self, plan: Plan) -> bool:
+        """Look at a session of which some base samples are done, and no more."""
+        if plan.stopping is None:
+            return False
+        self.plan, self.decision = plan, decide(self._rig, plan, self._session)
+        return self.decision.is_reached
+
+
+def of_samples(plan: Plan, samples: int) -> Plan:
+    """Plan the first base samples of a session."""
+    n_pieces, of_all = (-(-n // plan.layout.piece) for n in (samples, plan.samples))
+    return replace(
+        plan,
+        samples=samples,
+        n_presented=round(plan.n_presented * samples / plan.samples),
+        n_passes=plan.n_passes * n_pieces // of_all,
+    )
+
+
+def decide(rig: Rig, plan: Plan, session: SessionStore) -> Decision:
+    """Look at the errors of all units of what is in a store; the states of one layer are in memory at a time."""
+    rule = plan.stopping
+    assert rule is not None
+    layers = {}
+    for site in plan.sites:
+        worst = np.full(site.n_units, np.nan)
+        for analysis in rig.variance_analyses:
+            if analysis.judged:
+                sums = session.merged(state_key(analysis.name, site.name), PickFreezeSums)
+                worst = np.fmax(worst, worst_errors(sums, analysis.terms, analysis.judged))
+        layers[site.name] = precision(worst, rule.se, rule.share)
+    return Decision(rule, plan.samples, layers)
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """Say in a sentence where a run stopped and why, or how far it was.
+
+    Parameters
+    ----------
+    found : dict
+        As `Decision.as_dict` returns it.
+
+    Examples
+    --------
+    >>> layer = {"n_defined": 200, "n_reached": 120, "error": 0.02}
+    >>> found = {"se": 0.01, "share": 0.95, "quantities": ["first_order"], "reached": False, "samples": 1024}
+    >>> print(told({**found, "at_most": 1024, "layers": {"conv": layer}}))
+    all 1,024 base samples were taken: standard errors of at most 0.01 (first_order) were wanted for 95 % of the units \
+of every layer, and in conv 60.0 % have them, 95 % have 0.02; about 4,096 base samples would do
+    """
+    counted = {layer: one for layer, one in found["layers"].items() if one["n_defined"]}
+    wanted = (
+        f"standard errors of at most {found['se']:g} ({', '.join(found['quantities'])}) were wanted for "
+        f"{100 * found['share']:g} % of the units of every layer"
+    )
+    everything = f"all {found['samples']:,} base samples were taken"
+    if not counted:
+        return f"{everything}: {wanted}, and no unit varies"
+    worst = min(counted, key=lambda layer: counted[layer]["n_reached"] / counted[layer]["n_defined"])
+    one = counted[worst]
+    share = f"{100 * one['n_reached'] / one['n_defined']:.1f} %"
+    if found["reached"]:
+        early = f"stopped at {found['samples']:,} of at most {found['at_most']:,} base samples"
+        start = early if found["samples"] < found["at_most"] else everything
+        return f"{start}: {wanted}, and {share} or more have them ({worst} has fewest)"
+    errors = [one["error"] for one in counted.values()]
+    text = f"{everything}: {wanted}, and in {worst} {share} have them"
+    if None in errors:
+        return f"{text}; the errors of more units are unknown, as they vary in one block alone"
+    most = found["samples"] * (max(errors) / found["se"]) ** 2
+    slowest = max(counted, key=lambda layer: counted[layer]["error"])
+    where = "" if slowest == worst else f" of {slowest}"
+    kept = f"{100 * found['share']:g} %{where} have {counted[slowest]['error']:.2g}"
+    return f"{text}, {kept}; about {round(most):,} base samples would do"
+
+
+def as_attrs(stages: Mapping[str, Stages]) -> dict[str, str]:
+    """Attributes of a result that say where and why its sessions stopped; none where that was not asked for."""
+    found = [one.decision for one in stages.values() if one.decision is not None]
+    return {names.UNTIL: json.dumps(found[0].as_dict())} if found else {}
