@@ -25,8 +25,9 @@ from neuroprobe.design.repeated import presentations_per_block
 from neuroprobe.design.treatment_control import images_per_block
 from neuroprobe.errors import PlanError
 from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
-from neuroprobe.plans import Layout, Plan, Stopping
+from neuroprobe.plans import Layout, Plan
 from neuroprobe.selectivity.costs import images_per_list
+from neuroprobe.stopping import Stopping
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget

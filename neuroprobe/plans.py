@@ -12,6 +12,7 @@ from neuroprobe import names
 from neuroprobe.design.pick_freeze import ImageGroups
 from neuroprobe.machine import human_bytes
 from neuroprobe.packing import MAX_SAMPLES_PER_BATCH
+from neuroprobe.stopping import Stopping
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget
@@ -55,35 +56,6 @@ class Layout:
     def piece(self) -> int:
         """Base samples whose presentations are in memory at a time, and packed together."""
         return min(self.block, PIECE)
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """When a session stops before it has all base samples.
-
-    Attributes
-    ----------
-    se : float
-        Standard error that is wanted.
-    share : float
-        Of the defined units of every layer, that have to have it.
-    quantities : tuple of str
-        Shares of the variance that it is wanted of.
-    checks : tuple of int
-        Base samples after which the run is looked at; the last are all.
-    """
-
-    se: float
-    share: float
-    quantities: tuple[str, ...]
-    checks: tuple[int, ...]
-
-    def __str__(self) -> str:
-        asked = f"{100 * self.share:g} % of the defined units of every layer"
-        *before, last = (f"{n:,}" for n in self.checks)
-        looked = f"looked at after {', '.join(before)}; " if before else ""
-        errors = f"standard errors of at most {self.se:g} in {', '.join(self.quantities)}"
-        return f"{looked}stops when {asked} have {errors}; at most {last} base samples"
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from neuroprobe.results import result_groups
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.selectivity.scores import begin_scores, score, time_scores
 from neuroprobe.shards import make_recorder, record_all
+from neuroprobe.stages import Stages, as_attrs
 from neuroprobe.statistics.pick_freeze import compiles
-from neuroprobe.stopping import Stages, as_attrs
+from neuroprobe.stopping import told
 from neuroprobe.store import RunStore, finished_samples, open_result, recorded_tree, write_result
 from neuroprobe.trial_store import KeptAnalyses
 
@@ -192,8 +193,8 @@ def run(
     sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
     store = RunStore(path, Header(guard, sessions, checked.title))
     with store.locked(overwrite=overwrite):
-        told = listener or default_listener()
-        stages = {name: Stages(rigs[name], plans[name], store.sessions[name], told) for name in plans}
+        listen = listener or default_listener()
+        stages = {name: Stages(rigs[name], plans[name], store.sessions[name], listen) for name in plans}
         undone = [name for name, one in stages.items() if not one.is_done]
         if undone:
             for warning in plans.warnings:
@@ -202,17 +203,20 @@ def run(
             store.note_samples({name: one.plan.samples for name, one in stages.items()})
             return open_result(path)
         if workers is None and client is None:
-            _record_here(rigs, stages, store, undone, budget, told)
+            _record_here(rigs, stages, store, undone, budget, listen)
         else:
             with _crew(checked, plans, path, guard, workers, client) as crew:
-                _record_on(crew, rigs, stages, store, undone, budget, told)
+                _record_on(crew, rigs, stages, store, undone, budget, listen)
         plans = Plans(*(one.plan for one in stages.values()))
         store.note_samples({name: one.samples for name, one in plans.items()})
         attrs = root_attrs(opened, plans) | as_attrs(stages)
-        of_trials = _of_trials(path, checked, attrs, told)
+        of_trials = _of_trials(path, checked, attrs, listen)
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
     result = open_result(path)
+    for one in stages.values():
+        if one.decision is not None and not one.decision.is_reached:
+            warnings.warn(told(one.decision.as_dict()), stacklevel=2)
     for analysis in next(iter(rigs.values())).analyses[:1]:
         for layer, node in result.children[analysis.name].children.items():
             if node.attrs.get("n_undefined") == node[names.DEFINED].size:
