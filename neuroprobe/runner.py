@@ -16,6 +16,7 @@ from neuroprobe import names
 from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
 from neuroprobe.budget import explained_shortage, require_disk, require_memory
 from neuroprobe.errors import PlanError, StoreError
+from neuroprobe.interim import describe
 from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, require_cores
 from neuroprobe.planner import make_plan, timed
@@ -202,6 +203,7 @@ def run(
         elif _is_written(path, stages):
             store.note_samples({name: one.plan.samples for name, one in stages.items()})
             return open_result(path)
+        describe(store.folder, rigs, root_attrs(opened, plans))
         if workers is None and client is None:
             _record_here(rigs, stages, store, undone, budget, listen)
         else:

@@ -309,18 +309,21 @@ def quiet_zarr() -> Iterator[None]:
         yield
 
 
-def open_result(path: str | os.PathLike[str]) -> xr.DataTree:
+def open_result(path: str | os.PathLike[str], *, interim: bool = False) -> xr.DataTree:
     """Open a result.
 
     Parameters
     ----------
     path : path
         Of the store that a run wrote.
+    interim : bool
+        Whether the result of what is done so far will do, of a run that goes on, or was stopped.
 
     Returns
     -------
     xarray.DataTree
-        One group per analysis, and in it one node per layer; read when it is used.
+        One group per analysis, and in it one node per layer; read when it is used. An interim one is in memory: see
+        `neuroprobe.interim`.
 
     Raises
     ------
@@ -328,6 +331,10 @@ def open_result(path: str | os.PathLike[str]) -> xr.DataTree:
         If there is no result, or it is unfinished.
     """
     path = Path(path)
+    if interim and require_store(path).samples != finished_samples(path):
+        from neuroprobe.interim import open_interim
+
+        return open_interim(path)
     _require_finished(path)
     return _open_tree(path)
 
@@ -398,7 +405,7 @@ def _require_finished(path: Path) -> None:
         total = sum(begun.n_blocks for begun in header.sessions.values())
         raise StoreError(
             f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
-            "run the same protocol into it again to go on"
+            "run the same protocol into it again to go on, or open what is done (interim=True, --interim)"
         )
 
 

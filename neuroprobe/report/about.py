@@ -44,6 +44,10 @@ def summary(one: View) -> Iterator[str]:
     if lesion := one.details.get("lesion"):
         weights += " and a lesion of " + ", ".join(f"{n:,} units of {layer}" for layer, n in lesion["n_masked"].items())
     yield (f"The network {subject['network']} with {weights}, recorded{_under(one)}. {_presented(one)}")
+    if "interim" in one.tree.attrs:
+        done = json.loads(one.tree.attrs["interim"]).items()
+        blocks = ", ".join(f"{n:,} of {of:,} blocks of {session}" for session, (n, of) in done)
+        yield f"Interim: the run was not at its end, and this is the result of {blocks}."
     if names.UNTIL in one.tree.attrs:
         text = told(json.loads(one.tree.attrs[names.UNTIL]))
         yield f"{text[0].upper()}{text[1:]}."
