@@ -179,3 +179,14 @@ def test_commands_write_it(half_done: Path, tmp_path: Path) -> None:
     assert "6 of 8 blocks of pick-freeze" in (tmp_path / "out.html").read_text()
     with xr.open_datatree(tmp_path / "out.nc") as tree:
         assert tree.attrs["samples"] == 384
+
+
+def test_accuracies_of_some_images(image_folder: Path, tmp_path: Path) -> None:
+    treatment = {"reference_side": "image", "alterations": [{"name": "grayscale"}]}
+    analyses = [{"contrast": {"classes": ["ship", "a", "cat", "b", "dog", "c", "d", "e", "f", "g"]}}]
+    changes = {"analyses": analyses, "treatment": treatment, "stimuli": {"images": {"folder": str(image_folder)}}}
+    found = npr.open_result(stopped(tmp_path / "out.zarr", 3, **changes), interim=True)
+    n_images = found.attrs["samples"]
+    assert found["accuracy"]["n_images"].values.tolist() == [n_images] * 3
+    fewer = npr.run(running(**changes), tmp_path / "fewer.zarr", limit=n_images)
+    xr.testing.assert_allclose(found["accuracy"].to_dataset(), fewer["accuracy"].to_dataset(), rtol=1e-5)
