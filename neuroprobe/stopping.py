@@ -13,10 +13,10 @@ contrasts, decide nothing.
 
 Errors that are looked at several times are a little small where a run stops because of them, and intervals at the stop
 then cover less than they should. Measured (``benchmarks/bench_stopping.py``: 95 % intervals, t, looked at after 8 to
-128 scrambles of 64 base samples): where a share of many units decides, as here, coverage is that of runs of fixed length
-(.943 to .955 beside .944 to .952). In the worst case, where one index of one unit decides alone, it falls by up to .004
-for smooth functions, and by .008 to .026 for rarely active units (.911 beside .937), whose errors are small before they
-have responded often. So a recording of one unit is better given a fixed length.
+128 scrambles of 64 base samples): where a share of many units decides, as here, coverage is that of runs of a fixed
+length (.943 to .955 beside .944 to .950). In the worst case, where one index of one unit decides alone, it falls by up
+to .004 for smooth functions, and by .008 to .026 for rarely active units (to .911 from .937), whose errors are small
+before they have responded often. So a recording of one unit is better given a fixed length.
 """
 
 from __future__ import annotations
