@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skimage.data
 import torch
 from distributed import Client, LocalCluster, wait
+from PIL import Image
 
 from neuroprobe.cluster.crew import SHARDS_PER_WORKER
 from neuroprobe.disk import append_line
@@ -34,9 +36,12 @@ from neuroprobe.shards import undone
 from neuroprobe.statistics.estimators import DifferenceTerms
 from neuroprobe.statistics.pick_freeze import PickFreezeSums
 from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.stimuli.folders import open_folder
+from neuroprobe.stimuli.images import Framing, ImageSet
 from neuroprobe.store import SessionStore
 
 FACTORS = 12
+N_IMAGES = 50_000
 # layers of ResNet-50 for images of 224 px, with their channels and positions: stem, bottlenecks, classifier
 STAGES = ((3, 256, 56), (4, 512, 28), (6, 1024, 14), (3, 2048, 7))
 LAYERS = {
@@ -67,6 +72,8 @@ class Costs:
         Of the client's loop when something ends: by itself, and for each task that is given out.
     read, merge, write : float
         Of one byte of a state.
+    opened, image_bytes : float
+        Seconds of a worker for each image when it opens them, and bytes that it reads.
     """
 
     line: float
@@ -81,6 +88,8 @@ class Costs:
     read: float
     merge: float
     write: float
+    opened: float
+    image_bytes: float
 
 
 def median_seconds(action: Callable[[], Any], n: int) -> float:
@@ -143,10 +152,23 @@ def measure(folder: Path) -> Costs:
     task = len(pickle.dumps(("pick-freeze", 4095, 4096)))
     result = len(pickle.dumps((entry, 12.3456)))
     scheduler, wake, outstanding = measure_dask()
+    opened, image_bytes = measure_opening(folder)
     return Costs(
         appended, len(line) + 1, parsed + folded, opened, task, result, scheduler, wake, outstanding,
-        read / size, merged / size, written / size,
+        read / size, merged / size, written / size, opened, image_bytes,
     )  # fmt: skip
+
+
+def measure_opening(folder: Path, n: int = 60) -> tuple[float, float]:
+    """Seconds and bytes for each image of a folder, of the size of ImageNet's, when a worker opens it."""
+    path = folder / "images"
+    path.mkdir()
+    images = (skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea())
+    for number in range(n):
+        Image.fromarray(images[number % 3]).resize((500, 375)).save(path / f"{number}.jpg", quality=96)
+    started = time.process_time()
+    ImageSet(open_folder(path), framing=Framing((224, 224)))
+    return (time.process_time() - started) / n, sum(file.stat().st_size for file in path.iterdir()) / n
 
 
 def nothing(number: int) -> dict[str, Any]:
@@ -250,7 +272,7 @@ class Run:
         self.terms = DifferenceTerms(FACTORS, self.second_order)
         self.disk = Server(self.events, max(1, round(self.together / self.each)))
         self.scheduler, self.client = Server(self.events), Server(self.events)
-        self.idle, self.records, self.merges = self.n_workers, deque[Span](), deque[Span]()
+        self.idle, self.records, self.merges = 0, deque[Span](), deque[Span]()
         self.spans: set[Span] = set()
         self.lines = self.outstanding = 0
         self.merging = self.bytes = self.most_bytes = self.written = 0.0
@@ -271,6 +293,9 @@ class Run:
         rest = [span for whole in aligned_spans(0, self.n_blocks, shard) for span in undone(whole, given)]
         self.records.extend([*given, *rest])
         self.outstanding = len(self.records)
+        for _ in range(self.n_workers):
+            read = N_IMAGES * self.costs.image_bytes / self.each
+            self.disk.ask(read, lambda: self.events.after(N_IMAGES * self.costs.opened, self.open))
         self.scheduler.ask(self.outstanding * self.costs.scheduler, self.hand_out)
         self.events.run()
         total, ideal = self.events.now, self.n_blocks * self.block_seconds / self.n_workers
@@ -278,6 +303,11 @@ class Run:
         merging = self.merging / total / self.n_workers
         shared = {"seconds": total, "efficiency": ideal / total, **busy, "merging": merging}
         return shared | {"disk_bytes": self.most_bytes, "written": self.written, "recorded": self.recorded}
+
+    def open(self) -> None:
+        """Have one more worker that has opened the images."""
+        self.idle += 1
+        self.hand_out()
 
     def hand_out(self) -> None:
         """Give tasks to the workers that are free, merges first."""
@@ -369,11 +399,11 @@ def tell(costs: Costs) -> None:
     look, state = f"{1e6 * costs.look_line:.0f} µs for a line", f"{1e6 * costs.look_state:.0f} µs for a state"
     print(f"measured: a line of the journal {line}, {convergence:,} more where it tells of convergence;")
     print(f"    a worker's look at the store {look} and {state};")
-    print(
-        f"    messages hold {costs.task} bytes and {costs.result} on the way back; scheduler {1 / costs.scheduler:,.0f} tasks/s;"
-    )
+    print(f"    messages hold {costs.task} bytes and {costs.result} on the way back;")
+    print(f"    scheduler {1 / costs.scheduler:,.0f} tasks/s;")
     print(f"    client {wake} when it wakes, and {1e6 * costs.outstanding:.1f} µs for each task given out;")
     rates = (1e-9 / one for one in (costs.read, costs.merge, costs.write))
+    print(f"    opening images {1e3 * costs.opened:.1f} ms and {costs.image_bytes / 1e3:.0f} kB each, by every worker;")
     print("    states: read (cached) {:.1f}, merged {:.1f}, written here {:.2f} GB/s;".format(*rates))
     client = costs.line + (costs.wake + 1000 * costs.outstanding) / 10
     print(f"    so 1,000 workers keep the scheduler busy with tasks of {1000 * costs.scheduler:.1f} s or shorter,")
@@ -395,8 +425,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1 << 16, help="base samples")
     parser.add_argument("--block", type=int, default=64, help="base samples of a block")
-    parser.add_argument("--rate", type=float, default=10.0, help="images per second of one worker")
-    parser.add_argument("--shown", type=float, default=0.8, help="share of the rows that are presented")
+    parser.add_argument("--rate", type=float, default=6.0, help="images per second of one worker")
+    parser.add_argument("--shown", type=float, default=0.7, help="share of the rows that are presented")
     parser.add_argument("--each", type=float, default=1e9, help="bytes per second of the shared disk, one worker")
     parser.add_argument("--together", type=float, default=2e10, help="bytes per second of the shared disk, all")
     given = parser.parse_args()
