@@ -14,7 +14,7 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
-from neuroprobe.budget import explained_shortage, require_disk, require_memory
+from neuroprobe.budget import explained_shortage, require_disk, require_memory, waiting_states
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.interim import describe
 from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
@@ -190,7 +190,8 @@ def run(
             _require_extendable(path, begun, made[-1], checked.design.scramble)
         require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)
     plans = Plans(*made)
-    require_disk(plans, rigs, path, replaced=0 if found is None else bytes_of_result(path))
+    waiting = waiting_states(rigs, _n_workers(workers, client))
+    require_disk(plans, rigs, path, replaced=waiting + (0 if found is None else bytes_of_result(path)))
     sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
     store = RunStore(path, Header(guard, sessions, checked.title))
     with store.locked(overwrite=overwrite):
@@ -297,6 +298,11 @@ def _budget(given: int | None, opened: Rig, workers: int | None, client: Client 
         return worker_memory(client, find_budget(given, opened.device))
     budget = find_budget(given, opened.device)
     return budget if workers is None else replace(budget, memory=budget.memory // workers)
+
+
+def _n_workers(workers: int | None, client: Client | None) -> int:
+    """Processes that record at a time."""
+    return workers or 1 if client is None else max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
 
 def guard_of(protocol: Protocol, opened: Rig) -> str:
