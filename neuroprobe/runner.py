@@ -166,7 +166,7 @@ def run(
     if isinstance(checked, AnimalProtocol):
         if workers is not None or client is not None:
             raise PlanError(
-                "workers: a recording that is made is analysed in this process; leave workers and client out"
+                "workers: the subject is a recording, which is analysed in this process; leave workers and client out"
             )
         return run_animal(checked, path, overwrite=overwrite, listener=listener, memory=memory)
     require_no_other(path)
@@ -282,7 +282,14 @@ def _record_on(
 ) -> None:
     """Record sessions on workers."""
     for name in undone:
-        make_recorder(rigs[name], stages[name].whole, store.path).create_files()
+        whole = stages[name].whole
+        if name == names.PICK_FREEZE and crew.n_workers > whole.n_blocks:
+            warnings.warn(
+                f"{crew.n_workers} workers share {whole.n_blocks} blocks of {whole.layout.block} base samples, and "
+                "some have nothing to do: begin anew with shorter blocks (`design: {scramble: 64}`), or take fewer workers",
+                stacklevel=3,
+            )
+        make_recorder(rigs[name], whole, store.path).create_files()
         for plan in stages[name]:
             crew.record_all(rigs[name], plan, store.sessions[name], budget, listener)
     if names.SELECTIVITY in rigs:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from distributed import Client, LocalCluster
 
 import neuroprobe as npr
 from neuroprobe import interim, names
@@ -167,6 +168,19 @@ def test_what_has_none_says_so(tmp_path: Path) -> None:
         npr.run(presented, tmp_path / "presented.zarr", listener=stop_after(1, ShardDone))
     with pytest.raises(StoreError, match="repeated has no interim results"):
         npr.open_result(tmp_path / "presented.zarr", interim=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
+def test_blocks_of_many_workers_need_not_be_the_first_ones(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    path = tmp_path / "out.zarr"
+    with LocalCluster(**options, silence_logs=60) as cluster, Client(cluster) as client, pytest.raises(Stop):
+        npr.run(running(), path, client=client, listener=stop_after(3, ShardDone))
+    found = npr.open_result(path, interim=True)
+    assert found.attrs["samples"] == 64 * 3
+    assert found["sobol/conv1"].attrs["blocks"] == 3
+    assert np.isfinite(found["sobol/conv1"]["first_order_se"]).any()
+    assert_equal(npr.run(running(), path), npr.run(running(), tmp_path / "serial.zarr"))
 
 
 @pytest.mark.usefixtures("undrawn")
