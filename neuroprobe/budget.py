@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from neuroprobe import names
-from neuroprobe.costs import PROGRAM, Part, by_purpose, disk_moments, fullest, memory_moments, stored_sites
+from neuroprobe.costs import (
+    PROGRAM,
+    Part,
+    by_purpose,
+    disk_moments,
+    fullest,
+    memory_moments,
+    merged_bytes,
+    stored_sites,
+)
 from neuroprobe.disk import free_bytes, used_bytes
 from neuroprobe.errors import PlanError
 from neuroprobe.machine import Budget, human_bytes
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 N_NAMED: Final = 3  # layers that an alternative names
 BATCH: Final = "(rows of a pass)"  # where an alternative says its batch
 # parts of the disk that a protocol can do without
+PER_WORKER: Final = 1.25  # states that are on disk for each worker but one (benchmarks/scale_simulation.py: 0.9 to 1.2)
 DISK_REMEDIES: Final = {"stored responses": "store fewer responses", "differences": "rank fewer layers"}
 
 
@@ -227,7 +237,7 @@ def require_disk(plans: Mapping[str, Plan], rigs: Mapping[str, Rig], path: Path,
     path : Path
         Of the store; what it holds already counts.
     replaced : int
-        Bytes of an earlier result, which stays until the new one is whole.
+        Bytes of an earlier result, which stays until the new one is whole; and what else the plans do not count.
 
     Raises
     ------
@@ -247,6 +257,15 @@ def require_disk(plans: Mapping[str, Plan], rigs: Mapping[str, Rig], path: Path,
         f"{human_bytes(free)} of the disk are free: {human_bytes(needed - there - free)} are missing; most goes to "
         f"{_worst(parts)}; choose a path on another disk, {', '.join([*remedies, 'or record fewer layers'])}"
     )
+
+
+def waiting_states(rigs: Mapping[str, Rig], n_workers: int) -> int:
+    """Bytes of states on disk that wait to be merged, beyond those of one process; sessions are recorded in turn."""
+    of_sessions = (
+        sum(merged_bytes(analysis.terms, site.n_units) for site in rig.sites for analysis in rig.analyses)
+        for rig in rigs.values()
+    )
+    return round(PER_WORKER * (n_workers - 1) * max(of_sessions, default=0))
 
 
 @contextmanager

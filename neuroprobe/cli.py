@@ -183,24 +183,26 @@ def status(store: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML page.")
+@click.option("--interim", is_flag=True, help="Show what is done so far, of a run that goes on.")
 @_readable
-def report(store: Path, output: Path) -> None:
+def report(store: Path, output: Path, interim: bool) -> None:
     """Write one self-contained HTML page about the result in a STORE."""
     from neuroprobe.report import write_report
 
-    write_report(store, output)
+    write_report(store, output, interim=interim)
     click.echo(str(output))
 
 
 @main.command()
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="netCDF4 file.")
+@click.option("--interim", is_flag=True, help="Write what is done so far, of a run that goes on.")
 @_readable
-def export(store: Path, output: Path) -> None:
+def export(store: Path, output: Path, interim: bool) -> None:
     """Write the result in a STORE as one netCDF4 file, with a group per analysis and layer."""
     from neuroprobe.export import export_netcdf
 
-    export_netcdf(store, output)
+    export_netcdf(store, output, interim=interim)
     click.echo(str(output))
 
 

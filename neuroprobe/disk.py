@@ -137,6 +137,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def hold(descriptor: int, path: Path) -> None:
+    """Lock an open file for this process, as long as it is open, where the system has such locks.
+
+    Raises
+    ------
+    StoreError
+        If another process holds it, which writes to the store at `path`.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock: two runs into one store are up to the user there
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
+
+
 def make_folder(path: Path, output: Path) -> None:
     """Make a folder with its parents, for an output.
 

@@ -20,7 +20,7 @@ DIGITS: Final = 6  # of numbers for people
 ROWS: Final = 1 << 16  # that are turned into JSON at a time
 
 
-def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str], *, interim: bool = False) -> None:
     """Write a result as netCDF4, with a group per analysis and layer; stored responses stay where they are.
 
     A recording of an animal is written whole.
@@ -31,6 +31,8 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
         Of the result, or of what ``neuroprobe ingest`` wrote.
     output : path
         Of the file; it appears when it is whole.
+    interim : bool
+        Whether the result of what is done so far will do, of a run that goes on, or was stopped.
     """
     from neuroprobe.recordings.stored import is_recording, open_written, stored_nodes
 
@@ -38,7 +40,7 @@ def export_netcdf(store: str | os.PathLike[str], output: str | os.PathLike[str])
     if is_recording(Path(store)):
         write_netcdf(stored_nodes(open_written(Path(store))), output)
         return
-    tree = open_result(store)
+    tree = open_result(store, interim=interim)
     require_file_name(output)
     with readable(Path(store)):
         nodes = {

@@ -268,6 +268,7 @@ DRAWS: Final = "draws"
 FACTORS: Final = "factors"
 GROUPS: Final = "groups"
 PROVENANCE: Final = "neuroprobe_provenance"
+UNTIL: Final = "until"
 CONVENTIONS: Final = "CF-1.11 neuroprobe-1"
 
 

@@ -27,6 +27,7 @@ from neuroprobe.errors import PlanError
 from neuroprobe.packing import Design, choose_batch, first_runs, most_rows, n_passes
 from neuroprobe.plans import Layout, Plan
 from neuroprobe.selectivity.costs import images_per_list
+from neuroprobe.stopping import Stopping
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget
@@ -37,6 +38,9 @@ MIN_SAMPLES: Final = 4
 MAX_SHARDS: Final = 64
 MIN_SHARDS: Final = 8  # where there are blocks enough: a stop loses one shard
 SHARD_SECONDS: Final = 60.0
+N_BLOCKS: Final = 16  # of a run by `scramble: auto`
+N_BLOCKS_UNTIL: Final = 128  # of one that is looked at before it ends
+FIRST_CHECK: Final = 8  # blocks: fewer say little about errors
 COMPILE_ABOVE: Final = 3e10  # responses: about a minute of the eager update, where compiling takes half a minute
 MAX_PER_BLOCK: Final = 1 << 17  # rows of a block, mask by mask
 N_NAMED: Final = 3  # broken images that a warning names
@@ -115,9 +119,10 @@ def _first_layout(rig: Rig, wanted: int, *, is_limited: bool, compiles: Callable
     spec = rig.protocol.design
     if rig.shows_each_alone:
         return Layout(_images_per_block(rig, wanted), None, rig.protocol.record.batch)
-    block, scramble = block_length(wanted, spec.scramble)
+    n_blocks = N_BLOCKS if spec.until is None else N_BLOCKS_UNTIL
+    block, scramble = block_length(wanted, spec.scramble, n_blocks)
     if scramble is not None and is_limited:
-        block = scramble = min(block, block_length(wanted, "auto")[0])
+        block = scramble = min(block, block_length(wanted, "auto", n_blocks)[0])
     n_groups = -(-wanted // block) if spec.replicate == "image" else 0
     if n_groups > len(rig.images):
         raise PlanError(
@@ -194,7 +199,21 @@ def _unpacked(rig: Rig, wanted: int, layout: Layout) -> Plan:
         lesion=rig.subject.lesion.n_masked,
         masks={} if not rig.lesion_analyses or rig.study is None else rig.study.n_masks,
         lists=rig.selectivity.options.top if rig.session == names.SELECTIVITY and rig.selectivity is not None else 0,
+        stopping=_stopping(rig, samples, layout.block),
     )
+
+
+def _stopping(rig: Rig, samples: int, block: int) -> Stopping | None:
+    """Say when a session of shares of the variance is looked at: after 8, 16, 32, … blocks, and after all."""
+    until = rig.protocol.design.until
+    if until is None or rig.session != names.PICK_FREEZE:
+        return None
+    checks, n_blocks = [], FIRST_CHECK
+    while n_blocks * block < samples:
+        checks.append(n_blocks * block)
+        n_blocks *= 2
+    quantities = dict.fromkeys(name for analysis in rig.variance_analyses for name in analysis.judged)
+    return Stopping(until.se, until.share, tuple(quantities), (*checks, samples))
 
 
 def timed(plan: Plan, rig: Rig, seconds_per_block: float, budget: Budget) -> Plan:

@@ -12,6 +12,7 @@ from neuroprobe import names
 from neuroprobe.design.pick_freeze import ImageGroups
 from neuroprobe.machine import human_bytes
 from neuroprobe.packing import MAX_SAMPLES_PER_BATCH
+from neuroprobe.stopping import Stopping
 
 if TYPE_CHECKING:
     from neuroprobe.machine import Budget
@@ -95,6 +96,8 @@ class Plan:
         Of a study of lesions, the masks at each place; every row is shown to the network under each.
     lists : int
         Images of the list of each channel, where such are kept, else 0.
+    stopping : Stopping or None
+        When it stops before it has all base samples.
     """
 
     title: str
@@ -118,6 +121,7 @@ class Plan:
     lesion: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, int] = field(default_factory=dict)
     lists: int = 0
+    stopping: Stopping | None = None
 
     @property
     def n_blocks(self) -> int:
@@ -153,6 +157,7 @@ class Plan:
             "lesion": dict(self.lesion),
             "masks": dict(self.masks),
             "lists": self.lists,
+            "until": None if self.stopping is None else asdict(self.stopping),
             "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
             "units": self.n_units,
             "layer_bytes": dict(self.layer_bytes),
@@ -182,6 +187,8 @@ class Plan:
                 f"about {self.n_presented:,} to present, in {self.n_passes:,} forward passes of {layout.batch}",
             ]
         lines.append(f"  blocks      {self.n_blocks} of {layout.block} {sampled}{each}; shards of {self.shard}")
+        if self.stopping is not None:
+            lines.append(f"  until       {self.stopping}")
         if self.sites:
             lines.append(f"  units       {self.n_units:,}")
         if self.lesion:
@@ -198,7 +205,8 @@ class Plan:
             lines.append(f"  device      {_parts(self.device_memory)}")
         lines.append(f"  disk        {_parts(self.disk)}")
         if self.seconds is not None:
-            lines.append(f"  time        about {human_time(self.seconds)}")
+            at_most = "" if self.stopping is None else ", at most"
+            lines.append(f"  time        about {human_time(self.seconds)}{at_most}")
         lines += [f"  warning     {warning}" for warning in self.warnings]
         return "\n".join(lines)
 

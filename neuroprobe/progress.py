@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from neuroprobe.plans import Plan
     from neuroprobe.statistics.tree import Span
+    from neuroprobe.stopping import Decision
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,18 @@ class StageAdvanced:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """The errors of all units were looked at, to stop or to go on."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class Finished:
     """All blocks are in the store, or a stage is done."""
 
 
-Event = RunStarted | BatchDone | ShardDone | StageStarted | StageAdvanced | Finished
+Event = RunStarted | BatchDone | ShardDone | StageStarted | StageAdvanced | Checked | Finished
 Listener = Callable[[Event], None]
 
 
@@ -101,6 +109,8 @@ class ProgressBar:
                 self._bar.update(n)
             case Finished() if self._bar is not None:
                 self._bar.close()
+            case Checked(decision=decision):
+                tqdm.write(str(decision), file=self._file)
 
 
 def ignore(event: Event) -> None:

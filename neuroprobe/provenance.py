@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from neuroprobe import names
 from neuroprobe.protocol.digest import as_given, canonical, protocol_hash
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from neuroprobe.plans import Plans
     from neuroprobe.rig import Rig
 
+Layer = TypeVar("Layer")
 PACKAGES: Final = ("neuroprobe", "torch", "torchvision", "numpy", "scipy", "xarray", "zarr")
 
 
@@ -68,8 +69,8 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
     }
 
 
-def in_network_order(attrs: Mapping[Any, Any], layers: Collection[str]) -> list[str]:
-    """Sort layers as the protocol of a result lists them, whatever the order of their folders is."""
+def in_network_order(attrs: Mapping[Any, Any], layers: Mapping[str, Layer]) -> list[tuple[str, Layer]]:
+    """Sort what there is of layers as the protocol of a result lists them, whatever the order of their folders is."""
     subject = json.loads(attrs[names.PROVENANCE])["protocol"]["subject"]
     listed = [layer["name"] for layer in subject.get("layers", ())]
-    return sorted(layers, key=lambda layer: listed.index(layer) if layer in listed else len(listed))
+    return sorted(layers.items(), key=lambda item: listed.index(item[0]) if item[0] in listed else len(listed))

@@ -264,6 +264,11 @@ class Rig:
         served = SESSIONS[self.session] if self.session in OF_LAYERS else ()
         return tuple(self._analysis(item.options) for item in self.protocol.analyses if item.name in served)
 
+    @property
+    def variance_analyses(self) -> tuple[VarianceAnalysis, ...]:
+        """Those of them that are of pick-freeze rows."""
+        return tuple(analysis for analysis in self.analyses if isinstance(analysis, VarianceAnalysis))
+
     @cached_property
     def lesion_analyses(self) -> tuple[LesionAnalysis, ...]:
         """The analyses of lesions, each of one place, that share the recording of this session."""

@@ -14,9 +14,10 @@ import xarray as xr
 
 from neuroprobe import names
 from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
-from neuroprobe.budget import explained_shortage, require_disk, require_memory
+from neuroprobe.budget import explained_shortage, require_disk, require_memory, waiting_states
 from neuroprobe.comparison.blocks import digest_of_compared, require_comparisons
 from neuroprobe.errors import PlanError, StoreError
+from neuroprobe.interim import describe
 from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
 from neuroprobe.lesioned_runs import LesionedRuns
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, require_cores
@@ -33,16 +34,10 @@ from neuroprobe.results import result_groups
 from neuroprobe.rig import Rig, open_rig
 from neuroprobe.selectivity.scores import begin_scores, score, time_scores
 from neuroprobe.shards import make_recorder, record_all
+from neuroprobe.stages import Stages, as_attrs
 from neuroprobe.statistics.pick_freeze import compiles
-from neuroprobe.statistics.tree import aligned_spans
-from neuroprobe.store import (
-    RunStore,
-    SessionStore,
-    finished_samples,
-    open_result,
-    recorded_tree,
-    write_result,
-)
+from neuroprobe.stopping import told
+from neuroprobe.store import RunStore, finished_samples, open_result, recorded_tree, write_result
 from neuroprobe.trial_store import KeptAnalyses
 
 if TYPE_CHECKING:
@@ -175,7 +170,7 @@ def run(
     if isinstance(checked, AnimalProtocol):
         if workers is not None or client is not None:
             raise PlanError(
-                "workers: a recording that is made is analysed in this process; leave workers and client out"
+                "workers: the subject is a recording, which is analysed in this process; leave workers and client out"
             )
         return run_animal(checked, path, overwrite=overwrite, listener=listener, memory=memory)
     require_no_other(path)
@@ -201,32 +196,41 @@ def run(
             _require_extendable(path, begun, made[-1], checked.design.scramble)
         require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)
     plans = Plans(*made)
-    require_disk(plans, rigs, path, replaced=0 if found is None else bytes_of_result(path))
+    waiting = waiting_states(rigs, _n_workers(workers, client))
+    require_disk(plans, rigs, path, replaced=waiting + (0 if found is None else bytes_of_result(path)))
     sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
     store = RunStore(path, Header(guard, sessions, checked.title))
     with store.locked(overwrite=overwrite):
-        undone = [name for name in plans if not _is_done(plans[name], store.sessions[name])]
+        listen = listener or default_listener()
+        stages = {name: Stages(rigs[name], plans[name], store.sessions[name], listen) for name in plans}
+        undone = [name for name, one in stages.items() if not one.is_done]
         if undone:
             for warning in plans.warnings:
                 warnings.warn(warning, stacklevel=2)
-        elif finished_samples(path) == store.header.samples:
+        elif _is_written(path, stages):
+            store.note_samples({name: one.plan.samples for name, one in stages.items()})
             return open_result(path)
-        told = listener or default_listener()
+        describe(store.folder, rigs, root_attrs(opened, plans))
         if workers is None and client is None:
-            _record_here(rigs, plans, store, undone, budget, told)
+            _record_here(rigs, stages, store, undone, budget, listen)
         else:
             from neuroprobe.cluster.station import Job
 
             job = Job(checked, dict(plans), str(path.absolute()), guard, compared)
             with _crew(job, workers, client) as crew:
-                _record_on(crew, rigs, plans, store, undone, budget, told)
-        attrs = root_attrs(opened, plans)
+                _record_on(crew, rigs, stages, store, undone, budget, listen)
+        plans = Plans(*(one.plan for one in stages.values()))
+        store.note_samples({name: one.samples for name, one in plans.items()})
+        attrs = root_attrs(opened, plans) | as_attrs(stages)
         lesioned = LesionedRuns(path, opened, given, workers=workers, client=client)
-        of_trials = _of_trials(path, checked, attrs, lesioned, told)
+        of_trials = _of_trials(path, checked, attrs, lesioned, listen)
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
         lesioned.clear()
     result = open_result(path)
+    for one in stages.values():
+        if one.decision is not None and not one.decision.is_reached:
+            warnings.warn(told(one.decision.as_dict()), stacklevel=2)
     for analysis in next(iter(rigs.values())).analyses[:1]:
         for layer, node in result.children[analysis.name].children.items():
             if node.attrs.get("n_undefined") == node[names.DEFINED].size:
@@ -235,18 +239,25 @@ def run(
 
 
 def _record_here(
-    rigs: Mapping[str, Rig], plans: Plans, store: RunStore, undone: list[str], budget: Budget, listener: Listener
+    rigs: Mapping[str, Rig],
+    stages: Mapping[str, Stages],
+    store: RunStore,
+    undone: list[str],
+    budget: Budget,
+    listener: Listener,
 ) -> None:
     """Record sessions in this process."""
     for name in undone:
-        recorder = make_recorder(rigs[name], plans[name], store.path)
-        record_all(recorder, store.sessions[name], budget, listener)
+        recorder = make_recorder(rigs[name], stages[name].whole, store.path)
+        for plan in stages[name]:
+            recorder.plan = plan
+            record_all(recorder, store.sessions[name], budget, listener)
         del recorder  # its sums are of no use any more, and large
         give_back()
     if names.SELECTIVITY in rigs:
         with explained_shortage(lambda: "while crops were shown"):
             one = names.SELECTIVITY
-            score(rigs[one], plans[one], store.sessions[one], store.folder, listener)
+            score(rigs[one], stages[one].plan, store.sessions[one], store.folder, listener)
 
 
 @contextmanager
@@ -265,7 +276,7 @@ def _crew(job: Job, workers: int | None, client: Client | None) -> Iterator[Crew
 def _record_on(
     crew: Crew,
     rigs: Mapping[str, Rig],
-    plans: Plans,
+    stages: Mapping[str, Stages],
     store: RunStore,
     undone: list[str],
     budget: Budget,
@@ -273,11 +284,19 @@ def _record_on(
 ) -> None:
     """Record sessions on workers."""
     for name in undone:
-        make_recorder(rigs[name], plans[name], store.path).create_files()
-        crew.record_all(rigs[name], plans[name], store.sessions[name], budget, listener)
+        whole = stages[name].whole
+        if name == names.PICK_FREEZE and crew.n_workers > whole.n_blocks:
+            warnings.warn(
+                f"{crew.n_workers} workers share {whole.n_blocks} blocks of {whole.layout.block} base samples, and "
+                "some have nothing to do: begin anew with shorter blocks (`design: {scramble: 64}`), or take fewer",
+                stacklevel=3,
+            )
+        make_recorder(rigs[name], whole, store.path).create_files()
+        for plan in stages[name]:
+            crew.record_all(rigs[name], plan, store.sessions[name], budget, listener)
     if names.SELECTIVITY in rigs:
-        begin_scores(plans[names.SELECTIVITY], store.folder)
-        crew.score(rigs[names.SELECTIVITY], plans[names.SELECTIVITY], listener)
+        begin_scores(stages[names.SELECTIVITY].plan, store.folder)
+        crew.score(rigs[names.SELECTIVITY], stages[names.SELECTIVITY].plan, listener)
 
 
 def _budget(given: int | None, opened: Rig, workers: int | None, client: Client | None) -> Budget:
@@ -288,6 +307,11 @@ def _budget(given: int | None, opened: Rig, workers: int | None, client: Client 
         return worker_memory(client, find_budget(given, opened.device))
     budget = find_budget(given, opened.device)
     return budget if workers is None else replace(budget, memory=budget.memory // workers)
+
+
+def _n_workers(workers: int | None, client: Client | None) -> int:
+    """Processes that record at a time."""
+    return workers or 1 if client is None else max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
 
 def guard_of(protocol: Protocol, opened: Rig, compared: str) -> str:
@@ -321,8 +345,11 @@ def _of_trials(
     return kept.groups()
 
 
-def _is_done(plan: Plan, session: SessionStore) -> bool:
-    return not session.siblings and all(session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1))
+def _is_written(path: Path, stages: Mapping[str, Stages]) -> bool:
+    """Whether the store holds the whole result of a run that ended so."""
+    if finished_samples(path) != {name: one.plan.samples for name, one in stages.items()}:
+        return False
+    return open_result(path).attrs.get(names.UNTIL) == as_attrs(stages).get(names.UNTIL)
 
 
 def _require_same(path: Path, found: Header, guard: str) -> None:

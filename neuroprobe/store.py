@@ -14,14 +14,14 @@ import shutil
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from neuroprobe import names
 from neuroprobe.costs import CHUNK_OF_RESULT
-from neuroprobe.disk import append_line, make_folder, no_room_explained, replacing, write_text
+from neuroprobe.disk import append_line, hold, make_folder, no_room_explained, replacing, write_text
 from neuroprobe.errors import StoreError, reason
 from neuroprobe.journal import (
     RUN_FOLDER,
@@ -34,6 +34,7 @@ from neuroprobe.journal import (
 )
 from neuroprobe.machine import give_back
 from neuroprobe.plans import Layout
+from neuroprobe.provenance import in_network_order
 from neuroprobe.statistics.tree import Span
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class RunStore:
         """
         make_folder(self.folder, self.path)
         with no_room_explained(self.path), (self.folder / "lock").open("w") as lock:
-            _lock(lock.fileno(), self.path)
+            hold(lock.fileno(), self.path)
             if overwrite:
                 self._clear()
             found = read_header(self.path)
@@ -92,6 +93,13 @@ class RunStore:
                 self.sessions[name] = SessionStore(self.path, name, mine)
             self._delete_orphans()
             yield self
+
+    def note_samples(self, samples: Mapping[str, int]) -> None:
+        """Note how many base samples of each session there are in the end, where a run stopped before it had all."""
+        sessions = {name: replace(begun, samples=samples[name]) for name, begun in self.header.sessions.items()}
+        if sessions != self.header.sessions:
+            self.header = replace(self.header, sessions=sessions)
+            write_text(self.folder / "header.json", json.dumps(asdict(self.header), indent=1))
 
     def _clear(self) -> None:
         """Delete all but the lock, which another process may be waiting for."""
@@ -235,17 +243,6 @@ def _is_whole(file: Path) -> bool:
         return False
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such lock: two runs into one store are up to the user there
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise StoreError(f"{str(path)!r}: another run is writing to it; wait for it, or choose another path") from None
-
-
 def write_result(path: Path, groups: Mapping[str, Iterable[tuple[str, xr.Dataset]]], attrs: Mapping[str, Any]) -> None:
     """Write a result: each group under a temporary name and then renamed, the root's attributes last.
 
@@ -313,18 +310,21 @@ def quiet_zarr() -> Iterator[None]:
         yield
 
 
-def open_result(path: str | os.PathLike[str]) -> xr.DataTree:
+def open_result(path: str | os.PathLike[str], *, interim: bool = False) -> xr.DataTree:
     """Open a result.
 
     Parameters
     ----------
     path : path
         Of the store that a run wrote.
+    interim : bool
+        Whether the result of what is done so far will do, of a run that goes on, or was stopped.
 
     Returns
     -------
     xarray.DataTree
-        One group per analysis, and in it one node per layer; read when it is used.
+        One group per analysis, and in it one node per layer; read when it is used. An interim one is in memory: see
+        `neuroprobe.interim`.
 
     Raises
     ------
@@ -332,6 +332,10 @@ def open_result(path: str | os.PathLike[str]) -> xr.DataTree:
         If there is no result, or it is unfinished.
     """
     path = Path(path)
+    if interim and require_store(path).samples != finished_samples(path):
+        from neuroprobe.interim import open_interim
+
+        return open_interim(path)
     _require_finished(path)
     return _open_tree(path)
 
@@ -373,8 +377,6 @@ def recorded_tree(path: Path, attrs: Mapping[str, Any] | None = None) -> xr.Data
     """Open the responses that a run stored; with the attributes that its result will have, before that is written."""
     import xarray as xr
 
-    from neuroprobe.provenance import in_network_order
-
     # what was consolidated is that of an earlier result
     tree = _open_tree(path, chunks={}, **({} if attrs is None else {"consolidated": False}))
     if attrs is not None:
@@ -382,12 +384,10 @@ def recorded_tree(path: Path, attrs: Mapping[str, Any] | None = None) -> xr.Data
     n_finished = tree.attrs["samples"] * tree.attrs["rows"]
     with readable(path):
         table = tree.to_dataset().isel({names.PRESENTATION: slice(n_finished)}).load()
-    table = table.set_coords(list(table.data_vars))
-    nodes = {"/": table}
-    recorded = tree[names.RESPONSES].children
-    for layer in in_network_order(tree.attrs, recorded):
-        responses = recorded[layer].to_dataset(inherit=False).isel({names.PRESENTATION: slice(n_finished)})
-        nodes[f"/{names.RESPONSES}/{layer}"] = responses.assign_coords(table.coords)
+    nodes = {"/": table.set_coords(list(table.data_vars))}
+    for layer, node in in_network_order(tree.attrs, tree[names.RESPONSES].children):
+        responses = node.to_dataset(inherit=False).isel({names.PRESENTATION: slice(n_finished)})
+        nodes[f"/{names.RESPONSES}/{layer}"] = responses.assign_coords(nodes["/"].coords)
     return xr.DataTree.from_dict(nodes)
 
 
@@ -405,7 +405,7 @@ def _require_finished(path: Path) -> None:
         total = sum(begun.n_blocks for begun in header.sessions.values())
         raise StoreError(
             f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
-            "run the same protocol into it again to go on"
+            "run the same protocol into it again to go on, or open what is done (interim=True, --interim)"
         )
 
 

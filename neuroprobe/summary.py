@@ -32,6 +32,7 @@ from neuroprobe.plans import SAMPLED
 from neuroprobe.recordings.stored import is_recording
 from neuroprobe.recordings.summary import described, summarise
 from neuroprobe.status_text import LEVEL, MOMENTS, table_lines
+from neuroprobe.stopping import told
 from neuroprobe.store import finished_samples, open_recording, open_result, readable
 from neuroprobe.trial_findings import trial_rows
 from neuroprobe.trial_store import ANALYSES
@@ -81,6 +82,9 @@ class Status:
         What comparisons with brains found, as `neuroprobe.comparison.findings.comparison_rows` gives it.
     lesion : dict
         Units of each layer that are masked in the network that was recorded.
+    until : dict or None
+        Under ``design: {until: …}``, where and why the run stopped, and how far each layer was: see
+        `neuroprobe.stopping.Decision`.
     """
 
     title: str
@@ -97,6 +101,7 @@ class Status:
     trials: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     lesion: dict[str, int]
+    until: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; None in the place of what is undefined."""
@@ -113,6 +118,8 @@ class Status:
             + ("" if self.finished or "layers_scored" not in one else f"; crops shown of {one['layers_scored']} layers")
             for name, one in self.sessions.items()
         ]
+        if self.until is not None:
+            lines.append(told(self.until))
         if self.lesion:
             masked = ", ".join(f"{n:,} units of {layer}" for layer, n in self.lesion.items())
             lines.append(f"the network was recorded with a lesion: {masked} masked")
@@ -169,8 +176,10 @@ def status(store: str | os.PathLike[str]) -> Status | RecordingStatus:
     finished = finished_samples(path) == header.samples
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     lesion: dict[str, int] = {}
+    until = None
     if finished:
         result = open_result(path)
+        until = json.loads(result.attrs.get(names.UNTIL, "null"))
         lesion = (json.loads(result.attrs[names.PROVENANCE]).get("lesion") or {}).get("n_masked", {})
         with readable(path):
             tables = {name: rows(result) for name, rows in TABLES.items()}
@@ -191,6 +200,7 @@ def status(store: str | os.PathLike[str]) -> Status | RecordingStatus:
         finished=finished,
         stored=stored,
         lesion=lesion,
+        until=until,
         **tables,
     )
 

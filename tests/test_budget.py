@@ -9,14 +9,23 @@ import pytest
 import torch
 import xarray as xr
 from click.testing import CliRunner
+from safetensors import safe_open
 
 import neuroprobe as npr
 from neuroprobe import budget, costs
-from neuroprobe.budget import Alternative, alternatives, explained_shortage, is_shortage, require_disk
+from neuroprobe.budget import (
+    Alternative,
+    alternatives,
+    explained_shortage,
+    is_shortage,
+    require_disk,
+    waiting_states,
+)
 from neuroprobe.cli import main
 from neuroprobe.costs import by_purpose, disk_moments, fullest, memory_moments, total
 from neuroprobe.disk import used_bytes
 from neuroprobe.errors import PlanError
+from neuroprobe.journal import RUN_FOLDER
 from neuroprobe.machine import Budget
 from neuroprobe.packing import packs
 from neuroprobe.planner import _largest_fitting, make_plan
@@ -380,6 +389,21 @@ def test_what_is_there_already_counts(tmp_path: Path, monkeypatch: pytest.Monkey
         require_disk({"one": plan}, {"one": rig}, out)
     with pytest.raises(PlanError, match=r"1 B are missing"):
         npr.run(given, out)
+
+
+def test_states_of_many_workers_wait_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, given = tmp_path / "out.zarr", protocol(design={"samples": 128, "scramble": 64})
+    npr.run(given, out)
+    (state,) = (out / RUN_FOLDER).glob("*.safetensors")
+    rig = open_rig(load_protocol(given))
+    assert waiting_states({"pick-freeze": rig}, 1) == 0
+    with safe_open(state, "pt") as file:
+        arrays = [file.get_tensor(key) for key in list(file.keys()) if not key.endswith("counts")]
+    assert waiting_states({"pick-freeze": rig}, 5) == 5 * sum(array.nbytes for array in arrays)
+    monkeypatch.setattr(budget, "free_bytes", lambda path: sum(planned(given).disk.values()))
+    with pytest.raises(PlanError, match="are missing"):
+        npr.run(given, tmp_path / "other.zarr", workers=2)
+    npr.run(given, tmp_path / "other.zarr")
 
 
 def test_an_extension_keeps_the_old_result_until_the_new_one_is_whole(

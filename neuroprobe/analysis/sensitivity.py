@@ -98,6 +98,11 @@ class VarianceAnalysis(ABC):
     def method(self) -> str:
         """How it is estimated, with the source."""
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Shares of the variance whose errors decide when a run has enough base samples."""
+        return tuple(name for name in LEADING if name in self.terms.shares)
+
     @abstractmethod
     def rows(self, presentations: Presentations) -> NDArray[np.int64]:
         """Rows of the design that the terms are made of (samples, rows of the terms)."""

@@ -418,7 +418,7 @@ def is_power_of_two(number: int) -> bool:
     return number > 0 and number & (number - 1) == 0
 
 
-def block_length(samples: int, scramble: int | str) -> tuple[int, int | None]:
+def block_length(samples: int, scramble: int | str, n_blocks: int = 16) -> tuple[int, int | None]:
     """Length of the blocks that carry the standard errors, and of the scrambles, for a first run.
 
     Parameters
@@ -427,17 +427,19 @@ def block_length(samples: int, scramble: int | str) -> tuple[int, int | None]:
         Number of base samples of the first run.
     scramble : int, "whole" or "auto"
         As in a protocol's ``design.scramble``.
+    n_blocks : int
+        Blocks that ``auto`` makes, where there are samples enough.
 
     Returns
     -------
     block, scramble : int, int or None
         With ``whole`` the scramble is None, and blocks of 64 serve for an upper bound of the errors.
-        ``auto`` takes max(64, samples / 16). Under 128 samples, blocks are half of the samples.
+        ``auto`` takes max(64, samples / n_blocks). Under 128 samples, blocks are half of the samples.
     """
     half = max(1, 1 << max(0, samples.bit_length() - 2))
     if scramble == "whole":
         return min(64, half), None
     if scramble == "auto":
-        length = min(half, max(64, 1 << max(0, (samples // 16).bit_length() - 1)))
+        length = min(half, max(64, 1 << max(0, (samples // n_blocks).bit_length() - 1)))
         return length, length
     return int(scramble), int(scramble)

@@ -78,7 +78,8 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
         Hashes of what the paths stand for (weights, images, maps), and of the masks of a lesion.
     """
     value = canonical(protocol)
-    del value["title"], value["design"]["samples"], value["subject"]["weights"], value["subject"]["lesion"]
+    del value["title"], value["subject"]["weights"], value["subject"]["lesion"]
+    del value["design"]["samples"], value["design"]["until"]
     del value["record"]["device"], value["reference"]  # what a reference sets stands at its own keys
     for options in (options for analysis in value["analyses"] for options in analysis.values()):
         for maps in options.get("maps", ()):

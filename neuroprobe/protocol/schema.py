@@ -54,10 +54,26 @@ def _scramble(value: Any) -> Any:
     return value
 
 
+class UntilSpec(Model):
+    """When a run stops before it has all base samples.
+
+    Attributes
+    ----------
+    se : float
+        Standard error of shares of the variance.
+    share : float
+        Of the units of every layer, undefined ones apart, that have to have reached it in all their shares.
+    """
+
+    se: Annotated[float, Field(gt=0)]
+    share: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+
 class DesignSpec(Model):
     """Sizes of the design."""
 
     samples: Annotated[int, Field(ge=4, le=MAX_SAMPLES)] = 1024
+    until: UntilSpec | None = None
     second_order: bool = True
     replicate: Literal["sample", "image"] = "sample"
     players: Literal["factors", "parameters"] = "factors"
@@ -174,6 +190,7 @@ class Protocol(Model):
         self._check_trials()
         self._check_masking()
         self._check_players()
+        self._check_until()
         if self.treatment.dependent and "sobol" in listed:
             groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
             message = (
@@ -341,6 +358,17 @@ class Protocol(Model):
             return
         set_by = f" (set by `reference: {self.reference}`)" if self.reference else ""
         raise problem_at(("design", "players"), f"players: parameters{set_by} concerns {reason}", self.design.players)
+
+    def _check_until(self) -> None:
+        """Refuse to wait for errors of shares of the variance where there are none."""
+        if self.design.until is None or self.options("sobol") is not None or self.options("shapley") is not None:
+            return
+        listed = ", ".join(analysis.name for analysis in self.analyses) or "no analysis"
+        message = (
+            f"until: concerns standard errors of Sobol indices and Shapley effects, and `analyses` asks for {listed}: "
+            "leave it out, or add sobol or shapley"
+        )
+        raise problem_at(("design", "until"), message, self.design.until)
 
     def options(self, analysis: str) -> Model | None:
         """Options of an analysis; None where the protocol does not ask for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from neuroprobe.analysis.effects import p_text
 from neuroprobe.report.findings import interval
 from neuroprobe.report.page import Part, Table, Text
 from neuroprobe.report.view import View, picture
+from neuroprobe.stopping import told
 
 LESIONED: Final = (names.MASKING, names.SINGLE_CLASS)
 MAX_PLACES: Final = 4  # of lesions that are named
@@ -42,6 +44,13 @@ def summary(one: View) -> Iterator[str]:
     if lesion := one.details.get("lesion"):
         weights += " and a lesion of " + ", ".join(f"{n:,} units of {layer}" for layer, n in lesion["n_masked"].items())
     yield (f"The network {subject['network']} with {weights}, recorded{_under(one)}. {_presented(one)}")
+    if "interim" in one.tree.attrs:
+        done = json.loads(one.tree.attrs["interim"]).items()
+        blocks = ", ".join(f"{n:,} of {of:,} blocks of {session}" for session, (n, of) in done)
+        yield f"Interim: the run was not at its end, and this is the result of {blocks}."
+    if names.UNTIL in one.tree.attrs:
+        text = told(json.loads(one.tree.attrs[names.UNTIL]))
+        yield f"{text[0].upper()}{text[1:]}."
     if one.values:
         yield _largest_index(one)
     if one.has("contrast"):

@@ -19,7 +19,7 @@ from neuroprobe.store import open_result, readable
 Parts = Callable[[View], Iterable[Part]]  # of a section
 
 
-def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str], *, interim: bool = False) -> None:
     """Write the page of a result.
 
     Parameters
@@ -28,6 +28,8 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
         Of the result.
     output : path
         Of the page; it appears when it is whole.
+    interim : bool
+        Whether the result of what is done so far will do, of a run that goes on, or was stopped.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def write_report(store: str | os.PathLike[str], output: str | os.PathLike[str]) 
         If there is no result, or it is unfinished, or the page cannot be written there.
     """
     output = Path(output)
-    result = open_result(store)
+    result = open_result(store, interim=interim)
     require_file_name(output)
     with readable(Path(store)):
         page = report_page(result)
