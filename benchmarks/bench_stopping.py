@@ -3,8 +3,8 @@
 Units are g-functions of three factors with random weights, whose indices are known, and rectified sums of three factors
 that are active in 35 % to 3 % of presentations, whose indices are estimated from 2²⁰ base samples. A run is looked at
 after 8, 16, …, 128 scrambles of 64 base samples. ``alone``: every index of every unit stops for itself, the worst case;
-``all``: all stop together, when 95 % of the units have the error in all indices, as under ``design: {until: …}``. ``fixed``: the same lengths, each as
-often as runs stopped there, whatever the errors are.
+``all``: all stop together, when 95 % of the units have the error in all indices, as under ``design: {until: …}``.
+``fixed``: the same lengths, each as often as runs stopped there, whatever the errors are.
 """
 
 from __future__ import annotations
