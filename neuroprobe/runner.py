@@ -288,7 +288,8 @@ def _record_on(
         if name == names.PICK_FREEZE and crew.n_workers > whole.n_blocks:
             warnings.warn(
                 f"{crew.n_workers} workers share {whole.n_blocks} blocks of {whole.layout.block} base samples, and "
-                "some have nothing to do: begin anew with shorter blocks (`design: {scramble: 64}`), or take fewer",
+                "some have nothing to do: begin anew with shorter blocks (`design: {scramble: 64}`), or take fewer "
+                "workers",
                 stacklevel=3,
             )
         make_recorder(rigs[name], whole, store.path).create_files()
