@@ -134,6 +134,7 @@ def alternatives(
         _without(rig),
     ]
     found = [least(steps) for steps in ways if steps]
+    found += in_parts(rig, lambda sites: planned(rig.varied(layers=sites)), budget)
     if not any(one.plan.keeps(budget) for one in found):
         for text, other in _first_order(rig):
             both = [[(f"{step} and {text}", less) for step, less in way(other)] for way in (_reduced, _without)]
@@ -223,6 +224,78 @@ def _without(rig: Rig) -> list[tuple[str, Rig]]:
         sites = tuple(site for site in rig.sites if site not in largest[:n])
         steps.append((f"without {_listed(largest[:n])}", rig.varied(layers=sites)))
     return steps
+
+
+def in_parts(rig: Rig, planned: Callable[[tuple[Site, ...]], Plan], budget: Budget) -> list[Alternative]:
+    """Record the layers in several runs, or channels of one in several, where no run of one session holds them all.
+
+    Stimuli depend on the seed and the number of a base sample only, so that all runs show the same ones, and the result
+    of a unit does not depend on what is recorded beside it.
+
+    Parameters
+    ----------
+    planned : callable
+        Plans the recording of some sites.
+
+    Returns
+    -------
+    list of Alternative
+        One, whose plan is that of the run that takes most; empty if no number of runs would fit, or results of all
+        layers are needed together.
+    """
+    if rig.session != names.PICK_FREEZE:
+        return []
+    runs: list[tuple[Site, ...]] = []
+    plans: list[Plan] = []
+    for site in _by_size(rig):
+        for part in _by_channels(site, lambda one: planned((one,)).keeps(budget)):
+            # the first run that has room for it; channels of one layer are never twice in one
+            for number, held in enumerate(runs):
+                made = None if any(one.name == part.name for one in held) else planned((*held, part))
+                if made is not None and made.keeps(budget):
+                    runs[number], plans[number] = (*held, part), made
+                    break
+            else:
+                runs.append((part,))
+                plans.append(planned((part,)))
+                if not plans[-1].keeps(budget):
+                    return []
+    if len(runs) == 1:
+        return []
+    listed = " | ".join(", ".join(map(_part_text, held)) for held in runs)
+    text = f"{len(runs)} runs, into stores of their own, of {listed}"
+    return [Alternative(text, max(plans, key=lambda made: _needed(made, False)))]
+
+
+def _by_channels(site: Site, keeps: Callable[[Site], bool]) -> list[Site]:
+    """Halve the ranges of a layer's channels until they keep the budget each, or are of one channel."""
+    n_channels, n_ranges = len(site.channels), 1
+    while True:
+        length = -(-n_channels // n_ranges)
+        parts = [_of_channels(site, start, start + length) for start in range(0, n_channels, length)]
+        if length == 1 or keeps(parts[0]):
+            return parts
+        n_ranges *= 2
+
+
+def _of_channels(site: Site, start: int, stop: int) -> Site:
+    """Return the site of some of a site's channels, counted among those that are recorded."""
+    channels = site.channels[start:stop]
+    if len(channels) == len(site.channels):
+        return site
+    shape = tuple(len(channels) if dim == names.CHANNEL else n for dim, n in zip(site.dims, site.shape, strict=True))
+    return replace(site, shape=shape, spec=site.spec.model_copy(update={"channels": channels}))
+
+
+def _part_text(site: Site) -> str:
+    """Write a layer, or its channels where it was cut, as ranges of them."""
+    channels = site.spec.channels
+    if channels is None:
+        return site.name
+    ends = [i for i in range(len(channels)) if i + 1 == len(channels) or channels[i + 1] != channels[i] + 1]
+    starts = [0, *(i + 1 for i in ends[:-1])]
+    ranges = [f"{channels[i]}" if i == j else f"{channels[i]}–{channels[j]}" for i, j in zip(starts, ends, strict=True)]
+    return f"{site.name} (channels {' and '.join(ranges)})"
 
 
 def _by_size(rig: Rig) -> list[Site]:

@@ -100,6 +100,8 @@ def program_bytes(rig: Rig) -> int:
     """Bytes that the process takes now, but for the network and the images of the rig."""
     import zarr.codecs  # noqa: F401 - what a run has yet to import counts too
 
+    # the passes that are counted page in what libraries need for all others: code, and kernels made for this network
+    assert rig.footprint is not None
     give_back()
     opened = rig.images.bytes_kept + (0 if rig.device.type == "cuda" else network_bytes(rig))
     return max(1, resident_bytes() - opened)

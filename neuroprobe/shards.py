@@ -21,7 +21,7 @@ from neuroprobe.responses import ResponseWriter
 from neuroprobe.results import site_coords
 from neuroprobe.rig import Rig
 from neuroprobe.selectivity.recorder import SelectivityRecorder
-from neuroprobe.statistics.tree import Span, aligned_spans
+from neuroprobe.statistics.tree import Span, State, aligned_spans
 from neuroprobe.store import SessionStore
 
 
@@ -105,12 +105,19 @@ def _keep(span: Span, states: States, recorder: BlockRecorder, store: SessionSto
     while span.sibling in store.spans:
         for key in states:
             sibling = store.load(span.sibling, key, recorder.kind(key), recorder.rig.device)
-            left, right = (states[key], sibling) if span.is_left else (sibling, states[key])
-            left.merge(right)
-            states[key] = left
+            states[key] = _joined(states[key], sibling, is_left=span.is_left)
+            del sibling  # one at a time, as was planned
+            give_back()
         span = span.parent
         found |= convergence(span, states, recorder)
     store.add(span, states, found)
+
+
+def _joined(state: State, sibling: State, *, is_left: bool) -> State:
+    """Add the right one of two siblings to the left one, and return that; the right one is let go."""
+    left, right = (state, sibling) if is_left else (sibling, state)
+    left.merge(right)
+    return left
 
 
 def merge(left: Span, recorder: BlockRecorder, store: SessionStore) -> None:
