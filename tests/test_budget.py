@@ -297,7 +297,7 @@ def test_layers_and_channels_are_recorded_in_several_runs_to_the_same_bits(tmp_p
     # half of the largest layer does not fit
     sums = sum(part.n_bytes for part in memory_moments(alone, rig, GB)["merging sums"] if part.purpose == "sums")
     allowed = Budget(needed(alone) - int(0.6 * sums), None, "by `memory`")
-    (found,) = budget.in_parts(rig, lambda sites: make_plan(rig.varied(layers=sites), budget=allowed), allowed)
+    (found,) = budget.in_parts(make_plan(rig), rig, lambda one: make_plan(one, budget=allowed), allowed)
     assert found.plan.keeps(allowed)
     protocols = of_parts(found.text, given)
     assert len(protocols) == int(found.text.split()[0]) > 2
@@ -321,7 +321,7 @@ def test_layers_and_channels_are_recorded_in_several_runs_to_the_same_bits(tmp_p
 
 def test_no_number_of_runs_is_offered_where_one_channel_does_not_fit(rig: Rig) -> None:
     allowed = Budget(GB, None, "by `memory`")
-    assert budget.in_parts(rig, lambda sites: make_plan(rig.varied(layers=sites), budget=allowed), allowed) == []
+    assert budget.in_parts(make_plan(rig), rig, lambda one: make_plan(one, budget=allowed), allowed) == []
 
 
 def test_a_refusal_names_what_takes_most_and_what_would_fit(tmp_path: Path) -> None:
