@@ -18,6 +18,7 @@ from neuroprobe.costs import (
     fullest,
     memory_moments,
     merged_bytes,
+    most_memory,
     stored_sites,
 )
 from neuroprobe.disk import free_bytes, used_bytes
@@ -134,7 +135,7 @@ def alternatives(
         _without(rig),
     ]
     found = [least(steps) for steps in ways if steps]
-    found += in_parts(rig, lambda sites: planned(rig.varied(layers=sites)), budget)
+    found += in_parts(plan, rig, planned, budget)
     if not any(one.plan.keeps(budget) for one in found):
         for text, other in _first_order(rig):
             both = [[(f"{step} and {text}", less) for step, less in way(other)] for way in (_reduced, _without)]
@@ -226,45 +227,50 @@ def _without(rig: Rig) -> list[tuple[str, Rig]]:
     return steps
 
 
-def in_parts(rig: Rig, planned: Callable[[tuple[Site, ...]], Plan], budget: Budget) -> list[Alternative]:
-    """Record the layers in several runs, or channels of one in several, where no run of one session holds them all.
+def in_parts(plan: Plan, rig: Rig, planned: Callable[[Rig], Plan], budget: Budget) -> list[Alternative]:
+    """Record the layers in several runs, or channels of one in several, where one run cannot hold the sums of all.
 
     Stimuli depend on the seed and the number of a base sample only, so that all runs show the same ones, and the result
     of a unit does not depend on what is recorded beside it.
 
     Parameters
     ----------
+    plan : Plan
+        Of all layers together.
     planned : callable
-        Plans the recording of some sites.
+        Plans the recording of a rig.
 
     Returns
     -------
     list of Alternative
-        One, whose plan is that of the run that takes most; empty if no number of runs would fit, or results of all
-        layers are needed together.
+        One, whose plan is that of the first run, which holds the most; empty if no number of runs would fit, or
+        results of all layers are needed together.
     """
     if rig.session != names.PICK_FREEZE:
         return []
+    single = replace(plan, layout=replace(plan.layout, batch=1))
+
+    def fits(*sites: Site) -> bool:
+        moments = memory_moments(replace(single, sites=sites), rig.varied(layers=sites), plan.memory[PROGRAM])
+        return budget.holds(*most_memory(moments))
+
     runs: list[tuple[Site, ...]] = []
-    plans: list[Plan] = []
     for site in _by_size(rig):
-        for part in _by_channels(site, lambda one: planned((one,)).keeps(budget)):
+        for part in _by_channels(site, fits):
+            if not fits(part):
+                return []
             # the first run that has room for it; channels of one layer are never twice in one
             for number, held in enumerate(runs):
-                made = None if any(one.name == part.name for one in held) else planned((*held, part))
-                if made is not None and made.keeps(budget):
-                    runs[number], plans[number] = (*held, part), made
+                if all(one.name != part.name for one in held) and fits(*held, part):
+                    runs[number] = (*held, part)
                     break
             else:
                 runs.append((part,))
-                plans.append(planned((part,)))
-                if not plans[-1].keeps(budget):
-                    return []
-    if len(runs) == 1:
+    if len(runs) < 2:
         return []
     listed = " | ".join(", ".join(map(_part_text, held)) for held in runs)
     text = f"{len(runs)} runs, into stores of their own, of {listed}"
-    return [Alternative(text, max(plans, key=lambda made: _needed(made, False)))]
+    return [Alternative(text, planned(rig.varied(layers=runs[0])))]
 
 
 def _by_channels(site: Site, keeps: Callable[[Site], bool]) -> list[Site]:

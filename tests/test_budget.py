@@ -250,11 +250,6 @@ def of_parts(text: str, given: dict[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def applied(one: Alternative, given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The protocols of an alternative: one, or one for each of several runs."""
-    return of_parts(one.text, given) if RUNS.fullmatch(one.text) else [apply(one, given)]
-
-
 def apply(one: Alternative, given: dict[str, Any]) -> dict[str, Any]:
     """Change a protocol by hand as an alternative says it in words."""
     made = {**given, "subject": {**given["subject"]}, "design": {**given["design"]}}
@@ -293,9 +288,8 @@ def test_alternatives_fit_when_they_are_planned(changes: dict[str, Any], share: 
     texts = [one.text for one in found]
     assert len(texts) == len(set(texts)) >= 3
     for one in found:
-        if one.plan.keeps(allowed):
-            plans = [planned(changed, memory=allowed.memory) for changed in applied(one, given)]
-            by_hand = max(plans, key=needed)
+        if one.plan.keeps(allowed) and not RUNS.fullmatch(one.text):
+            by_hand = planned(apply(one, given), memory=allowed.memory)
             assert needed(by_hand) <= allowed.memory
             assert by_hand.layout.batch == one.plan.layout.batch
             assert needed(one.plan) == pytest.approx(needed(by_hand), abs=0.02 * GB)
@@ -312,10 +306,11 @@ def test_layers_and_channels_are_recorded_in_several_runs_to_the_same_bits(tmp_p
     # half of the largest layer does not fit
     sums = sum(part.n_bytes for part in memory_moments(alone, rig, GB)["merging sums"] if part.purpose == "sums")
     allowed = Budget(needed(alone) - int(0.6 * sums), None, "by `memory`")
-    (found,) = budget.in_parts(rig, lambda sites: make_plan(rig.varied(layers=sites), budget=allowed), allowed)
+    (found,) = budget.in_parts(make_plan(rig), rig, lambda one: make_plan(one, budget=allowed), allowed)
     assert found.plan.keeps(allowed)
     protocols = of_parts(found.text, given)
     assert len(protocols) == int(found.text.split()[0]) > 2
+    assert max(needed(planned(one, memory=allowed.memory)) for one in protocols) <= allowed.memory
     whole = npr.run(given, tmp_path / "whole.zarr")
     seen = {name: [] for name in LAYERS}
     for number, one in enumerate(protocols):
@@ -335,7 +330,7 @@ def test_layers_and_channels_are_recorded_in_several_runs_to_the_same_bits(tmp_p
 
 def test_no_number_of_runs_is_offered_where_one_channel_does_not_fit(rig: Rig) -> None:
     allowed = Budget(GB, None, "by `memory`")
-    assert budget.in_parts(rig, lambda sites: make_plan(rig.varied(layers=sites), budget=allowed), allowed) == []
+    assert budget.in_parts(make_plan(rig), rig, lambda one: make_plan(one, budget=allowed), allowed) == []
 
 
 def test_a_refusal_names_what_takes_most_and_what_would_fit(tmp_path: Path) -> None:
