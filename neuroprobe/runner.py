@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +181,7 @@ def run(
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
         opened = open_rig(checked)
+    devices = _devices(workers, opened)
     guard = guard_of(checked, opened)
     if found is not None:
         _require_same(path, found, guard)
@@ -209,7 +210,7 @@ def run(
         if workers is None and client is None:
             _record_here(rigs, plans, store, undone, budget, told)
         else:
-            with _crew(checked, plans, path, guard, workers, client) as crew:
+            with _crew(checked, plans, path, guard, client, workers, devices) as crew:
                 _record_on(crew, rigs, plans, store, undone, budget, told)
         attrs = root_attrs(opened, plans)
         of_trials = _of_trials(path, checked, attrs, told)
@@ -244,15 +245,19 @@ def _crew(
     plans: Plans,
     path: Path,
     guard: str,
-    workers: int | None,
     client: Client | None,
+    workers: int | None,
+    devices: Sequence[str],
 ) -> Iterator[Crew]:
     """Workers, told of a run: those of a client, or some on this machine."""
     from neuroprobe.cluster.crew import Crew, local_workers
     from neuroprobe.cluster.station import Job
 
+    if devices:
+        # each worker sees its own only
+        protocol = protocol.model_copy(update={"record": protocol.record.model_copy(update={"device": "cuda"})})
     job = Job(protocol, dict(plans), str(path.absolute()), guard)
-    with local_workers(workers or 1) if client is None else nullcontext(client) as theirs:
+    with local_workers(workers or 1, devices) if client is None else nullcontext(client) as theirs:
         crew = Crew(theirs, job)
         try:
             yield crew
@@ -276,6 +281,15 @@ def _record_on(
     if names.SELECTIVITY in rigs:
         begin_scores(plans[names.SELECTIVITY], store.folder)
         crew.score(rigs[names.SELECTIVITY], plans[names.SELECTIVITY], listener)
+
+
+def _devices(workers: int | None, opened: Rig) -> list[str]:
+    """Names of the CUDA devices of workers on this machine."""
+    if workers is None:
+        return []
+    from neuroprobe.cluster.devices import placed
+
+    return placed(workers, opened.device)
 
 
 def _budget(given: int | None, opened: Rig, workers: int | None, client: Client | None) -> Budget:
