@@ -21,6 +21,7 @@ from neuroprobe.feeding import Fed, Piece, fed, feed
 from neuroprobe.packing import Pack, packs
 from neuroprobe.plans import Plan
 from neuroprobe.probe.outcome import OUTPUT
+from neuroprobe.probe.precision import full_float32
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
 from neuroprobe.responses import ResponseWriter
@@ -321,18 +322,6 @@ class Recorder(BlockRecorder):
                 self.writer.add(site.name, y[torch.from_numpy(order).to(y.device)].cpu().numpy())
 
         return consume
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Keep CUDA from rounding float32 products to TF32, which would look like noise in every total index."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def state_key(analysis: str, layer: str) -> str:

@@ -29,6 +29,7 @@ from neuroprobe.protocol.trials import TRIALS
 from neuroprobe.provenance import root_attrs
 from neuroprobe.results import result_groups
 from neuroprobe.rig import Rig, open_rig
+from neuroprobe.rounding import told_rounding
 from neuroprobe.selectivity.scores import begin_scores, score, time_scores
 from neuroprobe.shards import make_recorder, record_all
 from neuroprobe.statistics.pick_freeze import compiles
@@ -97,6 +98,7 @@ def plan(
         made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
         require_memory(made, rig, budget, limit=limit)
         if measure:
+            made = told_rounding(rig, made)
             recorder = make_recorder(rig, made)
             with explained_shortage(lambda: recorder.place):  # noqa: B023 - it is called before the next one
                 made = timed(made, rig, recorder.time_block(), budget)
@@ -195,7 +197,7 @@ def run(
         if begun is not None:
             _require_extendable(path, begun, made[-1], checked.design.scramble)
         require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)
-    plans = Plans(*made)
+    plans = Plans(*(told_rounding(rigs[one.session], one) for one in made))
     require_disk(plans, rigs, path, replaced=0 if found is None else bytes_of_result(path))
     sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
     store = RunStore(path, Header(guard, sessions, checked.title))
