@@ -30,6 +30,7 @@ from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeS
 from neuroprobe.statistics.tree import MergeTree, Span, State
 
 N_TIMED = 3  # forward passes, the first of which warms up
+FEEDS_AHEAD = ("cuda",)  # types of devices beside which a core is free to decode
 
 
 class States(dict[str, Any]):
@@ -60,7 +61,7 @@ class BlockRecorder(ABC):
         self.design = rig.design(plan.layout.scramble, plan.layout.groups)
         self.place = "before the first forward pass"  # for whoever explains an error
         # a CPU decodes with the cores that it computes with
-        self.feeds_ahead = rig.device.type == "cuda"
+        self.feeds_ahead = rig.device.type in FEEDS_AHEAD
         self._fed: Iterator[Fed] | None = None  # while a span is recorded
         self._first: Fed | None = None  # of a piece that begins
 

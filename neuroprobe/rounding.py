@@ -65,15 +65,15 @@ def dummy_indices(rig: Rig, plan: Plan) -> dict[str, Dummy]:
         0, min(plan.layout.piece, plan.samples)
     )
     moments = {site.name: _Moments() for site in rig.sites}
-    probes = {
-        precision: Probe(rig.subject.network, rig.sites, rig.subject.lesion, precision)
+    probes = [
+        Probe(rig.subject.network, rig.sites, rig.subject.lesion, precision)
         for precision in (FLOAT32, rig.protocol.record.precision)
-    }
+    ]
     for pack in islice(packs(presentations, plan.layout.batch), N_PACKS):
         part = slice(0, plan.layout.batch)
         stimuli = rig.treatment.stimuli(rig.images, presentations, pack.sample[part], pack.row[part], rig.device)
         found: list[dict[str, Tensor]] = []
-        for probe in probes.values():
+        for probe in probes:
             responses: dict[str, Tensor] = {}
             with full_float32(), probe:
                 probe.record(
