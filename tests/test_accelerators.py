@@ -72,6 +72,27 @@ def test_results_agree(name: str, tmp_path: Path) -> None:
     compare(protocol(**RUNS[name]), tmp_path, limit=16 if name == "several passes" else 128)
 
 
+@pytest.mark.parametrize("noise", [{"gaussian": {"sd": 0.5}}, {"dropout": {"at": ["conv3"], "p": 0.2}}])
+def test_stored_responses_agree(noise: dict[str, Any], tmp_path: Path) -> None:
+    """Of a lesioned network with noise, to images as they are."""
+    given = {
+        "neuroprobe": 1,
+        "subject": {
+            "network": "embedded",
+            "layers": ["conv5", {"name": "linear", "transform": "softmax"}],
+            "lesion": {"units": "layer == 'conv3' and channel in [1, 2]"},
+            "noise": noise,
+        },
+        "stimuli": {"images": {"photographs": {"per_image": 2}, "size": 16}, "repeats": 2, "blanks": 2},
+        "analyses": [],
+        "record": {"store": "responses"},
+    }
+    npr.run(on("cpu", given), tmp_path / "cpu.zarr")
+    with cuda():
+        npr.run(on("cuda:0", given), tmp_path / "cuda.zarr")
+    assert_agree(npr.open_recording(tmp_path / "cuda.zarr"), npr.open_recording(tmp_path / "cpu.zarr"))
+
+
 def test_masking_agrees(image_folder: Path, tmp_path: Path) -> None:
     npr.run(maps(image_folder), tmp_path / "maps.zarr")
     compare(masking(image_folder, tmp_path / "maps.zarr"), tmp_path)
