@@ -95,6 +95,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     cores, given = n_cores(), protocol(arguments.samples, arguments.size, arguments.batch)
     plan = npr.plan(given, measure=False)["pick-freeze"]  # type: ignore[index]
+    if plan.n_blocks < 4 * cores:
+        parser.error(f"{plan.n_blocks} blocks say little about {cores} workers: give more samples")
     rows_per_block = plan.n_presented / plan.n_blocks
     ways = {
         f"1 process, {cores} threads": 0,
