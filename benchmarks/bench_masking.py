@@ -25,9 +25,9 @@ from neuroprobe.masking_recorder import MaskingRecorder
 from neuroprobe.packing import packs
 from neuroprobe.planner import make_plan
 from neuroprobe.probe.lesion import Lesion
+from neuroprobe.probe.precision import full_float32
 from neuroprobe.protocol import load_protocol
 from neuroprobe.protocol.digest import as_given
-from neuroprobe.recorder import full_float32
 from neuroprobe.rig import Rig, open_rig
 
 ROOT = Path(__file__).parents[1]

@@ -231,13 +231,20 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     stimuli = 2 * 4 * layout.batch * math.prod(rig.images.shape)
     altering = rig.footprint.per_stimulus * (layout.batch if on_device else min(layout.batch, SLICE))
     yield Part("stimuli", max(0, stimuli + altering - forward), on_device=on_device)
-    yield Part("stimuli", table_bytes(plan, rig) + (stimuli // 2 if on_device else 0))
+    yield Part("stimuli", table_bytes(plan, rig) + _fed(plan, rig))
+    if on_device:
+        yield Part("stimuli", _fed(plan, rig) // 2, on_device=True)
     if rig.noise is not None:
         # random numbers of the largest layer, and what is made of them
         yield Part("noise", NOISE_ARRAYS * 8 * plan.n_together * _largest(plan.sites).n_units)
     if layout.compiled:
         n_sums = sum(analysis.terms.n_sums for analysis in rig.analyses)
         yield Part("compiler", COMPILER_BYTES + n_sums * COMPILER_BYTES_PER_SUM)
+
+
+def _fed(plan: Plan, rig: Rig) -> int:
+    """Bytes of a batch that is decoded ahead for a CUDA device: as it comes, and where it is copied from."""
+    return 2 * 4 * plan.layout.batch * math.prod(rig.images.shape) if rig.device.type == "cuda" else 0
 
 
 def _merging(plan: Plan, rig: Rig) -> Iterator[Part]:

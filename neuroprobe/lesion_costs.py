@@ -36,6 +36,9 @@ def lesion_recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     values = max(place.bytes_before for place in rig.study.places)
     yield Part("forward pass", n_parts * plan.layout.batch * values, on_device=on_device)
     yield Part("stimuli", table_bytes(plan, rig) + 4 * plan.layout.batch * n_parts * _image_size(rig))
+    if on_device:  # and a batch that is decoded ahead
+        yield Part("stimuli", 8 * plan.layout.batch * _image_size(rig))
+        yield Part("stimuli", 4 * plan.layout.batch * (n_parts + 1) * _image_size(rig), on_device=True)
     masks = max(place.at_once * sum(4 * one.candidates.size for one in place.maps) for place in rig.study.places)
     yield Part("masks", 2 * masks, on_device=on_device)
     rows = plan.n_together * plan.n_rows

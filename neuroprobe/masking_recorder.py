@@ -22,8 +22,9 @@ from neuroprobe.packing import Pack, packs
 from neuroprobe.plans import Plan
 from neuroprobe.probe.masking import Condition, Place
 from neuroprobe.probe.outcome import Outcome
+from neuroprobe.probe.precision import full_float32
 from neuroprobe.protocol.masking import MAX_RESAMPLES, rule_label
-from neuroprobe.recorder import BlockRecorder, States, full_float32, state_key
+from neuroprobe.recorder import BlockRecorder, States, state_key
 from neuroprobe.rig import Rig
 from neuroprobe.statistics.masking import poisson_counts
 from neuroprobe.statistics.plain_sums import PlainSums

@@ -39,7 +39,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "images_of_classes": None if rig.nested is None else rig.nested.sizes,
         "image_shape": list(rig.images.shape),
         "device": str(rig.device),
-        "dtype": "float32",
+        "dtype": rig.protocol.record.precision,
         "layouts": {name: asdict(one.layout) for name, one in plans.items()},
         "warnings": list(plans.warnings),
         "python": platform.python_version(),

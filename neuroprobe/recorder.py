@@ -17,9 +17,11 @@ from neuroprobe.analysis.contrast import ContrastAnalysis
 from neuroprobe.design.pick_freeze import Presentations
 from neuroprobe.differences import DifferenceFile
 from neuroprobe.errors import ResponseError
+from neuroprobe.feeding import Fed, Piece, fed, feed
 from neuroprobe.packing import Pack, packs
 from neuroprobe.plans import Plan
 from neuroprobe.probe.outcome import OUTPUT
+from neuroprobe.probe.precision import full_float32
 from neuroprobe.probe.sites import Site
 from neuroprobe.progress import BatchDone, Listener, ignore
 from neuroprobe.responses import ResponseWriter
@@ -28,6 +30,7 @@ from neuroprobe.statistics.pick_freeze import PickFreezeAccumulator, PickFreezeS
 from neuroprobe.statistics.tree import MergeTree, Span, State
 
 N_TIMED = 3  # forward passes, the first of which warms up
+FEEDS_AHEAD = ("cuda",)  # types of devices beside which a core is free to decode
 
 
 class States(dict[str, Any]):
@@ -46,12 +49,21 @@ class BlockRecorder(ABC):
     ----------
     rig : Rig
     plan : Plan
+
+    Attributes
+    ----------
+    feeds_ahead : bool
+        Whether images are decoded, and brought to the device, a batch ahead; numbers do not depend on it.
     """
 
     def __init__(self, rig: Rig, plan: Plan) -> None:
         self.rig, self.plan = rig, plan
         self.design = rig.design(plan.layout.scramble, plan.layout.groups)
         self.place = "before the first forward pass"  # for whoever explains an error
+        # a CPU decodes with the cores that it computes with
+        self.feeds_ahead = rig.device.type in FEEDS_AHEAD
+        self._fed: Iterator[Fed] | None = None  # while a span is recorded
+        self._first: Fed | None = None  # of a piece that begins
 
     @abstractmethod
     def attached(self) -> AbstractContextManager[object]:
@@ -89,23 +101,45 @@ class BlockRecorder(ABC):
 
     def record_span(self, span: Span, listener: Listener = ignore) -> States:
         """Present the blocks of an aligned span and return its states; only within `attached`."""
-        with full_float32():
+        with full_float32(), fed(lambda: self._feed(span), ahead=self.feeds_ahead) as self._fed:
             self._start()
             tree: MergeTree[States] = MergeTree()
-            for block in range(span.start, span.stop):
-                tree.add(Span(block, block + 1), self._record_block(block, listener))
+            try:
+                for block in range(span.start, span.stop):
+                    tree.add(Span(block, block + 1), self._record_block(block, listener))
+            finally:
+                self._fed = self._first = None
             ((_, states),) = tree.nodes()
             return states
 
-    def _record_block(self, block: int, listener: Listener) -> States:
+    def _pieces(self, block: int) -> Iterator[tuple[int, int]]:
+        """Base samples of each piece of a block, from the first to behind the last."""
         layout = self.plan.layout
-        self._begin_block(block)
         stop = min((block + 1) * layout.block, self.plan.samples)
         for start in range(block * layout.block, stop, layout.piece):
-            presentations = self.design.presentations(start, min(start + layout.piece, stop))
-            self._begin_piece(start, presentations)
-            for pack in packs(presentations, layout.batch):
-                self._present(presentations, pack)
+            yield start, min(start + layout.piece, stop)
+
+    def _feed(self, span: Span) -> Iterator[Fed]:
+        """Give out pieces, and the images of their forward passes."""
+
+        def pieces() -> Iterator[Piece]:
+            for block in range(span.start, span.stop):
+                for start, stop in self._pieces(block):
+                    presentations = self.design.presentations(start, stop)
+                    yield Piece(start, presentations, tuple(packs(presentations, self.plan.layout.batch)))
+
+        return feed(pieces(), self.rig.images, self.plan.layout.batch, self.rig.device)
+
+    def _record_block(self, block: int, listener: Listener) -> States:
+        self._begin_block(block)
+        for _ in self._pieces(block):
+            assert self._fed is not None
+            self._first = next(self._fed)
+            piece = self._first.piece
+            assert piece is not None
+            self._begin_piece(piece.start, piece.presentations)
+            for pack in piece.packs:
+                self._present(piece.presentations, pack)
                 listener(BatchDone(pack.stop - pack.start))
         return self._end_block()
 
@@ -114,7 +148,13 @@ class BlockRecorder(ABC):
 
     def _stimuli(self, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]) -> Tensor:
         """Build the stimuli of a forward pass, as the network expects them."""
-        stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, sample, row, self.rig.device)
+        if self._fed is None:
+            stimuli = self.rig.treatment.stimuli(self.rig.images, presentations, sample, row, self.rig.device)
+        else:
+            given, self._first = self._first or next(self._fed), None
+            assert np.array_equal(given.number, presentations.image[sample, row])
+            stimuli = given.take()
+            self.rig.treatment.alter(stimuli, presentations, sample, row)
         n_missing = self.plan.layout.batch - len(stimuli)
         if n_missing:
             # responses depend on the size of the batch in their last bits: the last one is filled up
@@ -283,18 +323,6 @@ class Recorder(BlockRecorder):
                 self.writer.add(site.name, y[torch.from_numpy(order).to(y.device)].cpu().numpy())
 
         return consume
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Keep CUDA from rounding float32 products to TF32, which would look like noise in every total index."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def state_key(analysis: str, layer: str) -> str:

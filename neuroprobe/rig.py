@@ -28,6 +28,7 @@ from neuroprobe.probe.map_sources import Target
 from neuroprobe.probe.masking import MaskingStudy
 from neuroprobe.probe.noise import TrialNoise, open_noise
 from neuroprobe.probe.outcome import Outcome
+from neuroprobe.probe.precision import require_precision
 from neuroprobe.probe.sites import Site
 from neuroprobe.protocol.alteration import AlterationSpec
 from neuroprobe.protocol.analyses import PRESENTED, ContrastOptions, MomentsOptions, ShapleyOptions, SobolOptions
@@ -130,7 +131,7 @@ class Rig:
 
     def probe(self) -> Probe:
         """Return a probe at these sites, with the subject's lesion."""
-        return Probe(self.subject.network, self.probed, self.subject.lesion)
+        return Probe(self.subject.network, self.probed, self.subject.lesion, self.protocol.record.precision)
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
@@ -389,6 +390,8 @@ def open_rig(protocol: Protocol) -> Rig:
     require_set(protocol)
     with protocol.places.told():
         device = choose_device(protocol.record.device)
+        with about("record", "precision"):
+            require_precision(protocol.record.precision, device)
         with about("subject"):
             subject = load_subject(protocol.subject, protocol.seed, device)
         with about("stimuli", "images"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from neuroprobe.protocol.trials import TRIALS
 from neuroprobe.provenance import root_attrs
 from neuroprobe.results import result_groups
 from neuroprobe.rig import Rig, open_rig
+from neuroprobe.rounding import told_rounding
 from neuroprobe.selectivity.scores import begin_scores, score, time_scores
 from neuroprobe.shards import make_recorder, record_all
 from neuroprobe.stages import Stages, as_attrs
@@ -96,6 +97,7 @@ def plan(
         made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
         require_memory(made, rig, budget, limit=limit)
         if measure:
+            made = told_rounding(rig, made)
             recorder = make_recorder(rig, made)
             with explained_shortage(lambda: recorder.place):  # noqa: B023 - it is called before the next one
                 made = timed(made, rig, recorder.time_block(), budget)
@@ -180,6 +182,7 @@ def run(
         found, overwrite = None, True
     with explained_shortage(lambda: OPENING):
         opened = open_rig(checked)
+    devices = _devices(workers, opened)
     require_comparisons(checked, opened.images.ids)
     compared = digest_of_compared(checked)
     guard = guard_of(checked, opened, compared)
@@ -195,7 +198,7 @@ def run(
         if begun is not None:
             _require_extendable(path, begun, made[-1], checked.design.scramble)
         require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)
-    plans = Plans(*made)
+    plans = Plans(*(told_rounding(rigs[one.session], one) for one in made))
     waiting = waiting_states(rigs, _n_workers(workers, client))
     require_disk(plans, rigs, path, replaced=waiting + (0 if found is None else bytes_of_result(path)))
     sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
@@ -217,7 +220,7 @@ def run(
             from neuroprobe.cluster.station import Job
 
             job = Job(checked, dict(plans), str(path.absolute()), guard, compared)
-            with _crew(job, workers, client) as crew:
+            with _crew(job, client, workers, devices) as crew:
                 _record_on(crew, rigs, stages, store, undone, budget, listen)
         plans = Plans(*(one.plan for one in stages.values()))
         store.note_samples({name: one.samples for name, one in plans.items()})
@@ -261,11 +264,15 @@ def _record_here(
 
 
 @contextmanager
-def _crew(job: Job, workers: int | None, client: Client | None) -> Iterator[Crew]:
+def _crew(job: Job, client: Client | None, workers: int | None, devices: Sequence[str]) -> Iterator[Crew]:
     """Workers, told of a run: those of a client, or some on this machine."""
     from neuroprobe.cluster.crew import Crew, local_workers
 
-    with local_workers(workers or 1) if client is None else nullcontext(client) as theirs:
+    if devices:
+        # each worker sees its own only
+        record = job.protocol.record.model_copy(update={"device": "cuda"})
+        job = replace(job, protocol=job.protocol.model_copy(update={"record": record}))
+    with local_workers(workers or 1, devices) if client is None else nullcontext(client) as theirs:
         crew = Crew(theirs, job)
         try:
             yield crew
@@ -298,6 +305,15 @@ def _record_on(
     if names.SELECTIVITY in rigs:
         begin_scores(stages[names.SELECTIVITY].plan, store.folder)
         crew.score(rigs[names.SELECTIVITY], stages[names.SELECTIVITY].plan, listener)
+
+
+def _devices(workers: int | None, opened: Rig) -> list[str]:
+    """Names of the CUDA devices of workers on this machine."""
+    if workers is None:
+        return []
+    from neuroprobe.cluster.devices import placed
+
+    return placed(workers, opened.device)
 
 
 def _budget(given: int | None, opened: Rig, workers: int | None, client: Client | None) -> Budget:

@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster, Status
 from distributed.comm import CommClosedError
 
 import neuroprobe as npr
-from cluster_runs import SELECTIVITY, protocol
+from cluster_runs import SELECTIVITY, maps, masking, protocol
 from neuroprobe import machine, shards
 from neuroprobe.cli import main
 from neuroprobe.cluster import crew, station
@@ -83,6 +83,18 @@ def test_many_workers_give_the_bits_of_one_process(serial: Path, client: Client,
 def test_other_sessions(name: str, client: Client, tmp_path: Path) -> None:
     given = protocol(analyses=[OTHERS[name]], record=NO_STORE)
     found, one = npr.run(given, tmp_path / "many.zarr", client=client), npr.run(given, tmp_path / "one.zarr")
+    assert_same(found, one)
+    assert len(journal_entries(tmp_path / "many.zarr")) > 2
+
+
+@pytest.mark.filterwarnings("ignore:.*(undefined in some map|as a whole):UserWarning")
+def test_masking(client: Client, image_folder: Path, tmp_path: Path) -> None:
+    npr.run(maps(image_folder), tmp_path / "maps.zarr")
+    given = masking(image_folder, tmp_path / "maps.zarr")
+    with pytest.MonkeyPatch.context() as patch:
+        # blocks of four images, as where there are many masks
+        patch.setattr("neuroprobe.planner.MAX_PER_BLOCK", 1)
+        found, one = npr.run(given, tmp_path / "many.zarr", client=client), npr.run(given, tmp_path / "one.zarr")
     assert_same(found, one)
     assert len(journal_entries(tmp_path / "many.zarr")) > 2
 

@@ -47,7 +47,18 @@ PUBLIC = {
     "tuning",
 }
 
-TORCH = {"stimuli", "subjects", "probe", "rig", "studies", "recorder", "masking_recorder", "runner"}
+TORCH = {
+    "stimuli",
+    "subjects",
+    "probe",
+    "rig",
+    "studies",
+    "recorder",
+    "feeding",
+    "rounding",
+    "masking_recorder",
+    "runner",
+}
 TORCH |= {"selectivity"}
 TORCH |= {f"statistics.{name}" for name in ("pick_freeze", "estimators", "shapley")}
 EVERYWHERE = {"errors", "names", "registry"}

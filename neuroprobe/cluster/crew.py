@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from distributed import Client, KilledWorker, LocalCluster, wait
 
-from neuroprobe.cluster.station import NAME, Job, Station, merge, record, score
+from neuroprobe.cluster.devices import RESOURCE, VISIBLE, require_own
+from neuroprobe.cluster.station import NAME, Job, Station, identity_here, merge, record, score
 from neuroprobe.errors import NeuroprobeError, WorkerError
 from neuroprobe.machine import ASKED, Budget, n_cores
 from neuroprobe.planner import timed
@@ -30,16 +31,51 @@ LEAST_HUNG: Final = 600.0  # seconds that any span may take
 POLL: Final = 5.0  # seconds between looks at what hangs
 
 
+class PlacedCluster(LocalCluster):
+    """Workers on this machine, some of whose environment differs.
+
+    Parameters
+    ----------
+    devices : sequence of str
+        Names of CUDA devices, one for each worker; empty where workers have none.
+    **options
+        Of `LocalCluster`, that all workers share.
+    """
+
+    def __init__(self, devices: Sequence[str], **options: Any) -> None:
+        self._devices = list(devices)
+        super().__init__(n_workers=0, **options)  # type: ignore[no-untyped-call]
+
+    def new_worker_spec(self) -> dict[int | str, dict[str, Any]]:
+        """Say how the next worker is started."""
+        ((name, spec),) = super().new_worker_spec().items()  # type: ignore[no-untyped-call]
+        if not self._devices:
+            return {name: spec}
+        taken = {other["options"]["env"][VISIBLE] for other in self.worker_spec.values()}
+        device = next(one for one in self._devices if one not in taken)
+        # a process reads it when it first asks for CUDA, which is later
+        own = {"env": {**spec["options"]["env"], VISIBLE: device}, "resources": {RESOURCE: 1}}
+        return {name: {**spec, "options": {**spec["options"], **own}}}
+
+
 @contextmanager
-def local_workers(n: int) -> Iterator[Client]:
-    """Start workers on this machine, one process each, which share its cores."""
+def local_workers(n: int, devices: Sequence[str] = ()) -> Iterator[Client]:
+    """Start workers on this machine, one process each, which share its cores.
+
+    Parameters
+    ----------
+    n : int
+    devices : sequence of str
+        Name of the CUDA device of each, as `neuroprobe.cluster.devices.placed` gives them; empty without.
+    """
     threads = max(1, n_cores() // n)
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     with (
         TemporaryDirectory(prefix="neuroprobe-") as folder,
-        LocalCluster(
-            n_workers=n,
+        PlacedCluster(
+            devices,
             threads_per_worker=threads,
+            memory_limit=1 / n,  # of the memory of this machine
             env=environment,
             local_directory=folder,
             dashboard_address=":0",
@@ -47,6 +83,8 @@ def local_workers(n: int) -> Iterator[Client]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        cluster.scale(n)
+        client.wait_for_workers(n)
         yield client
 
 
@@ -115,23 +153,38 @@ class Crew:
     WorkerError
         If there are no workers.
     PlanError
-        If a worker has other versions or files, or does not see the output.
+        If a worker has other versions or files, does not see the output, or shares a CUDA device with another.
     """
 
     def __init__(self, client: Client, job: Job) -> None:
-        self._client, self._job = client, job
+        self._client = client
+        # where some workers say that they have a device, others take no part
+        placed = any(RESOURCE in one["resources"] for one in self._everybody.values())
+        self._job = replace(job, resource=RESOURCE if placed else None)
         self._failures: Counter[tuple[str, Any]] = Counter()
         self._tasks: dict[Any, Task] = {}  # by their futures
         self._expected = 0.0  # seconds of a task
-        if not client.scheduler_info(n_workers=-1)["workers"]:
+        if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
         self._set_up()
+
+    @property
+    def _everybody(self) -> dict[str, Any]:
+        """What the scheduler knows of its workers, by their addresses."""
+        return dict(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    @property
+    def _workers(self) -> dict[str, Any]:
+        """What it knows of those that take part."""
+        resource = self._job.resource
+        return {key: one for key, one in self._everybody.items() if resource is None or resource in one["resources"]}
 
     def _set_up(self) -> None:
         """Have every worker open the rig; those that join later do so too."""
         for attempt in range(1, TRIES + 1):
             try:
                 self._client.register_plugin(Station(self._job), name=NAME)
+                require_own(self._client.run(identity_here, workers=list(self._workers)))
                 return
             except OSError as error:  # of a worker that dies meanwhile
                 self._require_connection()
@@ -147,14 +200,14 @@ class Crew:
     @property
     def n_workers(self) -> int:
         """Workers that are there now."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        return max(1, len(self._workers))
 
     @property
     def _at_once(self) -> int:
-        """Tasks that a worker may hold: one for each of its threads."""
-        return max(
-            [one["nthreads"] for one in self._client.scheduler_info(n_workers=-1)["workers"].values()], default=1
-        )
+        """Tasks that a worker may hold: one for each of its threads, or for its device."""
+        if self._job.resource is not None:
+            return 1
+        return max([one["nthreads"] for one in self._workers.values()], default=1)
 
     def record_all(self, rig: Rig, plan: Plan, store: SessionStore, budget: Budget, listener: Listener) -> None:
         """Record what is not in the store; the first block that is done tells how long a shard should be."""
@@ -208,7 +261,8 @@ class Crew:
             call: tuple[Any, ...] = (score, task.number)
         else:
             call = (merge if task.what == "merge" else record, session, task.span.start, task.span.stop)
-        self._tasks[self._client.submit(*call, pure=False, priority=priority)] = task
+        resources = None if self._job.resource is None else {self._job.resource: 1}
+        self._tasks[self._client.submit(*call, pure=False, priority=priority, resources=resources)] = task
 
     def _finished(self, session: str, plan: Plan) -> Iterator[tuple[Task, Any]]:
         """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""

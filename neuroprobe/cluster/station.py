@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from distributed import Status, Worker, WorkerPlugin, get_worker
 
+from neuroprobe.cluster.devices import identity
 from neuroprobe.errors import NeuroprobeError, PlanError, StoreError
 from neuroprobe.journal import RUN_FOLDER, journal_entries, read_header
 from neuroprobe.protocol.schema import Protocol
@@ -48,6 +49,8 @@ class Job:
         Hash of files that the client alone reads.
     versions : dict of str
         Of packages, on the client.
+    resource : str, optional
+        What workers have to have to take part, as dask calls it.
     """
 
     protocol: Protocol
@@ -56,6 +59,7 @@ class Job:
     guard: str
     compared: str = ""
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
+    resource: str | None = None
 
 
 class Station(WorkerPlugin):
@@ -79,6 +83,8 @@ class Station(WorkerPlugin):
         NeuroprobeError
             With the worker's address.
         """
+        if self.job.resource is not None and self.job.resource not in worker.state.total_resources:
+            return
         # a shared network answers one call at a time
         self.lock = threading.Lock()
         self.threads = worker.state.nthreads
@@ -163,6 +169,13 @@ def station() -> Station:
     found = get_worker().plugins[NAME]
     assert isinstance(found, Station)
     return found
+
+
+def identity_here(dask_worker: Worker) -> str:
+    """Say which CUDA device the worker has that runs this."""
+    found = dask_worker.plugins[NAME]
+    assert isinstance(found, Station)
+    return identity(next(iter(found.rigs.values())).device)
 
 
 def record(session: str, start: int, stop: int) -> tuple[dict[str, Any], float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from neuroprobe.errors import ResponseError, SubjectError, UnknownNameError, about, reason, shown
 from neuroprobe.probe.lesion import INTACT, Lesion, lesioned
+from neuroprobe.probe.precision import FLOAT32, forward_precision
 from neuroprobe.probe.sites import Site, keep, make_site
 from neuroprobe.protocol.subject import LayerSpec
 
@@ -141,6 +142,8 @@ class Probe:
     sites : sequence of Site
     lesion : Lesion, optional
         It is in the network while the probe is.
+    precision : str
+        Of forward passes; responses are float32 always.
 
     Examples
     --------
@@ -153,8 +156,10 @@ class Probe:
     0 (1, 4, 6, 6)
     """
 
-    def __init__(self, network: nn.Module, sites: Sequence[Site], lesion: Lesion = INTACT) -> None:
-        self.network, self.lesion = network, lesion
+    def __init__(
+        self, network: nn.Module, sites: Sequence[Site], lesion: Lesion = INTACT, precision: str = FLOAT32
+    ) -> None:
+        self.network, self.lesion, self.precision = network, lesion, precision
         self.sites = {site.name: site for site in sites}
         self._consume: Consumer | None = None
         self._consuming = False
@@ -181,11 +186,18 @@ class Probe:
         if site is None:
             return
         self._consuming = True
-        self._consume(site, keep(output, site.spec))
+        if self.precision == FLOAT32:
+            self._consume(site, keep(output, site.spec))
+        else:
+            with forward_precision(FLOAT32, output.device):
+                self._consume(site, keep(output.float(), site.spec))
         self._consuming = False
         self._left -= 1
         if not self._left:
             raise _AllCaptured
+
+    def _in_precision(self, device: torch.device) -> AbstractContextManager[None]:
+        return nullcontext() if self.precision == FLOAT32 else forward_precision(self.precision, device)
 
     def record(self, images: Tensor, consume: Consumer) -> None:
         """Show images (n, 3, height, width); `consume` gets each site's response (n, …) while it is intact.
@@ -197,7 +209,7 @@ class Probe:
         self._calls.clear()
         try:
             # not inference mode: the consumers' own tensors live on after the forward pass
-            with torch.no_grad():
+            with torch.no_grad(), self._in_precision(images.device):
                 self.network(images)
         except _AllCaptured:
             pass

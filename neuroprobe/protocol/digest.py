@@ -81,6 +81,8 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
     del value["title"], value["subject"]["weights"], value["subject"]["lesion"]
     del value["design"]["samples"], value["design"]["until"]
     del value["record"]["device"], value["reference"]  # what a reference sets stands at its own keys
+    if value["record"]["precision"] == "float32":
+        del value["record"]["precision"]  # as in stores from before there were others
     for options in (options for analysis in value["analyses"] for options in analysis.values()):
         for maps in options.get("maps", ()):
             del maps["from"], maps["any_network"]

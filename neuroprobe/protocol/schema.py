@@ -123,6 +123,7 @@ class RecordSpec(Model):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     store: Annotated[Literal["none"] | Responses, BeforeValidator(_store)] = "none"
     nan: Literal["error", "drop"] = "error"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
 
 class Protocol(Model):
@@ -191,6 +192,7 @@ class Protocol(Model):
         self._check_masking()
         self._check_players()
         self._check_until()
+        self._check_precision()
         if self.treatment.dependent and "sobol" in listed:
             groups = "; ".join(" and ".join(group) for group in self.treatment.dependent)
             message = (
@@ -369,6 +371,16 @@ class Protocol(Model):
             "leave it out, or add sobol or shapley"
         )
         raise problem_at(("design", "until"), message, self.design.until)
+
+    def _check_precision(self) -> None:
+        """Refuse fewer digits for what shows images in several ways, whose numbers are compared."""
+        exact = [one for one in self.analyses if one in self.lesion_studies or one.name == names.SELECTIVITY]
+        if self.record.precision != "float32" and exact:
+            message = (
+                f"precision: {self.record.precision} does not go with {exact[0].name}, whose networks run in float32 "
+                "always: leave it out, or ask for the other analyses in a protocol of their own"
+            )
+            raise problem_at(("record", "precision"), message, self.record.precision)
 
     def options(self, analysis: str) -> Model | None:
         """Options of an analysis; None where the protocol does not ask for it."""

@@ -54,7 +54,10 @@ def selectivity_recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     small, large = rig.footprint.forward(plan.layout.batch, 0 if on_device else MAPPED_BYTES)
     yield Part("forward pass", int(small.max() + large.max()), on_device=on_device)
     channels, height, width = rig.images.shape
-    yield Part("stimuli", table_bytes(plan, rig) + 8 * plan.layout.batch * channels * height * width)
+    images = 8 * plan.layout.batch * channels * height * width
+    yield Part("stimuli", table_bytes(plan, rig) + images)
+    if on_device:  # a batch more, decoded ahead
+        yield Part("stimuli", images, on_device=True)
 
 
 def field_bytes(rig: Rig, site: Site) -> int:

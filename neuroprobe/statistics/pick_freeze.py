@@ -222,7 +222,9 @@ class PickFreezeAccumulator:
         else:
             self._update_eagerly(y, index)
         self._n_part += len(index)
-        return all(bool(torch.isfinite(total).all()) for total in self._sums[: self.terms.n_checked])
+        checked = [torch.isfinite(total).all() for total in self._sums[: self.terms.n_checked]]
+        # asking a GPU waits for it: once for all of them
+        return bool(torch.stack(checked).all()) if checked else True
 
     def _update_eagerly(self, y: Tensor, index: Tensor) -> None:
         n_units = y.shape[1]

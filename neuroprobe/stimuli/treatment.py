@@ -72,9 +72,16 @@ class Treatment:
         float32 tensor (n, 3, height, width) in [0, 1].
         """
         shown = images.load(presentations.image[sample, row]).to(device)
-        values = {name: torch.from_numpy(value[sample, row]).to(device) for name, value in presentations.values.items()}
-        self._alter(shown, values, torch.from_numpy(presentations.key[sample, row]).to(device))
+        self.alter(shown, presentations, sample, row)
         return shown
+
+    def alter(
+        self, images: Tensor, presentations: Presentations, sample: NDArray[np.int64], row: NDArray[np.int64]
+    ) -> None:
+        """Alter images (n, 3, height, width) in place, as some rows of `presentations` say; see `stimuli`."""
+        # which alterations are applied is found out on the CPU: asking a GPU for it would wait for all it has to do
+        values = {name: torch.from_numpy(value[sample, row]) for name, value in presentations.values.items()}
+        self._alter(images, values, torch.from_numpy(presentations.key[sample, row]).to(images.device))
 
     def apply(self, images: Tensor, values: dict[str, Tensor], key: Tensor) -> Tensor:
         """Apply the alterations to images (n, 3, height, width), with one value per image of every input."""
