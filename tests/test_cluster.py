@@ -19,6 +19,7 @@ import xarray as xr
 import yaml
 from click.testing import CliRunner
 from distributed import Client, LocalCluster, Status
+from distributed.client import _get_global_client
 from distributed.comm import CommClosedError
 
 import neuroprobe as npr
@@ -356,6 +357,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, [*arguments, "--scheduler", "tcp://127.0.0.1:9x"])
     assert found.exit_code == 1
     assert "cannot be reached" in found.output
+    # a client that is left connecting would have whatever dask computes wait for ever
+    assert _get_global_client() is None
+    assert dask.config.get("scheduler", None) is None
     found = CliRunner().invoke(main, [*arguments, "--workers", "99"])
     assert found.exit_code == 1
     assert "workers: received 99, expected 1 to" in found.output

@@ -81,7 +81,7 @@ def local_workers(n: int, devices: Sequence[str] = ()) -> Iterator[Client]:
             dashboard_address=":0",
             silence_logs=60,
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         cluster.scale(n)
         client.wait_for_workers(n)
@@ -106,7 +106,8 @@ def connected(address: str, timeout: float = 30.0) -> Iterator[Client]:
     """
     try:
         named = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
-        client = Client(**named, timeout=timeout)
+        # what else dask computes here stays here, all the more so where there is no such scheduler
+        client = Client(**named, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise WorkerError(
             f"scheduler {address!r} cannot be reached ({error or type(error).__name__}): start it by `dask scheduler`, "
@@ -267,7 +268,7 @@ class Crew:
     def _finished(self, session: str, plan: Plan) -> Iterator[tuple[Task, Any]]:
         """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""
         while self._tasks:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), self._client.as_current():
                 wait(list(self._tasks), timeout=POLL, return_when="FIRST_COMPLETED")
             self._require_connection()
             for future in [future for future in self._tasks if future.status != "pending"]:

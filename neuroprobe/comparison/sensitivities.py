@@ -14,12 +14,13 @@ from neuroprobe.comparison.responses import AREA
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.paired import adjust
-from neuroprobe.statistics.profiles import MOST_UNITS, principal_axes, profile_distance
+from neuroprobe.statistics.profiles import MOST_UNITS, nearest_units, principal_axes, profile_distance
 
 Array = NDArray[np.float64]
 SIDES: Final = ("model", "brain")
 AXIS: Final = "axis"
 N_AXES: Final = 2
+NEURON: Final = "neuron"
 VARIABLES: Final = (names.SHAPLEY_EFFECT, names.FIRST_ORDER, names.TOTAL_ORDER)
 
 
@@ -73,7 +74,31 @@ def compare_profiles(
             found["p_value"][row, column] = distance.p_value
             of_factors["kolmogorov"][:, row, column] = distance.kolmogorov
             of_factors["kolmogorov_p_value"][:, row, column] = distance.kolmogorov_p
-    return _labelled(found, of_factors, mine, theirs, factors, name, n_permutations, correction, seed)
+    dataset = _labelled(found, of_factors, mine, theirs, factors, name, n_permutations, correction, seed)
+    return dataset.assign(_matches(mine, theirs)).assign_coords(_neurons(theirs))
+
+
+def _matches(mine: list[Profiles], theirs: list[Profiles]) -> dict[str, Any]:
+    """Which unit of each layer is like each neuron, and how far its profile is from the neuron's."""
+    neurons = np.concatenate([one.values for one in theirs])
+    shape = (len(mine), len(neurons))
+    unit, far = np.full(shape, -1, dtype=np.int64), np.full(shape, np.nan)
+    for row, one in enumerate(mine):
+        if len(one.values) and len(neurons):
+            nearest, far[row] = nearest_units(one.values, neurons)
+            unit[row] = one.place[nearest]
+    dims, method = (names.LAYER, NEURON), "Euclidean distance of profiles"
+    told = "number of the layer's unit, as `to_units` counts them, whose profile is nearest; -1 without"
+    return {
+        "nearest_unit": (dims, unit, {"long_name": told, "method": method}),
+        "nearest_distance": (dims, far, {"long_name": "how far its profile is", "method": method}),
+    }
+
+
+def _neurons(theirs: list[Profiles]) -> dict[str, Any]:
+    """Area of each neuron, and its number there."""
+    areas = np.repeat(np.array([one.name for one in theirs], dtype=object), [len(one.values) for one in theirs])
+    return {"neuron_area": (NEURON, areas), "neuron_unit": (NEURON, np.concatenate([one.place for one in theirs]))}
 
 
 def profile_clouds(

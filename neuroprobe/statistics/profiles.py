@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 Array = NDArray[np.float64]
@@ -177,9 +178,5 @@ def principal_axes(populations: Sequence[Array], n_axes: int = 2) -> Axes:
 
 def nearest_units(x: Array, y: Array) -> tuple[Integers, Array]:
     """Unit of x whose profile is nearest to each unit's of y, and how far it is (units of y,)."""
-    nearest, far = np.empty(len(y), dtype=np.int64), np.empty(len(y))
-    for start in range(0, len(y), MOST_UNITS):
-        part = cdist(y[start : start + MOST_UNITS], x)
-        nearest[start : start + len(part)] = part.argmin(1)
-        far[start : start + len(part)] = part.min(1)
-    return nearest, far
+    far, nearest = KDTree(x).query(y)
+    return np.asarray(nearest, dtype=np.int64), np.asarray(far)

@@ -232,6 +232,13 @@ def test_planted_profiles(rng: np.random.Generator) -> None:
     assert relative.sel(layer="late").item() < 0.25 * relative.sel(layer="early").item()
     assert (found["kolmogorov_p_adjusted"].sel(layer="early", factor=["hue", "blur"]) < 0.05).all()
     assert found["n_units"].values.tolist() == [40, 40]
+    # the unit that is like each neuron, of those that have a profile
+    assert found.sizes["neuron"] == 39
+    assert 3 not in found["neuron_unit"].values
+    late, it = (tree[f"shapley/{name}/shapley_effect"].values.T for tree, name in ((model, "late"), (theirs, "it")))
+    far = np.linalg.norm(it[found["neuron_unit"].values][:, None] - late, axis=2)
+    np.testing.assert_array_equal(found["nearest_unit"].sel(layer="late"), far.argmin(1))
+    np.testing.assert_allclose(found["nearest_distance"].sel(layer="late"), far.min(1))
     fewer = theirs["shapley/it"].to_dataset().sel(factor=["noise"])
     alone = compare(model, xr.DataTree.from_dict({"/shapley/it": fewer}), "profiles", n_permutations=9)
     assert alone["factor"].values.tolist() == ["noise"]
