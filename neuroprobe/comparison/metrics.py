@@ -71,7 +71,8 @@ def compare(
         ``p_value``, ``p_adjusted`` over layers. Of ``rsa`` also ``ceiling_lower``, ``ceiling_upper`` with intervals,
         ``subject_score``, differences of layers, and ``held_out_score`` of the layer that other stimuli choose. Of
         regressions ``ceiling`` and ``ceiled_score``, and ``unit_score``. Of ``profiles`` distances, of which small ones
-        are alike, and over ``neuron`` the ``nearest_unit`` of each layer. Attributes: ``metric``, ``version``, ``definition``.
+        are alike, and over ``neuron`` the ``nearest_unit`` of each layer. Attributes: ``metric``, ``version``,
+        ``definition``.
 
     Raises
     ------
