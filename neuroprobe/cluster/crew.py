@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import dask
 from distributed import Client, KilledWorker, LocalCluster, wait
 
 from neuroprobe.cluster.devices import RESOURCE, VISIBLE, require_own
@@ -72,6 +73,8 @@ def local_workers(n: int, devices: Sequence[str] = ()) -> Iterator[Client]:
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     with (
         TemporaryDirectory(prefix="neuroprobe-") as folder,
+        # dask's own has glibc give every array back to the system, and take it again page by page
+        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
         PlacedCluster(
             devices,
             threads_per_worker=threads,
