@@ -104,6 +104,20 @@ def test_areas_are_compared_apart(metric: str, responses: xr.DataTree, brain: Pa
         npr.compare(responses, brain, metric, areas="regio")
 
 
+def test_areas_of_several_and_of_one_node_are_told(responses: xr.DataTree, brain: Path, tmp_path: Path) -> None:
+    tree = npr.open_recording(brain).load()
+    node = tree["responses/v1"].to_dataset(inherit=False)
+    tree["responses/v2"] = xr.DataTree(node.isel(unit=np.flatnonzero(node["region"].values == "late")))
+    write_recording(tree, tmp_path / "two.zarr")
+    given = protocol(**{"with": {"animal": str(tmp_path / "two.zarr")}, "areas": "region", **OPTIONS})
+    found = npr.run(given, tmp_path / "out.zarr")["compare/animal"].to_dataset(inherit=False)
+    assert "bootstrap over stimuli" in found.attrs["definition"]
+    assert "bootstrap over both" in found.attrs["definition"]
+    assert "rsa with animal, late" in str(status(tmp_path / "out.zarr"))
+    write_report(tmp_path / "out.zarr", tmp_path / "out.html")
+    assert "animal, early" in (tmp_path / "out.html").read_text()
+
+
 def test_an_animal_is_compared_with_a_network(brain: Path, responses: xr.DataTree, tmp_path: Path) -> None:
     npr.run(PROTOCOL, tmp_path / "net.zarr")
     given = {

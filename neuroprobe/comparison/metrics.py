@@ -118,7 +118,10 @@ def compare_sides(
             area: compare_sides(model, part, metric, join, **options) for area, part in by_area(brain, areas).items()
         }
         label = xr.Variable(AREA, np.array(list(parts), dtype=object))
-        return xr.concat(list(parts.values()), label, data_vars="all", join="outer", combine_attrs="drop_conflicts")
+        found = xr.concat(list(parts.values()), label, data_vars="all", join="outer", combine_attrs="drop_conflicts")
+        # errors of an area with one subject are of stimuli alone
+        told = dict.fromkeys(part.attrs["definition"] for part in parts.values())
+        return found.assign_attrs(definition="; or ".join(told))
     if areas is not None:
         brain = with_areas(brain, areas)
     stimuli = common_stimuli(model, brain, join)
