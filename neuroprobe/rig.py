@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -377,8 +377,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_rig(protocol: Protocol) -> Rig:
+def open_rig(protocol: Protocol, broken: Collection[str] | None = None) -> Rig:
     """Open everything that a protocol names, and try the network on two images.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    broken : collection of str, optional
+        Ids of the images that cannot be decoded, where another process has tried all of them.
 
     Raises
     ------
@@ -395,7 +401,7 @@ def open_rig(protocol: Protocol) -> Rig:
         with about("subject"):
             subject = load_subject(protocol.subject, protocol.seed, device)
         with about("stimuli", "images"):
-            images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing)
+            images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing, broken)
         shown = images.load(np.arange(min(N_CHECKED, len(images)))).to(device)
         with about("subject"):
             tried = subject.prepare(shown)

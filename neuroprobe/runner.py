@@ -219,7 +219,7 @@ def run(
         else:
             from neuroprobe.cluster.station import Job
 
-            job = Job(checked, dict(plans), str(path.absolute()), guard, compared)
+            job = Job(checked, dict(plans), str(path.absolute()), guard, compared, tuple(opened.images.skipped))
             with _crew(job, client, workers, devices) as crew:
                 _record_on(crew, rigs, stages, store, undone, budget, listen)
         plans = Plans(*(one.plan for one in stages.values()))

@@ -6,8 +6,8 @@ protocol, never models, images or responses. Only the client writes the journal,
 
 from __future__ import annotations
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +47,8 @@ class Job:
         Hash of what decides its numbers, content of files included.
     compared : str
         Hash of files that the client alone reads.
+    broken : tuple of str
+        Ids of images that cannot be decoded, as the client found: workers hash the files, and do not try them again.
     versions : dict of str
         Of packages, on the client.
     resource : str, optional
@@ -58,6 +60,7 @@ class Job:
     path: str
     guard: str
     compared: str = ""
+    broken: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
     resource: str | None = None
 
@@ -85,14 +88,14 @@ class Station(WorkerPlugin):
         """
         if self.job.resource is not None and self.job.resource not in worker.state.total_resources:
             return
-        # a shared network answers one call at a time
-        self.lock = threading.Lock()
-        self.threads = worker.state.nthreads
+        # a shared network answers one call at a time; and each thread that calls torch has a pool of threads behind it,
+        # of which several slow each other down
+        self.hand = ThreadPoolExecutor(1, initializer=_of_threads, initargs=(worker.state.nthreads,))
         self.recorders: dict[str, BlockRecorder] = {}
         try:
             self._require_versions()
             self._require_store()
-            self.rigs = self._open()
+            self.rigs = self.hand.submit(self._open).result()
         except NeuroprobeError as error:
             raise PlanError(f"worker {worker.address}: {error}") from None
         # sums stay in memory, as planned: a worker that dask pauses for that would never go on
@@ -103,6 +106,8 @@ class Station(WorkerPlugin):
 
     def teardown(self, worker: Worker) -> None:
         """Leave the worker to others as it was."""
+        if hasattr(self, "hand"):
+            self.hand.shutdown(wait=False, cancel_futures=True)
         if hasattr(self, "pause_at"):
             worker.memory_manager.memory_pause_fraction = self.pause_at
 
@@ -127,7 +132,7 @@ class Station(WorkerPlugin):
         from neuroprobe.rig import open_rig
         from neuroprobe.runner import guard_of
 
-        opened = open_rig(self.job.protocol)
+        opened = open_rig(self.job.protocol, self.job.broken)
         if guard_of(self.job.protocol, opened, self.job.compared) != self.job.guard:
             raise PlanError(
                 "weights, images, maps or lesions are other ones than the client's, under the same paths: copy them "
@@ -153,15 +158,11 @@ class Station(WorkerPlugin):
         path = Path(self.job.path)
         return SessionStore(path, session, [one for one in journal_entries(path) if one["session"] == session])
 
-    def __enter__(self) -> Station:
-        import torch
 
-        self.lock.acquire()
-        torch.set_num_threads(self.threads)
-        return self
+def _of_threads(number: int) -> None:
+    import torch
 
-    def __exit__(self, *error: object) -> None:
-        self.lock.release()
+    torch.set_num_threads(number)
 
 
 def station() -> Station:
@@ -184,7 +185,9 @@ def record(session: str, start: int, stop: int) -> tuple[dict[str, Any], float]:
     from neuroprobe.machine import give_back
     from neuroprobe.shards import convergence
 
-    with station() as here:
+    here = station()
+
+    def recorded() -> tuple[dict[str, Any], float]:
         started = time.perf_counter()
         recorder, span = here.recorder(session), Span(start, stop)
         with explained_shortage(lambda: recorder.place), recorder.attached():
@@ -195,16 +198,22 @@ def record(session: str, start: int, stop: int) -> tuple[dict[str, Any], float]:
         give_back()
         return entry, time.perf_counter() - started
 
+    return here.hand.submit(recorded).result()
+
 
 def merge(session: str, start: int, stop: int) -> dict[str, Any]:
     """Merge the halves of a span that are in the store; return the line that the journal shall have of it."""
     from neuroprobe.shards import merged
 
-    with station() as here:
+    here = station()
+
+    def joined() -> dict[str, Any]:
         store, span = here.store(session), Span(start, stop)
         left = Span(start, start + len(span) // 2)
         states, found = merged(left, here.recorder(session), store)
         return store.write(span, states, found, _token())
+
+    return here.hand.submit(joined).result()
 
 
 def score(number: int | None) -> None:
@@ -213,13 +222,16 @@ def score(number: int | None) -> None:
     from neuroprobe.progress import ignore
     from neuroprobe.selectivity.scores import score_layer, score_maps
 
-    with station() as here:
-        one = names.SELECTIVITY
+    here, one = station(), names.SELECTIVITY
+
+    def scored() -> None:
         arguments = here.rigs[one], here.job.plans[one], here.store(one), Path(here.job.path) / RUN_FOLDER
         if number is None:
             score_maps(*arguments, ignore)
         else:
             score_layer(*arguments, number, ignore)
+
+    here.hand.submit(scored).result()
 
 
 def _token() -> str:

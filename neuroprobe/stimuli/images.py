@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -89,6 +89,9 @@ class ImageSet:
     framing : Framing
     seed : int
         Of the order of sources that are shuffled.
+    broken : collection of str, optional
+        Ids of the images that cannot be decoded, where another process has tried all of them: those of sources whose
+        files are hashed are not decoded again then.
 
     Attributes
     ----------
@@ -113,17 +116,22 @@ class ImageSet:
         If images differ in size, or there are fewer than a limit asks for.
     """
 
-    def __init__(self, *sources: Source, framing: Framing = AS_IS, seed: int = 0) -> None:
+    def __init__(
+        self, *sources: Source, framing: Framing = AS_IS, seed: int = 0, broken: Collection[str] | None = None
+    ) -> None:
         self.framing = framing
         self.shape: tuple[int, ...] = ()
         self.skipped: list[str] = []
         self._sources = sources
+        self._broken = broken
         self._hashes: dict[Item, bytes] = {}
         self._cache: OrderedDict[Item, NDArray[np.float32]] = OrderedDict()
         self._items: list[Item] = []
         for number in range(len(sources)):
             with about(number):
                 self._items += [(number, index) for index in self._choose(number, seed)]
+        if not self.shape:
+            self._image(self._items[0])  # whose size is that of all
         self.ids = [self._id(item) for item in self._items]
         labels = [self._label(item) for item in self._items]
         self.labels = labels if any(label is not None for label in labels) else None
@@ -233,7 +241,8 @@ class ImageSet:
         source = self._sources[number]
         n = len(source.ids)
         order = generator(seed, "images of the set", number).permutation(n) if source.shuffle else np.arange(n)
-        broken: list[int] = []
+        broken = [index for index in range(n) if self._broken and self._id((number, index)) in self._broken]
+        order = order[~np.isin(order, broken)]
         while True:
             chosen = _in_turn(source, order)
             for index, error in self._try([(number, index) for index in chosen if (number, index) not in self._hashes]):
@@ -253,9 +262,11 @@ class ImageSet:
     def _try(self, items: Sequence[Item]) -> Iterator[tuple[int, ImageError]]:
         """Decode and hash images, in threads; give out those that are broken."""
 
-        def attempt(item: Item) -> tuple[NDArray[np.float32], bytes] | ImageError:
+        def attempt(item: Item) -> tuple[NDArray[np.float32] | None, bytes] | ImageError:
             number, index = item
             content = self._sources[number].content
+            if content is not None and self._broken is not None:
+                return None, hashlib.sha256(content(index)).digest()
             try:
                 array = self._decode(item)
             except ImageError as error:
@@ -271,7 +282,8 @@ class ImageSet:
                         yield item[1], found
                     else:
                         array, self._hashes[item] = found
-                        self._keep(item, array)
+                        if array is not None:
+                            self._keep(item, array)
 
 
 def _in_turn(source: Source, order: NDArray[np.int64]) -> list[int]:

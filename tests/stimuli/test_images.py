@@ -86,6 +86,32 @@ def test_what_a_source_keeps_in_memory_counts() -> None:
     assert ImageSet(source(n_bytes=1000)).bytes_kept == ImageSet(source()).bytes_kept + 1000
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_what_another_process_has_tried_is_hashed_and_not_decoded(image_folder: Path, shuffle: bool) -> None:
+    for name in ("cat/01.jpg", "dog/02.png"):
+        (image_folder / name).write_bytes(b"torn")
+    choice: dict[str, Any] = {"skip_broken": True, "limit": 12, "shuffle": shuffle}
+    folder, read = replace(open_folder(image_folder), **choice), list[int]()
+
+    def counted(index: int) -> Any:
+        read.append(index)
+        return folder.read(index)
+
+    tried = ImageSet(folder, seed=3)
+    trusting = ImageSet(replace(folder, read=counted), seed=3, broken=tried.skipped)
+    assert len(read) == 1
+    assert (trusting.ids, trusting.skipped, trusting.shape) == (tried.ids, tried.skipped, tried.shape)
+    assert trusting.digest == tried.digest
+    assert torch.equal(trusting.load(range(12)), tried.load(range(12)))
+    (image_folder / tried.ids[5]).write_bytes((image_folder / tried.ids[6]).read_bytes())
+    assert ImageSet(folder, seed=3, broken=tried.skipped).digest != tried.digest
+
+
+def test_images_that_are_hashed_as_they_are_decoded_are_decoded_by_everybody() -> None:
+    tried = ImageSet(source(n=6, broken=[2], skip_broken=True))
+    assert ImageSet(source(n=6, broken=[2], skip_broken=True), broken=tried.skipped).digest == tried.digest
+
+
 class TestLimit:
     def test_spread_over_the_classes(self, image_folder: Path) -> None:
         found = opened(image_folder, limit=7)
