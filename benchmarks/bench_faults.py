@@ -18,12 +18,14 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 import neuroprobe as npr
 from neuroprobe.cluster.crew import local_workers
 
+TOLD: Final = 10  # runs between lines
 PROTOCOL = {
     "neuroprobe": 1,
     "subject": {"network": "embedded", "layers": ["conv3", "conv6", "linear"]},
@@ -98,7 +100,11 @@ def main(n_runs: int) -> None:
                 else:
                     kill_the_client(path, rng.uniform(0.3, 1.3) * recording)
                 same += digest(path) == whole
-            print(f"{what} killed: {same} of {n_runs} results have the bits of the undisturbed run", flush=True)
+                if (number + 1) % TOLD == 0 or number + 1 == n_runs:
+                    print(
+                        f"{what} killed: {same} of {number + 1} results have the bits of the undisturbed run",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":
