@@ -185,8 +185,9 @@ def test_what_fails_again_and_again_stops_the_run(client: Client, tmp_path: Path
             npr.run(protocol(analyses=["sobol"]), tmp_path / "out.zarr", client=client)
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
 def test_hung_workers_are_restarted(
-    serial: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serial: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_gone: bool
 ) -> None:
     record, mark = station.record, tmp_path / "restarted"
 
@@ -199,11 +200,33 @@ def test_hung_workers_are_restarted(
     monkeypatch.setattr(crew, "LEAST_HUNG", 3.0)
     monkeypatch.setattr(crew, "HUNG", 0.0)
     monkeypatch.setattr(crew, "POLL", 0.5)
-    # these workers are threads of this process
-    monkeypatch.setattr(Client, "restart_workers", lambda self, workers, **_: mark.write_text(workers[0]))
+
+    def restarted(self: Client, workers: list[str], **_: Any) -> None:
+        mark.write_text(workers[0])  # these workers are threads of this process
+        if is_gone:
+            raise KeyError(workers[0])
+
+    monkeypatch.setattr(Client, "restart_workers", restarted)
     found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
     assert mark.read_text() in client.scheduler_info()["workers"]
     assert_same(found["sobol"], npr.open_result(serial)["sobol"])
+
+
+def test_while_the_client_is_stopped_no_worker_counts_as_hung(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, times = station.record, iter(range(0, 10**9, 10**5))
+
+    def slow(session: str, start: int, stop: int) -> Any:
+        time.sleep(0.5)
+        return record(session, start, stop)
+
+    monkeypatch.setattr(crew, "record", slow)
+    monkeypatch.setattr(crew, "POLL", 0.1)
+    monkeypatch.setattr(crew, "monotonic", lambda: next(times))  # as if it stood still for a day between looks
+    monkeypatch.setattr(Client, "restart_workers", lambda self, workers, **_: pytest.fail("restarted"))
+    npr.run(protocol(analyses=["sobol"], design={"samples": 256, "scramble": 64}), tmp_path / "out.zarr", client=client)
+    assert next(times) > 10**5 * 10
 
 
 def test_a_network_that_gives_nan_is_told_at_once(client: Client, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any, Final
 
 import dask
@@ -136,7 +136,7 @@ class Task:
     what: str  # "record", "merge" or "score"
     span: Span | None
     number: int | None = None  # of a layer that is scored
-    since: float = field(default=0.0)  # when it was first seen on a worker
+    seconds: float = field(default=0.0)  # for which it was seen on a worker
 
     @property
     def failures_of(self) -> tuple[str, Any]:
@@ -168,6 +168,7 @@ class Crew:
         self._failures: Counter[tuple[str, Any]] = Counter()
         self._tasks: dict[Any, Task] = {}  # by their futures
         self._expected = 0.0  # seconds of a task
+        self._looked = 0.0  # when tasks were last looked for
         if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
         self._set_up()
@@ -270,6 +271,7 @@ class Crew:
 
     def _finished(self, session: str, plan: Plan) -> Iterator[tuple[Task, Any]]:
         """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""
+        self._looked = monotonic()
         while self._tasks:
             with suppress(TimeoutError), self._client.as_current():
                 wait(list(self._tasks), timeout=POLL, return_when="FIRST_COMPLETED")
@@ -295,18 +297,22 @@ class Crew:
 
     def _end_hung(self, session: str, plan: Plan) -> None:
         """Restart workers that take far longer than others did."""
+        now = monotonic()
+        # where this process was stopped for a while, workers may have been too
+        passed, self._looked = min(now - self._looked, 2 * POLL), now
         # tasks of one worker wait for each other, and count as going on meanwhile
-        now, limit = time.monotonic(), max(LEAST_HUNG, HUNG * self._expected * self._at_once)
+        limit = max(LEAST_HUNG, HUNG * self._expected * self._at_once)
         place = {key: address for address, keys in self._client.processing().items() for key in keys}
         for future, task in list(self._tasks.items()):
             if future.key not in place:
                 continue
-            task.since = task.since or now
-            if now - task.since < limit:
+            task.seconds += passed
+            if task.seconds < limit:
                 continue
             del self._tasks[future]
             future.cancel(force=True)
-            self._client.restart_workers([place[future.key]], raise_for_error=False)
+            with suppress(KeyError):  # of a worker that has gone meanwhile
+                self._client.restart_workers([place[future.key]], raise_for_error=False)
             self._failures[task.failures_of] += 1
             if self._failures[task.failures_of] >= TRIES:
                 raise WorkerError(f"{_described(task, plan)} hung {TRIES} times, for {limit:.0f} s each")
