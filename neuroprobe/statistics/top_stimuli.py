@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 NOTHING: Final = -np.inf  # of places in a list that no image takes
 NO_IMAGE: Final = -1
+CROWDED: Final = 2  # lists that candidates fill, on average, above which the largest are found before they are sorted
 Candidates = tuple[Array, Integers, Integers, Integers]  # responses, images, rows, columns: (units, candidates) each
 
 
@@ -136,9 +137,10 @@ class TopStimuli:
         _check_finite(shown, numbers)
         twice = len(np.unique(numbers)) < len(numbers)
         least = np.maximum(self._floor, self.reached)
-        if not twice and len(shown) > self.n_kept:
-            least = np.maximum(least, np.partition(shown, -self.n_kept, axis=0)[-self.n_kept])
-        image, unit = np.nonzero(shown >= least)
+        reaches = shown >= least
+        if not twice and np.count_nonzero(reaches) > CROWDED * self.n_kept * shown.shape[1]:
+            reaches &= shown >= np.partition(shown, -self.n_kept, axis=0)[-self.n_kept]
+        image, unit = np.nonzero(reaches)
         if not unit.size:
             return
         order = np.lexsort((numbers[image], -shown[image, unit], unit))
