@@ -15,6 +15,7 @@ import heapq
 import itertools
 import json
 import pickle
+import shutil
 import tempfile
 import time
 from collections import deque
@@ -42,6 +43,7 @@ from neuroprobe.store import SessionStore
 
 FACTORS = 12
 N_IMAGES = 50_000
+HASH_BYTES = 32
 # layers of ResNet-50 for images of 224 px, with their channels and positions: stem, bottlenecks, classifier
 STAGES = ((3, 256, 56), (4, 512, 28), (6, 1024, 14), (3, 2048, 7))
 LAYERS = {
@@ -72,8 +74,8 @@ class Costs:
         Of the client's loop when something ends: by itself, and for each task that is given out.
     read, merge, write : float
         Of one byte of a state.
-    opened, image_bytes : float
-        Seconds of a worker for each image when it opens them, and bytes that it reads.
+    opened : float
+        Seconds of a worker for each image when it opens the set.
     """
 
     line: float
@@ -89,7 +91,6 @@ class Costs:
     merge: float
     write: float
     opened: float
-    image_bytes: float
 
 
 def median_seconds(action: Callable[[], Any], n: int) -> float:
@@ -148,27 +149,27 @@ def measure(folder: Path) -> Costs:
     few = [dict(entry, span=[0, 2]) for _ in range(1000)]
     parsed = median_seconds(lambda: [json.loads(line) for _ in range(1000)], 3) / 1000
     folded = median_seconds(lambda: SessionStore(folder, "pick-freeze", few), 3) / 1000
-    opened = median_seconds(lambda: SessionStore(folder, "pick-freeze", entries[:400]), 3) / 400
+    looked = median_seconds(lambda: SessionStore(folder, "pick-freeze", entries[:400]), 3) / 400
     task = len(pickle.dumps(("pick-freeze", 4095, 4096)))
     result = len(pickle.dumps((entry, 12.3456)))
     scheduler, wake, outstanding = measure_dask()
-    opened, image_bytes = measure_opening(folder)
+    opened = measure_opening(folder)
     return Costs(
-        appended, len(line) + 1, parsed + folded, opened, task, result, scheduler, wake, outstanding,
-        read / size, merged / size, written / size, opened, image_bytes,
+        appended, len(line) + 1, parsed + folded, looked, task, result, scheduler, wake, outstanding,
+        read / size, merged / size, written / size, opened,
     )  # fmt: skip
 
 
-def measure_opening(folder: Path, n: int = 60) -> tuple[float, float]:
-    """Seconds and bytes for each image of a folder, of the size of ImageNet's, when a worker opens it."""
+def measure_opening(folder: Path, n: int = 1000) -> float:
+    """Seconds for each image of a folder, of the size of ImageNet's, when a worker opens what the client has tried."""
     path = folder / "images"
     path.mkdir()
-    images = (skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea())
-    for number in range(n):
-        Image.fromarray(images[number % 3]).resize((500, 375)).save(path / f"{number}.jpg", quality=96)
-    started = time.process_time()
-    ImageSet(open_folder(path), framing=Framing((224, 224)))
-    return (time.process_time() - started) / n, sum(file.stat().st_size for file in path.iterdir()) / n
+    Image.fromarray(skimage.data.coffee()).resize((500, 375)).save(path / "0.jpg", quality=96)
+    for number in range(1, n):
+        shutil.copy(path / "0.jpg", path / f"{number}.jpg")
+    framing = Framing((224, 224))
+    tried = ImageSet(open_folder(path), framing=framing).tried
+    return median_seconds(lambda: ImageSet(open_folder(path), framing=framing, tried=tried), 3) / n
 
 
 def nothing(number: int) -> dict[str, Any]:
@@ -294,8 +295,9 @@ class Run:
         self.records.extend([*given, *rest])
         self.outstanding = len(self.records)
         for _ in range(self.n_workers):
-            read = N_IMAGES * self.costs.image_bytes / self.each
-            self.disk.ask(read, lambda: self.events.after(N_IMAGES * self.costs.opened, self.open))
+            # with the hashes of all images
+            sent = N_IMAGES * HASH_BYTES / self.each
+            self.scheduler.ask(sent, lambda: self.events.after(N_IMAGES * self.costs.opened, self.open))
         self.scheduler.ask(self.outstanding * self.costs.scheduler, self.hand_out)
         self.events.run()
         total, ideal = self.events.now, self.n_blocks * self.block_seconds / self.n_workers
@@ -403,7 +405,7 @@ def tell(costs: Costs) -> None:
     print(f"    scheduler {1 / costs.scheduler:,.0f} tasks/s;")
     print(f"    client {wake} when it wakes, and {1e6 * costs.outstanding:.1f} µs for each task given out;")
     rates = (1e-9 / one for one in (costs.read, costs.merge, costs.write))
-    print(f"    opening images {1e3 * costs.opened:.1f} ms and {costs.image_bytes / 1e3:.0f} kB each, by every worker;")
+    print(f"    opening images {1e6 * costs.opened:.0f} µs each, by every worker;")
     print("    states: read (cached) {:.1f}, merged {:.1f}, written here {:.2f} GB/s;".format(*rates))
     client = costs.line + (costs.wake + 1000 * costs.outstanding) / 10
     print(f"    so 1,000 workers keep the scheduler busy with tasks of {1000 * costs.scheduler:.1f} s or shorter,")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -41,7 +41,7 @@ from neuroprobe.protocol.schema import Protocol
 from neuroprobe.protocol.sets import require_set
 from neuroprobe.protocol.treatment import TreatmentSpec
 from neuroprobe.selectivity.study import SelectivityStudy, open_selectivity
-from neuroprobe.stimuli.images import ImageSet
+from neuroprobe.stimuli.images import ImageSet, Tried
 from neuroprobe.stimuli.levels import nest_images
 from neuroprobe.stimuli.opening import open_images
 from neuroprobe.stimuli.treatment import SLICE, Applied, Treatment, n_orders
@@ -377,14 +377,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_rig(protocol: Protocol, broken: Collection[str] | None = None) -> Rig:
+def open_rig(protocol: Protocol, known: Tried | None = None) -> Rig:
     """Open everything that a protocol names, and try the network on two images.
 
     Parameters
     ----------
     protocol : Protocol
-    broken : collection of str, optional
-        Ids of the images that cannot be decoded, where another process has tried all of them.
+    known : Tried, optional
+        What another process found of the same images.
 
     Raises
     ------
@@ -401,7 +401,7 @@ def open_rig(protocol: Protocol, broken: Collection[str] | None = None) -> Rig:
         with about("subject"):
             subject = load_subject(protocol.subject, protocol.seed, device)
         with about("stimuli", "images"):
-            images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing, broken)
+            images = open_images(protocol.stimuli, protocol.seed, subject.preprocessing.framing, known)
         shown = images.load(np.arange(min(N_CHECKED, len(images)))).to(device)
         with about("subject"):
             tried = subject.prepare(shown)

@@ -219,7 +219,7 @@ def run(
         else:
             from neuroprobe.cluster.station import Job
 
-            job = Job(checked, dict(plans), str(path.absolute()), guard, compared, tuple(opened.images.skipped))
+            job = Job(checked, dict(plans), str(path.absolute()), guard, compared, opened.images.tried)
             with _crew(job, client, workers, devices) as crew:
                 _record_on(crew, rigs, stages, store, undone, budget, listen)
         plans = Plans(*(one.plan for one in stages.values()))

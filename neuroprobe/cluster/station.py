@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neuroprobe.plans import Plan
     from neuroprobe.recorder import BlockRecorder
     from neuroprobe.rig import Rig
+    from neuroprobe.stimuli.images import Tried
     from neuroprobe.store import SessionStore
 
 NAME: Final = "neuroprobe"
@@ -47,8 +48,8 @@ class Job:
         Hash of what decides its numbers, content of files included.
     compared : str
         Hash of files that the client alone reads.
-    broken : tuple of str
-        Ids of images that cannot be decoded, as the client found: workers hash the files, and do not try them again.
+    tried : Tried, optional
+        What the client found of the images, which workers decode when they show them; else each opens them all.
     versions : dict of str
         Of packages, on the client.
     resource : str, optional
@@ -60,7 +61,7 @@ class Job:
     path: str
     guard: str
     compared: str = ""
-    broken: tuple[str, ...] = ()
+    tried: Tried | None = None
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
     resource: str | None = None
 
@@ -132,7 +133,7 @@ class Station(WorkerPlugin):
         from neuroprobe.rig import open_rig
         from neuroprobe.runner import guard_of
 
-        opened = open_rig(self.job.protocol, self.job.broken)
+        opened = open_rig(self.job.protocol, self.job.tried)
         if guard_of(self.job.protocol, opened, self.job.compared) != self.job.guard:
             raise PlanError(
                 "weights, images, maps or lesions are other ones than the client's, under the same paths: copy them "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -78,6 +78,31 @@ class Source:
     factors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What is known of images that were all decoded once.
+
+    Attributes
+    ----------
+    digest : str
+        Of the set.
+    content : bytes
+        Hashes of its images, one after the other.
+    broken : tuple of str
+        Ids of images that cannot be decoded, and were left out.
+    """
+
+    digest: str
+    content: bytes
+    broken: tuple[str, ...]
+
+    @property
+    def hashes(self) -> list[bytes]:
+        """Hash of each image."""
+        size = hashlib.sha256().digest_size
+        return [self.content[start : start + size] for start in range(0, len(self.content), size)]
+
+
 class ImageSet:
     """Images of one size, decoded when they are asked for.
 
@@ -89,9 +114,8 @@ class ImageSet:
     framing : Framing
     seed : int
         Of the order of sources that are shuffled.
-    broken : collection of str, optional
-        Ids of the images that cannot be decoded, where another process has tried all of them: those of sources whose
-        files are hashed are not decoded again then.
+    tried : Tried, optional
+        What another process found of the same images: each is only decoded, and compared with it, when it is asked for.
 
     Attributes
     ----------
@@ -113,36 +137,43 @@ class ImageSet:
     ImageError
         If an image is broken and its source does not skip such images.
     ReaderError
-        If images differ in size, or there are fewer than a limit asks for.
+        If images differ in size, or there are fewer than a limit asks for; or they are others than were tried.
     """
 
-    def __init__(
-        self, *sources: Source, framing: Framing = AS_IS, seed: int = 0, broken: Collection[str] | None = None
-    ) -> None:
+    def __init__(self, *sources: Source, framing: Framing = AS_IS, seed: int = 0, tried: Tried | None = None) -> None:
         self.framing = framing
         self.shape: tuple[int, ...] = ()
         self.skipped: list[str] = []
         self._sources = sources
-        self._broken = broken
+        self._tried = tried
         self._hashes: dict[Item, bytes] = {}
         self._cache: OrderedDict[Item, NDArray[np.float32]] = OrderedDict()
         self._items: list[Item] = []
         for number in range(len(sources)):
             with about(number):
                 self._items += [(number, index) for index in self._choose(number, seed)]
-        if not self.shape:
-            self._image(self._items[0])  # whose size is that of all
+        if tried is not None:
+            self._hashes = dict(zip(self._items, tried.hashes, strict=False))
         self.ids = [self._id(item) for item in self._items]
         labels = [self._label(item) for item in self._items]
         self.labels = labels if any(label is not None for label in labels) else None
         self.sources = [sources[number].name for number, _ in self._items] if len(sources) > 1 else None
         digest = hashlib.sha256()
         for name, label, item in zip(self.ids, labels, self._items, strict=True):
-            digest.update(f"{name}\0{label or ''}\0".encode() + self._hashes[item])
+            digest.update(f"{name}\0{label or ''}\0".encode() + self._hashes.get(item, b""))
         self.digest = digest.hexdigest()
+        if tried is not None:
+            if self.digest != tried.digest:
+                raise ReaderError("other images, or labels, are here than the client has under the same paths")
+            self._image(self._items[0])  # whose size is that of all
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def tried(self) -> Tried:
+        """What was found of the images when the set was opened."""
+        return Tried(self.digest, b"".join(self._hashes[item] for item in self._items), tuple(self.skipped))
 
     @property
     def n_skipped(self) -> int:
@@ -196,7 +227,12 @@ class ImageSet:
 
     def _image(self, item: Item) -> NDArray[np.float32]:
         if item not in self._cache:
-            self._keep(item, self._decode(item))
+            array = self._decode(item)
+            if self._tried is not None and self._hash(item, array) != self._hashes.get(item):
+                raise ReaderError(
+                    f"image {self._id(item)!r} is another one than the client's, under the same path: copy it anew"
+                )
+            self._keep(item, array)
         self._cache.move_to_end(item)
         return self._cache[item]
 
@@ -236,13 +272,24 @@ class ImageSet:
                 "or leave such images out by `skip_broken: true`"
             ) from error
 
+    def _hash(self, item: Item, array: NDArray[np.float32]) -> bytes:
+        """Hash of the file of an image, or of the decoded image where its source says nothing of files."""
+        number, index = item
+        content = self._sources[number].content
+        return hashlib.sha256(array.tobytes() if content is None else content(index)).digest()
+
     def _choose(self, number: int, seed: int) -> list[int]:
         """Indices of the images of a source that are shown; the next one takes the place of one that is broken."""
         source = self._sources[number]
         n = len(source.ids)
         order = generator(seed, "images of the set", number).permutation(n) if source.shuffle else np.arange(n)
-        broken = [index for index in range(n) if self._broken and self._id((number, index)) in self._broken]
-        order = order[~np.isin(order, broken)]
+        broken: list[int] = []
+        if self._tried is not None:
+            known = set(self._tried.broken)
+            broken = [index for index in range(n) if self._id((number, index)) in known]
+            order = order[~np.isin(order, broken)]
+            self.skipped += [self._id((number, index)) for index in broken]
+            return _in_turn(source, order)
         while True:
             chosen = _in_turn(source, order)
             for index, error in self._try([(number, index) for index in chosen if (number, index) not in self._hashes]):
@@ -262,16 +309,12 @@ class ImageSet:
     def _try(self, items: Sequence[Item]) -> Iterator[tuple[int, ImageError]]:
         """Decode and hash images, in threads; give out those that are broken."""
 
-        def attempt(item: Item) -> tuple[NDArray[np.float32] | None, bytes] | ImageError:
-            number, index = item
-            content = self._sources[number].content
-            if content is not None and self._broken is not None:
-                return None, hashlib.sha256(content(index)).digest()
+        def attempt(item: Item) -> tuple[NDArray[np.float32], bytes] | ImageError:
             try:
                 array = self._decode(item)
             except ImageError as error:
                 return error
-            return array, hashlib.sha256(array.tobytes() if content is None else content(index)).digest()
+            return array, self._hash(item, array)
 
         with ThreadPoolExecutor(N_THREADS) as pool:
             # few at a time: they are all in memory
@@ -282,8 +325,7 @@ class ImageSet:
                         yield item[1], found
                     else:
                         array, self._hashes[item] = found
-                        if array is not None:
-                            self._keep(item, array)
+                        self._keep(item, array)
 
 
 def _in_turn(source: Source, order: NDArray[np.int64]) -> list[int]:

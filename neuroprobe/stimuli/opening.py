@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,24 +22,24 @@ from neuroprobe.stimuli.datasets import open_dataset
 from neuroprobe.stimuli.decoding import AS_IS, Framing
 from neuroprobe.stimuli.folders import open_folder
 from neuroprobe.stimuli.generated import open_generated
-from neuroprobe.stimuli.images import ImageSet, Source
+from neuroprobe.stimuli.images import ImageSet, Source, Tried
 from neuroprobe.stimuli.photographs import open_photographs
 
 
-def open_images(spec: StimuliSpec, seed: int, declared: Framing, broken: Collection[str] | None = None) -> ImageSet:
+def open_images(spec: StimuliSpec, seed: int, declared: Framing, tried: Tried | None = None) -> ImageSet:
     """Open the images of a protocol at its size, or else at the size that the network declares.
 
     Parameters
     ----------
-    broken : collection of str, optional
-        Ids of the images that cannot be decoded, where another process has tried all of them.
+    tried : Tried, optional
+        What another process found of the same images.
     """
     framing = declared if spec.size is None else Framing(spec.size)
     sources = []
     for number, (source, name) in enumerate(zip(spec.sources, source_names(spec.sources), strict=True)):
         with about(number):
             sources.append(open_source(source, name, seed, framing))
-    return ImageSet(*sources, framing=framing, seed=seed, broken=broken)
+    return ImageSet(*sources, framing=framing, seed=seed, tried=tried)
 
 
 def open_source(spec: ImageSource, name: str, seed: int, framing: Framing = AS_IS) -> Source:

@@ -87,7 +87,7 @@ def test_what_a_source_keeps_in_memory_counts() -> None:
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_what_another_process_has_tried_is_hashed_and_not_decoded(image_folder: Path, shuffle: bool) -> None:
+def test_what_another_process_has_tried_is_decoded_when_it_is_shown(image_folder: Path, shuffle: bool) -> None:
     for name in ("cat/01.jpg", "dog/02.png"):
         (image_folder / name).write_bytes(b"torn")
     choice: dict[str, Any] = {"skip_broken": True, "limit": 12, "shuffle": shuffle}
@@ -97,19 +97,35 @@ def test_what_another_process_has_tried_is_hashed_and_not_decoded(image_folder: 
         read.append(index)
         return folder.read(index)
 
-    tried = ImageSet(folder, seed=3)
-    trusting = ImageSet(replace(folder, read=counted), seed=3, broken=tried.skipped)
+    whole = ImageSet(folder, seed=3)
+    trusting = ImageSet(replace(folder, read=counted), seed=3, tried=whole.tried)
     assert len(read) == 1
-    assert (trusting.ids, trusting.skipped, trusting.shape) == (tried.ids, tried.skipped, tried.shape)
-    assert trusting.digest == tried.digest
-    assert torch.equal(trusting.load(range(12)), tried.load(range(12)))
-    (image_folder / tried.ids[5]).write_bytes((image_folder / tried.ids[6]).read_bytes())
-    assert ImageSet(folder, seed=3, broken=tried.skipped).digest != tried.digest
+    assert (trusting.ids, trusting.skipped, trusting.shape) == (whole.ids, whole.skipped, whole.shape)
+    assert trusting.digest == whole.digest
+    assert torch.equal(trusting.load(range(12)), whole.load(range(12)))
+    (image_folder / whole.ids[5]).write_bytes((image_folder / whole.ids[6]).read_bytes())
+    changed = ImageSet(folder, seed=3, tried=whole.tried)
+    assert torch.equal(changed.load([4]), whole.load([4]))
+    with pytest.raises(ReaderError, match=f"image '{whole.ids[5]}' is another one than the client's"):
+        changed.load([5])
 
 
-def test_images_that_are_hashed_as_they_are_decoded_are_decoded_by_everybody() -> None:
-    tried = ImageSet(source(n=6, broken=[2], skip_broken=True))
-    assert ImageSet(source(n=6, broken=[2], skip_broken=True), broken=tried.skipped).digest == tried.digest
+def test_decoded_images_of_another_process_are_compared_too() -> None:
+    def changed(index: int) -> np.ndarray:
+        return np.full((2, 2), 7 if index == 4 else index, dtype=np.uint8)
+
+    given = source(n=6, broken=[2], skip_broken=True)
+    whole = ImageSet(given)
+    assert numbers(ImageSet(given, tried=whole.tried)) == numbers(whole) == [0, 1, 3, 4, 5]
+    with pytest.raises(ReaderError, match="image '4' is another one"):
+        numbers(ImageSet(replace(given, read=changed), tried=whole.tried))
+
+
+def test_other_images_than_those_that_were_tried_are_refused(image_folder: Path) -> None:
+    whole = opened(image_folder)
+    sorted(image_folder.rglob("*.png"))[0].unlink()
+    with pytest.raises(ReaderError, match="other images, or labels, are here than the client has"):
+        ImageSet(open_folder(image_folder), tried=whole.tried)
 
 
 class TestLimit:
