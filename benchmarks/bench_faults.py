@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from distributed import Client
 
 import neuroprobe as npr
-from neuroprobe.cluster.crew import local_workers
+from neuroprobe.cluster.crew import connected, local_workers
 
+N_WORKERS: Final = 2
 TOLD: Final = 10  # runs between lines
 PROTOCOL = {
     "neuroprobe": 1,
@@ -58,20 +60,20 @@ def digest(path: Path) -> str:
     return sums.hexdigest()
 
 
-def kill_a_worker(path: Path, moment: float, rng: np.random.Generator) -> None:
-    """Run on two workers, one of which is killed after some seconds."""
-    with local_workers(2) as client:
-        victims = list(client.run(os.getpid).values())
-        timer = threading.Timer(moment, os.kill, (victims[rng.integers(2)], signal.SIGKILL))
-        timer.start()
-        npr.run(PROTOCOL, path, client=client)
-        timer.cancel()
-        timer.join()
+def kill_a_worker(client: Client, path: Path, moment: float, rng: np.random.Generator) -> None:
+    """Run on workers, one of which is killed after some seconds; its nanny starts another one."""
+    client.wait_for_workers(N_WORKERS)
+    victims = list(client.run(os.getpid).values())
+    timer = threading.Timer(moment, os.kill, (victims[rng.integers(len(victims))], signal.SIGKILL))
+    timer.start()
+    npr.run(PROTOCOL, path, client=client)
+    timer.cancel()
+    timer.join()
 
 
-def kill_the_client(path: Path, moment: float) -> None:
-    """Start a client, kill it after some seconds, and start it again."""
-    command = [sys.executable, "-W", "ignore", __file__, "--client", str(path)]
+def kill_the_client(path: Path, moment: float, address: str) -> None:
+    """Start a client, kill it after some seconds, and start it again; without an address it has its own workers."""
+    command = [sys.executable, "-W", "ignore", __file__, "--client", str(path), address]
     first = subprocess.Popen(command)
     try:
         first.wait(moment)
@@ -81,35 +83,60 @@ def kill_the_client(path: Path, moment: float) -> None:
     subprocess.run(command, check=True)
 
 
+def tell(what: str, same: int, number: int, n_runs: int) -> None:
+    """Print how many runs had the right bits so far, now and then."""
+    if number % TOLD == 0 or number == n_runs:
+        print(f"{what} killed: {same} of {number} results have the bits of the undisturbed run", flush=True)
+
+
 def main(n_runs: int) -> None:
     """Print how many disturbed runs of each kind gave the undisturbed result."""
     rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, local_workers(N_WORKERS) as client:
         npr.run(PROTOCOL, Path(folder, "whole.zarr"))
         whole = digest(Path(folder, "whole.zarr"))
         started = time.perf_counter()
-        with local_workers(2) as client:
-            npr.run(PROTOCOL, Path(folder, "timed.zarr"), client=client)
+        npr.run(PROTOCOL, Path(folder, "timed.zarr"), client=client)
         recording = time.perf_counter() - started
-        for what in ("worker", "client"):
-            same = 0
-            for number in range(n_runs):
-                path = Path(folder, f"{what}-{number}.zarr")
-                if what == "worker":
-                    kill_a_worker(path, rng.uniform(0, recording), rng)
-                else:
-                    kill_the_client(path, rng.uniform(0.3, 1.3) * recording)
-                same += digest(path) == whole
-                if (number + 1) % TOLD == 0 or number + 1 == n_runs:
-                    print(
-                        f"{what} killed: {same} of {number + 1} results have the bits of the undisturbed run",
-                        flush=True,
-                    )
+        same = 0
+        for number in range(1, n_runs + 1):
+            path = Path(folder, f"worker-{number}.zarr")
+            kill_a_worker(client, path, rng.uniform(0, recording), rng)
+            same += digest(path) == whole
+            tell("worker", same, number, n_runs)
+        client.wait_for_workers(N_WORKERS)
+        address, same = client.scheduler.address, 0
+        started = time.perf_counter()
+        call_client(Path(folder, "called.zarr"), address)
+        calling = time.perf_counter() - started
+        for number in range(1, n_runs + 1):
+            path = Path(folder, f"client-{number}.zarr")
+            # now and then with workers that go with it
+            own = number % TOLD == 0
+            kill_the_client(
+                path, rng.uniform(calling - recording, 1.5 * calling if own else calling), "" if own else address
+            )
+            same += digest(path) == whole
+            tell("client", same, number, n_runs)
+
+
+def call_client(path: Path, address: str) -> None:
+    """Run in a process of its own."""
+    subprocess.run([sys.executable, "-W", "ignore", __file__, "--client", str(path), address], check=True)
+
+
+def be_client(path: str, address: str) -> None:
+    """Run on the workers of a scheduler, or on own ones."""
+    if not address:
+        npr.run(PROTOCOL, path, workers=N_WORKERS)
+        return
+    with connected(address) as client:
+        npr.run(PROTOCOL, path, client=client)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     if sys.argv[1:2] == ["--client"]:
-        npr.run(PROTOCOL, sys.argv[2], workers=2)
+        be_client(*sys.argv[2:4])
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
