@@ -11,6 +11,7 @@ import xarray as xr
 from neuroprobe import names, plot
 from neuroprobe.analysis import selectivity_overview as overview
 from neuroprobe.analysis import selectivity_units
+from neuroprobe.errors import ReaderError
 from neuroprobe.plot.gallery import title_of
 from neuroprobe.report.findings import decimal, percent
 from neuroprobe.report.page import Part, Table, Text
@@ -36,6 +37,7 @@ def selectivity(one: View) -> Iterator[Part]:
         yield from _shares(one, index)
     for index in known:
         yield from _gallery(one, index)
+    yield from _stability(one, known)
     yield from _relations(one, known)
     yield from _single_units(one, known)
     yield from _alterations(one)
@@ -220,6 +222,30 @@ def _gallery(one: View, index: str) -> Iterator[Part]:
         "brightness, and grey where no top stimulus reaches; beside them stands the side of the receptive field, and "
         f"all are drawn in one size. What is chosen by its estimate is too large on average.{_left_out(one)}",
     )
+
+
+def _stability(one: View, known: Sequence[str]) -> Iterator[Part]:
+    """How far indexes are those of shorter lists."""
+    rows, lengths = [], []
+    for index in known:
+        try:
+            found = overview.index_stability(one.tree, index)
+        except ReaderError:
+            continue
+        lengths = [str(n) for n in found[names.N_KEPT].values]
+        for number, layer in enumerate(found[names.LAYER].values):
+            at = found.isel({names.LAYER: number})
+            pairs = zip(at[names.CORRELATION].values, at[names.DIFFERENCE].values, strict=True)
+            cells = ["–" if np.isnan(rho) else f"{rho:z.2f} ({shift:+z.2f})" for rho, shift in pairs]
+            rows.append([str(layer), title_of(index), *cells])
+    if lengths:
+        yield Table(
+            "Indexes by shorter lists, the beginnings of the whole ones: Spearman's correlation over units with the index "
+            "of whole lists, and in brackets the median difference from it.",
+            ["layer", "index", *(f"{n} stimuli" for n in lengths)],
+            rows,
+            (0, 1),
+        )
 
 
 def _relations(one: View, known: Sequence[str]) -> Iterator[Part]:
