@@ -232,6 +232,8 @@ def _stability(one: View, known: Sequence[str]) -> Iterator[Part]:
             found = overview.index_stability(one.tree, index)
         except ReaderError:
             continue
+        if not found.sizes[names.N_KEPT]:
+            continue
         lengths = [str(n) for n in found[names.N_KEPT].values]
         for number, layer in enumerate(found[names.LAYER].values):
             at = found.isel({names.LAYER: number})
