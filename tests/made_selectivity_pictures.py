@@ -288,7 +288,6 @@ class _Layer:
         found = unit_relations.similarity_of(total)
         return {"similarity": (("channel", "channel_2"), found)}, {"channel_2": np.arange(self.n)}
 
-
     def relevance(self, earlier: str):
         """Shares of responses that change with channels of the layer before, which has as many."""
         share = self.rng.gamma(0.5, 0.2, (self.n, self.n))

@@ -226,9 +226,7 @@ def test_units_say_what_they_are_under_the_pointer(made: xr.DataTree, page: Page
 
 def test_points_stand_where_their_numbers_are(made: xr.DataTree) -> None:
     (picture,) = pointed(made, "colour", "gamma", LAYERS)
-    values = np.array(
-        [[float(line.rsplit(": ")[1]) for line in point.lines[1:]] for point in picture.points]
-    )
+    values = np.array([[float(line.rsplit(": ")[1]) for line in point.lines[1:]] for point in picture.points])
     places = np.array([[point.x, point.y] for point in picture.points])
     assert (places > 0).all()
     assert (places < picture.side).all()

@@ -77,14 +77,19 @@ def test_relevance_is_that_of_silencing_channels(folder: Path, tmp_path: Path, l
     """Also of some channels of layers, and under a lesion, where each is silenced in turn."""
     layers = [{"name": "1", "channels": [1, 2, 6]}, "3"]
     given = protocol(folder, "deep", layers, lesion=lesion, indexes=["class"])
-    node, rig = npr.run(given, tmp_path / "out.zarr")["selectivity/3"].to_dataset().load(), open_rig(npr.load_protocol(given))
+    node, rig = (
+        npr.run(given, tmp_path / "out.zarr")["selectivity/3"].to_dataset().load(),
+        open_rig(npr.load_protocol(given)),
+    )
     assert node["earlier_channel"].values.tolist() == [1, 2, 6]
     assert node["relevance"].attrs["closed_form"] == (0 if lesion else 1)
     network = rig.subject.network
 
     def responses(silent: int | None, channel: int) -> np.ndarray:
         found = []
-        for image, row, column in zip(*(node[name][channel].values for name in ("top_image", "top_y", "top_x")), strict=True):
+        for image, row, column in zip(
+            *(node[name][channel].values for name in ("top_image", "top_y", "top_x")), strict=True
+        ):
             with torch.no_grad():
                 maps = network[:2](rig.images.load([int(image)]))
                 for one in ([2] if lesion else []) + ([] if silent is None else [silent]):
@@ -158,11 +163,15 @@ def test_a_layer_is_asked_what_can_be_spared(result: xr.DataTree, rig: Rig, fold
     numbers = np.linspace(0, 23, 12).round().astype(int)
     with torch.no_grad():
         outputs = rig.subject.network(rig.images.load(numbers))
-    expected = np.mean([classes[one] == rig.images.labels[number] for one, number in zip(outputs.argmax(1), numbers, strict=True)])
+    expected = np.mean(
+        [classes[one] == rig.images.labels[number] for one, number in zip(outputs.argmax(1), numbers, strict=True)]
+    )
     assert whole["accuracy"].item() == pytest.approx(expected)
     assert npr.plot.removal_curve(found)
-    with pytest.raises(PlanError, match="3 classes of images .* cannot be told from 5 outputs"):
+    with pytest.raises(PlanError, match=r"3 classes of images .* cannot be told from 5 outputs"):
         layer_redundancy(rig, result, "units")
-    lacking = xr.DataTree.from_dict({"selectivity/units": result["selectivity/units"].to_dataset().drop_vars("similarity")})
+    lacking = xr.DataTree.from_dict(
+        {"selectivity/units": result["selectivity/units"].to_dataset().drop_vars("similarity")}
+    )
     with pytest.raises(ReaderError, match="has no similarity of its units"):
         layer_redundancy(rig, lacking, "units", classes=classes)

@@ -144,7 +144,10 @@ def relevance_tree(
         {
             "level": (names.NODE, tree.level),
             names.LAYER: (names.NODE, np.array([layers[level] for level in tree.level], dtype=object)),
-            names.CHANNEL: (names.NODE, [int(channels[at][one]) for at, one in zip(tree.level, tree.unit, strict=True)]),
+            names.CHANNEL: (
+                names.NODE,
+                [int(channels[at][one]) for at, one in zip(tree.level, tree.unit, strict=True)],
+            ),
             "child": (names.NODE, tree.child, {"long_name": "node that this one is a parent of"}),
             **{name: (names.NODE, values) for name, values in of_nodes.items()},
         },

@@ -303,7 +303,9 @@ def index_stability(result: xr.DataTree, index: str) -> xr.Dataset:
     name = f"{index}_by_n"
     layers = [layer for layer in selectivity_layers(result) if name in selectivity_of(result, layer)]
     if not layers:
-        raise ReaderError(f"no index {index!r} of shorter lists in this result: run with `selectivity: {{stability: …}}`")
+        raise ReaderError(
+            f"no index {index!r} of shorter lists in this result: run with `selectivity: {{stability: …}}`"
+        )
 
     def of(layer: str) -> xr.Dataset:
         units = selectivity_of(result, layer)

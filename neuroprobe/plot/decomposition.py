@@ -86,7 +86,7 @@ def decomposition(found: xr.Dataset, picture: ArrayLike | None = None, limit: in
             ),
         ]
     ).opts(
-        title=f"Neuron Features of the {n_tiles:,} units that cover it, of {found.sizes['y']} × {found.sizes['x']} places",
+        title=f"Neuron Features of the {n_tiles:,} units that cover it",
         yaxis=None,
         hooks=[plain_axes],
         **panels.options(INCHES, INCHES),

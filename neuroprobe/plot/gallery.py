@@ -230,7 +230,9 @@ def top_crops(result: xr.DataTree, layer: str, channel: int, columns: int = 7) -
     said = [["Neuron Feature"], *(_said(found, rank) for rank in np.flatnonzero(there).tolist())]
     n_lines = max(map(len, said))
     panels = Panels(len(said), 1.0, 1.0, right=GAP, above=0.05, below=0.05 + 0.125 * n_lines, n_columns=columns)
-    pictures = [square_picture(pixels, *panels.corner(number)) for number, pixels in enumerate([feature, *crops[there]])]
+    pictures = [
+        square_picture(pixels, *panels.corner(number)) for number, pixels in enumerate([feature, *crops[there]])
+    ]
     labels = []
     for number, lines in enumerate(said):
         left, bottom = panels.corner(number)

@@ -242,8 +242,8 @@ def _stability(one: View, known: Sequence[str]) -> Iterator[Part]:
             rows.append([str(layer), title_of(index), *cells])
     if lengths:
         yield Table(
-            "Indexes by shorter lists, the beginnings of the whole ones: Spearman's correlation over units with the index "
-            "of whole lists, and in brackets the median difference from it.",
+            "Indexes by shorter lists, the beginnings of the whole ones: Spearman's correlation over units with the "
+            "index of whole lists, and in brackets the median difference from it.",
             ["layer", "index", *(f"{n} stimuli" for n in lengths)],
             rows,
             (0, 1),

@@ -50,7 +50,8 @@ def explain_image(rig: Rig, result: xr.DataTree, layer: str, image: int, **optio
     Returns
     -------
     xarray.Dataset
-        As of that function, with the ``picture(image_y, image_x, rgb)`` of the image; `npr.plot.decomposition` draws it.
+        As of that function, with the ``picture(image_y, image_x, rgb)`` of the image; `npr.plot.decomposition` draws
+        it.
 
     Raises
     ------
@@ -68,9 +69,7 @@ def explain_image(rig: Rig, result: xr.DataTree, layer: str, image: int, **optio
     return found.assign(picture=(("image_y", "image_x", names.RGB), shown[0].permute(1, 2, 0).numpy()))
 
 
-def explain_unit(
-    rig: Rig, result: xr.DataTree, layer: str, channel: int, earlier: str, **options: Any
-) -> xr.Dataset:
+def explain_unit(rig: Rig, result: xr.DataTree, layer: str, channel: int, earlier: str, **options: Any) -> xr.Dataset:
     """Explain the Neuron Feature of a unit by the units of an earlier layer that respond to its top stimuli.
 
     Parameters
@@ -159,7 +158,9 @@ def layer_redundancy(
     """
     units = selectivity_of(result, layer)
     if names.SIMILARITY not in units:
-        raise ReaderError(f"layer {layer!r} has no similarity of its units: run with `selectivity: {{similarity: true}}`")
+        raise ReaderError(
+            f"layer {layer!r} has no similarity of its units: run with `selectivity: {{similarity: true}}`"
+        )
     network, images = rig.subject.network, rig.images
     tried = rig.subject.prepare(images.load(range(min(N_TRIED, len(images)))).to(rig.device))
     outcome = find_outcome(network, tried, images.labels, classes, rig.subject.classes, "redundancy")

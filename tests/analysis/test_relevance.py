@@ -27,9 +27,7 @@ def of_pair(result: xr.DataTree, layer: str, earlier: int, channel: int, name: s
 
 
 @pytest.mark.parametrize(("n_parents", "least", "n_levels"), [(2, 0.2, 4), (3, 0.0, 2), (1, 0.9, 1)])
-def test_nodes_are_the_most_relevant_channels(
-    result: xr.DataTree, n_parents: int, least: float, n_levels: int
-) -> None:
+def test_nodes_are_the_most_relevant_channels(result: xr.DataTree, n_parents: int, least: float, n_levels: int) -> None:
     tree = relevance_tree(result, "linear", 4, n_parents, least, n_levels)
     order = ["linear", "stage3", "stage2", "stage1"]
     assert tree["level"].max() == min(n_levels, N_LAYERS - 1)
@@ -76,9 +74,7 @@ def test_what_is_not_there(result: xr.DataTree) -> None:
 def test_classes_that_are_lost_have_their_names() -> None:
     matrix = np.array([[0.5, np.nan]])
     scores = {"class drop": matrix, "dropped class": np.array([[1, -1]]), "why slow": np.zeros(0, np.uint8)}
-    scores |= {
-        f"{of}relevance{what}": matrix for of in ("", "signed ") for what in ("", " error")
-    }
+    scores |= {f"{of}relevance{what}": matrix for of in ("", "signed ") for what in ("", " error")}
     found = relevance_variables(scores, "before", ["cat", "dog"])
     assert found["dropped_class"][1].tolist() == [["dog", ""]]
     assert (found["relevance"][2]["earlier"], found["relevance"][2]["closed_form"]) == ("before", 1)

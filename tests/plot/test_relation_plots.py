@@ -123,7 +123,10 @@ def test_a_collage_stands_beside_its_picture(collage: xr.Dataset) -> None:
         (lambda r, c, d: npr.plot.removal_curve(c, "los"), "unknown measure 'los' .did you mean 'loss'"),
         (lambda r, c, d: npr.plot.removal_curve(d), "no removal curve: loss_change.* missing"),
         (lambda r, c, d: npr.plot.decomposition(c), "no collage here"),
-        (lambda r, c, d: npr.plot.decomposition(d, np.zeros((2, 2, 3))), r"received \(2, 2, 3\), expected \(24, 24, 3\)"),
+        (
+            lambda r, c, d: npr.plot.decomposition(d, np.zeros((2, 2, 3))),
+            r"received \(2, 2, 3\), expected \(24, 24, 3\)",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_named(
