@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import xarray as xr
 import neuroprobe as npr
 import planted
 from neuroprobe.errors import PlanError, ReaderError
+from neuroprobe.planner import make_plan
 from neuroprobe.rig import Rig, open_rig
+from neuroprobe.selectivity.costs import selectivity_result, selectivity_scoring
 from neuroprobe.selectivity.explained import explain_image, explain_unit, layer_redundancy
+from neuroprobe.selectivity.relevance import time_relevance
 from planted import CHECKS, DEAD, RED
 
 ALIVE = slice(0, DEAD)
@@ -116,11 +120,14 @@ def test_why_there_is_none(folder: Path, tmp_path: Path) -> None:
     assert softened["selectivity/head"].attrs["no_relevance"] == "its responses are transformed (softmax)"
 
 
-def test_the_plan_counts_it(folder: Path) -> None:
-    (plan,) = npr.plan(protocol(folder)).values()
-    (without,) = npr.plan(protocol(folder, relevance=False)).values()
-    assert plan.seconds is not None
-    assert plan.memory > without.memory or plan.as_dict() != without.as_dict()
+def test_the_plan_counts_it(folder: Path, rig: Rig) -> None:
+    without = open_rig(npr.load_protocol(protocol(folder, relevance=False)))
+    plan = make_plan(rig)
+    for costs in (partial(selectivity_scoring, plan), selectivity_result):
+        more, less = (sum(part.n_bytes for part in costs(one)) for one in (rig, without))
+        assert more > less
+    assert time_relevance(rig, plan, 0) == time_relevance(without, plan, 1) == 0
+    assert time_relevance(rig, plan, 1) > 0
 
 
 def test_an_image_is_explained_where_it_was_shown(result: xr.DataTree, rig: Rig) -> None:

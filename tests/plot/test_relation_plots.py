@@ -40,7 +40,7 @@ def collage(result: xr.DataTree) -> xr.Dataset:
 
 
 def of_kind(picture: hv.Overlay, kind: type) -> list:
-    return [element for element in picture if isinstance(element, kind)]
+    return [element for element in picture if type(element) is kind]
 
 
 def said(picture: hv.Overlay) -> list[str]:
