@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from neuroprobe import names
 from neuroprobe.analysis.feature_pictures import as_bytes
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.panels import Panels
@@ -86,8 +87,18 @@ def decomposition(found: xr.Dataset, picture: ArrayLike | None = None, limit: in
             ),
         ]
     ).opts(
-        title=f"Neuron Features of the {n_tiles:,} units that cover it",
+        title=f"{_what(found)}Neuron Features of the {n_tiles:,} units that cover it",
         yaxis=None,
         hooks=[plain_axes],
         **panels.options(INCHES, INCHES),
     )
+
+
+def _what(found: xr.Dataset) -> str:
+    """Say what is explained by units of which layer, where that is known."""
+    attrs = found.attrs
+    if names.LAYER not in attrs:
+        return ""
+    if names.EARLIER in attrs:
+        return f"{attrs[names.LAYER]}, channel {attrs[names.CHANNEL]}, by {attrs[names.EARLIER]}\n"
+    return f"{attrs.get(names.IMAGE_ID, 'image')}, by {attrs[names.LAYER]}\n"
