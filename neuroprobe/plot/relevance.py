@@ -17,7 +17,7 @@ from neuroprobe.plot.gallery import square_picture
 from neuroprobe.plot.style import COLOURS, frame, plain_axes, texts
 
 INCHES: Final = 0.62  # side of a Neuron Feature
-GAP: Final = 0.25  # between two of them, in sides of one
+GAP: Final = 0.6  # between two of them, in sides of one
 BELOW: Final = 0.3  # height of what stands under one
 RISE: Final = 0.75  # height of the lines between two levels
 THICK: Final = 6.0  # points, of a line that stands for all of a response

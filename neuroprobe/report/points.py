@@ -33,7 +33,7 @@ def pointed(tree: xr.DataTree, x: str, y: str, layers: Sequence[str]) -> Iterato
     placed = [
         Point(
             _place(at["x"].item(), ends[0]),
-            Points.side - _place(at["y"].item(), ends[1]),
+            round(Points.side - _place(at["y"].item(), ends[1]), 1),
             str(styles[layer]["color"]),
             bool(at["full"]),
             (
@@ -47,7 +47,7 @@ def pointed(tree: xr.DataTree, x: str, y: str, layers: Sequence[str]) -> Iterato
         for at in (points.isel({names.CHANNEL: number}) for number in range(points.sizes[names.CHANNEL]))
     ]
     ticks = [[(_place(value, one), f"{value:g}") for value in inner_ticks(*one)] for one in ends]
-    upright = [(Points.side - place, text) for place, text in ticks[1]]
+    upright = [(round(Points.side - place, 1), text) for place, text in ticks[1]]
     yield Points(
         f"{titles[1]} against {titles[0]}, unit by unit",
         "The same units: point at one, and its Neuron Feature and its numbers appear beside the picture. Colours are "
