@@ -99,7 +99,7 @@ def _places(child: NDArray[np.int64]) -> NDArray[np.float64]:
     Examples
     --------
     >>> _places(np.array([-1, 0, 0, 1, 1])) / (1 + GAP)
-    array([1. , 0.5, 2. , 0. , 1. ])
+    array([1.25, 0.5 , 2.  , 0.  , 1.  ])
     """
     parents = [np.flatnonzero(child == node) for node in range(len(child))]
     found = np.zeros(len(child))
