@@ -87,7 +87,30 @@ def _nodes_of(tree: xr.DataTree, number: int, needs_group: bool) -> Iterator[Nod
                 # analyses of trials are about the same units, which say themselves what layer they are of
                 group = "_".join(part for part in (group, layer) if part)
                 layer = ""
-            yield Node(layer, group, number, label_units(dataset))
+            labelled = label_units(dataset)
+            if needs_group and _says_layers(labelled):
+                yield from (Node(layer, group, number, part) for layer, part in _by_layer(labelled))
+            else:
+                yield Node(layer, group, number, labelled)
+
+
+def _says_layers(dataset: xr.Dataset) -> bool:
+    """Whether units say themselves which channel of which layer they are, and are all of a channel, as of `tuning`."""
+    if names.UNIT not in dataset.dims or {names.Y, names.X, names.TOKEN} & set(dataset.coords):
+        return False
+    said = [dataset.coords[name] for name in (names.LAYER, names.CHANNEL) if name in dataset.coords]
+    if len(said) < 2 or any(one.dims != (names.UNIT,) for one in said) or said[1].dtype.kind not in "iu":
+        return False
+    places = list(zip(said[0].values.tolist(), said[1].values.tolist(), strict=True))
+    return len(set(places)) == len(places)
+
+
+def _by_layer(dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Layers that units say they are of, and what is known of each, over its channels."""
+    layers = dataset[names.LAYER].values.astype(object)
+    for layer in dict.fromkeys(layers.tolist()):
+        part = dataset.isel({names.UNIT: np.flatnonzero(layers == layer)}).drop_vars(names.LAYER)
+        yield str(layer), part.swap_dims({names.UNIT: names.CHANNEL})
 
 
 def weights_hash(tree: xr.DataTree) -> str | None:
