@@ -14,6 +14,7 @@ from neuroprobe.protocol.model import Model
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
+    from torch import Tensor, nn
 
     from neuroprobe.stimuli.alterations import Parameter
 
@@ -124,7 +125,7 @@ def images() -> list[dict[str, str]]:
 
 
 def layers(network: str, size: int | None = None) -> list[dict[str, str]]:
-    """Layers of a network with the shape of their response to one image of a side of `size` px."""
+    """Layers of a network, for images of a side of `size` px: shapes of responses, and receptive fields."""
     import torch
 
     from neuroprobe.probe.capture import list_layers
@@ -136,14 +137,36 @@ def layers(network: str, size: int | None = None) -> list[dict[str, str]]:
     try:
         # nothing is computed and no weights take memory on the meta device
         with torch.device("meta"):
-            found = list_layers(source.build().eval(), torch.empty(1, 3, height, width))
+            built, image = source.build().eval(), torch.empty(1, 3, height, width)
+            found = list_layers(built, image)
     except (NotImplementedError, RuntimeError, SubjectError):  # some constructors compute with their weights
-        found = list_layers(source.build().eval(), torch.zeros(1, 3, height, width))
+        built, image = source.build().eval(), torch.zeros(1, 3, height, width)
+        found = list_layers(built, image)
+    fields = _fields(built, [layer.address for layer in found if layer.shape is not None], image)
     return [
         {
             "layer": layer.address,
             "module": layer.kind,
             "shape": "no tensor" if layer.shape is None else " × ".join(map(str, layer.shape)),
+            "receptive_field": fields.get(layer.address, ""),
         }
         for layer in found
     ]
+
+
+def _fields(network: nn.Module, layers: list[str], image: Tensor) -> dict[str, str]:
+    """Receptive fields of layers in words; none of a network that cannot be traced, which would take a while."""
+    from neuroprobe.probe.graph import trace_operations
+    from neuroprobe.probe.receptive_field import receptive_fields
+
+    try:
+        trace_operations(network)
+        found = receptive_fields(network, layers, image)
+    except (NotImplementedError, RuntimeError, SubjectError):
+        return {}
+    return {
+        layer: "whole image"
+        if field.whole_image
+        else f"{field.rows.size} × {field.columns.size} px, every {field.rows.stride} px"
+        for layer, field in found.items()
+    }

@@ -40,6 +40,7 @@ def made_selectivity(
     dead: Sequence[int] = (DEAD,),
     nulls: bool = True,
     similarity: bool = True,
+    relevance: bool = False,
     examples: bool = False,
 ) -> xr.DataTree:
     """Make a result whose units prefer a colour, an orientation and a class each, more so with depth.
@@ -71,6 +72,7 @@ def made_selectivity(
             *([layer.labels(classes, label, nulls), layer.by_class(classes)] if classes is not None else []),
             layer.hues(),
             layer.similarity() if similarity else ({}, {}),
+            layer.relevance(names[depth - 1]) if relevance and depth else ({}, {}),
         ):
             variables |= some[0]
             coords |= some[1]
@@ -285,6 +287,20 @@ class _Layer:
         total = np.stack([self.responses[:, self.image[m]].sum(1) for m in range(self.n)], 1)
         found = unit_relations.similarity_of(total)
         return {"similarity": (("channel", "channel_2"), found)}, {"channel_2": np.arange(self.n)}
+
+    def relevance(self, earlier: str):
+        """Shares of responses that change with channels of the layer before, which has as many."""
+        share = self.rng.gamma(0.5, 0.2, (self.n, self.n))
+        share[self.dead], share[:, self.dead] = 0, np.nan
+        signed = share * np.where(self.rng.random(share.shape) < 0.3, -1, 1)
+        dims = ("earlier_channel", "channel")
+        attrs = {"earlier": earlier, "closed_form": 1, "why": ""}
+        return {
+            "relevance": (dims, share, attrs),
+            "relevance_se": (dims, 0.1 * share),
+            "signed_relevance": (dims, signed, attrs),
+            "signed_relevance_se": (dims, 0.1 * share),
+        }, {"earlier_channel": np.arange(self.n)}
 
 
 def adjusted(p_value: np.ndarray) -> np.ndarray:

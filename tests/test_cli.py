@@ -311,6 +311,9 @@ def test_list_layers() -> None:
     assert shapes["maxpool"] == "64 × 56 × 56"
     assert shapes["layer3"] == "256 × 14 × 14"
     assert shapes["layer1.0.relu#1"] == "64 × 56 × 56"
+    fields = {row["layer"]: row["receptive_field"] for row in rows}
+    assert fields["maxpool"] == "11 × 11 px, every 4 px"
+    assert fields["fc"] == "whole image"
     assert call("list", "layers").exit_code == 2
     small = json.loads(call("list", "layers", "--network", "embedded", "--size", 64, "--json").stdout)
     assert {row["layer"]: row["shape"] for row in small}["conv6"] == "112 × 8 × 8"

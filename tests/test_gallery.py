@@ -18,10 +18,11 @@ from PIL import Image
 
 import neuroprobe as npr
 from made_selectivity import CLASSES, DEAD, made_selectivity
+from neuroprobe.analysis.feature_pictures import displayed
 from neuroprobe.cli import main
 from neuroprobe.errors import ReaderError, StoreError
 from neuroprobe.report import write_gallery
-from neuroprobe.report.gallery import MAX_UNITS, displayed
+from neuroprobe.report.gallery import MAX_UNITS
 from neuroprobe.store import quiet_zarr
 from pages import Page
 

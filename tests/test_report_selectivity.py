@@ -10,6 +10,8 @@ import xarray as xr
 
 from made_results import make_result
 from made_selectivity_pictures import CLASSES, DEAD, made_selectivity, with_values, without
+from neuroprobe.report import points
+from neuroprobe.report.points import pointed
 from neuroprobe.report.selectivity import MAX_LAYERS
 from neuroprobe.report.writer import report_page
 from pages import SECTIONS, Page, has, joined
@@ -120,6 +122,7 @@ def test_page_is_one_small_file(made: xr.DataTree, page: Page) -> None:
         "Neuron Features by class selectivity γ",
         "class selectivity γ against colour selectivity α",
         "linear: similarity",
+        "stage2: responses to the 10 top stimuli",
         "orientation: median and quartiles",
     ):
         assert sum(title.startswith(expected) for title in titles) == 1, expected
@@ -206,3 +209,61 @@ def test_no_layer_is_called_selective_for_what_it_is_not(made: xr.DataTree, beyo
     none_is = "In no layer is the median unit selective for colour, beyond sham alterations (the median is largest in"
     assert has(page, is_selective) == (beyond > 0)
     assert has(page, f"{none_is} stage1, -0.25).") == (beyond < 0)
+
+
+def test_units_say_what_they_are_under_the_pointer(made: xr.DataTree, page: Page) -> None:
+    """A point for each unit that has both indexes, with its Neuron Feature, and no script."""
+    assert len(page.attrs("circle")) == len(page.attrs("image")) == 3 * 11
+    assert all(str(image["href"]).startswith("data:image/png;base64,") for image in page.attrs("image"))
+    unit = made["selectivity/stage2"].to_dataset().isel(channel=4)
+    said = page.words["text"]
+    at = said.index("stage2, channel 4")
+    assert said[at + 1] == f"colour selectivity α: {float(unit['colour']):z.2f}"
+    assert said[at + 2] == f"class selectivity γ: {float(unit['gamma']):z.2f}"
+    alone = Page(report_page(made_selectivity(classes=None)))
+    assert not alone.attrs("circle")
+
+
+def test_points_stand_where_their_numbers_are(made: xr.DataTree) -> None:
+    (picture,) = pointed(made, "colour", "gamma", LAYERS)
+    values = np.array([[float(line.rsplit(": ")[1]) for line in point.lines[1:]] for point in picture.points])
+    places = np.array([[point.x, point.y] for point in picture.points])
+    assert (places > 0).all()
+    assert (places < picture.side).all()
+    for axis, sign in ((0, 1), (1, -1)):
+        slope = np.polyfit(values[:, axis], places[:, axis], 1)
+        np.testing.assert_allclose(np.polyval(slope, values[:, axis]), places[:, axis], atol=4)
+        assert slope[0] * sign > 0
+        ticks = np.array([(place, float(text)) for place, text in picture.ticks[axis]])
+        np.testing.assert_allclose(np.polyval(slope, ticks[:, 1]), ticks[:, 0], atol=4)
+    full = [point.is_full for point in picture.points]
+    expected = [
+        bool(unit)
+        for layer in LAYERS
+        for unit in (alive(made, layer, "colour_p_adjusted") < 0.05) & (alive(made, layer, "gamma_p_adjusted") < 0.05)
+    ]
+    assert full == expected
+
+
+def test_a_page_holds_so_many_points(made: xr.DataTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "MAX_POINTS", 32)
+    assert not list(pointed(made, "colour", "gamma", LAYERS))
+    assert len(list(pointed(made, "colour", "gamma", LAYERS[:2]))) == 1
+
+
+def test_what_a_unit_rests_on_is_drawn_where_it_is_known() -> None:
+    page = Page(report_page(made_selectivity(relevance=True)))
+    titles = [str(image["alt"]) for image in page.attrs("img")]
+    assert sum(": the channels that it rests on" in title for title in titles) == 1
+    assert "What the unit of linear with the largest colour selectivity α rests on" in page.text("figcaption")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_shorter_lists_are_compared(made: xr.DataTree) -> None:
+    shorter = made.copy()
+    node = made["selectivity/stage1"].to_dataset()
+    values = np.stack([2 * node["colour"].values, node["colour"].values])
+    node = node.drop_dims("n_kept").assign(colour_by_n=(("n_kept", "channel"), values))
+    shorter["selectivity/stage1"] = xr.DataTree(node.assign_coords(n_kept=np.array(["5", "10"], dtype=object)))
+    rows = Page(report_page(shorter)).table("layer", "index", "5 stimuli")
+    assert rows == [["stage1", "colour selectivity α", f"1.00 ({np.median(alive(made, 'stage1', 'colour')):+.2f})"]]

@@ -53,7 +53,8 @@ def unit_nodes(trees: Sequence[xr.DataTree]) -> list[Node]:
     ----------
     trees : sequence of DataTree
         Of several, layers of one name are one layer, with the channels that all trees that have the layer hold. A group
-        that an earlier tree has too takes the number of its own: the second ``sobol`` is called ``sobol_2``.
+        that an earlier tree has too takes the number of its own: the second ``sobol`` is called ``sobol_2``. Units in
+        one dimension that say which channel of which layer they are, as of `tuning`, are of the layers of others.
 
     Raises
     ------
@@ -68,6 +69,7 @@ def unit_nodes(trees: Sequence[xr.DataTree]) -> list[Node]:
             "open a result by `open_result`"
         )
     if len(trees) > 1:
+        nodes = list(_by_their_layers(nodes))
         _require_one_network(trees, nodes)
         nodes = list(_with_common_channels(_apart(nodes)))
     depths = {node.layer: node.dataset.attrs["depth"] for node in nodes if "depth" in node.dataset.attrs}
@@ -88,6 +90,35 @@ def _nodes_of(tree: xr.DataTree, number: int, needs_group: bool) -> Iterator[Nod
                 group = "_".join(part for part in (group, layer) if part)
                 layer = ""
             yield Node(layer, group, number, label_units(dataset))
+
+
+def _by_their_layers(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Nodes, with those whose units say that they are channels of layers of other trees cut into these layers."""
+    for node in nodes:
+        others = {other.layer for other in nodes if other.tree != node.tree}
+        if _says_layers(node.dataset) and others.intersection(map(str, node.dataset[names.LAYER].values)):
+            yield from (replace(node, layer=layer, dataset=part) for layer, part in _by_layer(node.dataset))
+        else:
+            yield node
+
+
+def _says_layers(dataset: xr.Dataset) -> bool:
+    """Whether units say themselves which channel of which layer they are, and are all of a channel, as of `tuning`."""
+    if names.UNIT not in dataset.dims or {names.Y, names.X, names.TOKEN} & set(dataset.coords):
+        return False
+    said = [dataset.coords[name] for name in (names.LAYER, names.CHANNEL) if name in dataset.coords]
+    if len(said) < 2 or any(one.dims != (names.UNIT,) for one in said) or said[1].dtype.kind not in "iu":
+        return False
+    places = list(zip(said[0].values.tolist(), said[1].values.tolist(), strict=True))
+    return len(set(places)) == len(places)
+
+
+def _by_layer(dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Layers that units say they are of, and what is known of each, over its channels."""
+    layers = dataset[names.LAYER].values.astype(object)
+    for layer in dict.fromkeys(layers.tolist()):
+        part = dataset.isel({names.UNIT: np.flatnonzero(layers == layer)}).drop_vars(names.LAYER)
+        yield str(layer), part.swap_dims({names.UNIT: names.CHANNEL})
 
 
 def weights_hash(tree: xr.DataTree) -> str | None:

@@ -20,6 +20,7 @@ from neuroprobe.analysis.label_distributions import (
     pixel_variables,
 )
 from neuroprobe.analysis.manipulations import Manipulated, manipulation_variables
+from neuroprobe.analysis.relevance import relevance_variables, words
 from neuroprobe.statistics.hue_modes import hue_modes
 from neuroprobe.statistics.manipulation_selectivity import Clamp
 from neuroprobe.statistics.plain_sums import PlainSums
@@ -49,6 +50,8 @@ class ListedLayer:
     sums : PlainSums
     scores : dict of arrays
         What crops and whole maps told.
+    earlier : tuple of str and list of int, optional
+        Name and channels of the layer recorded before.
     """
 
     name: str
@@ -59,6 +62,7 @@ class ListedLayer:
     second: TopStimuli
     sums: PlainSums
     scores: Arrays
+    earlier: tuple[str, list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class SelectivityAnalysis:
             said = "response to the top stimuli of channel_2 as a share of that to the channel's own"
             values = similarity_of(layer.scores["total"])
             variables[names.SIMILARITY] = ((names.CHANNEL, names.CHANNEL_2), values, {"long_name": said})
+        variables |= relevance_variables(layer.scores, layer.earlier[0] if layer.earlier else "", self.classes)
         found = xr.Dataset(variables, self._coordinates(layer, variables), self._attrs(layer))
         for name in (names.NEURON_FEATURE, names.COVERAGE, names.TOP_CROP):
             if name in found:
@@ -199,6 +204,8 @@ class SelectivityAnalysis:
         coordinates[names.QUANTILE] = np.array(QUANTILES)
         if names.CHANNEL_2 in used:
             coordinates[names.CHANNEL_2] = np.array(layer.channels)
+        if names.EARLIER_CHANNEL in used and layer.earlier is not None:
+            coordinates[names.EARLIER_CHANNEL] = np.array(layer.earlier[1])
         return coordinates
 
     def _attrs(self, layer: ListedLayer) -> dict[str, Any]:
@@ -207,7 +214,7 @@ class SelectivityAnalysis:
         return {
             "depth": layer.depth,
             "whole_image": int(layer.scores["whole image"][0]),
-            "why": layer.scores["why"].tobytes().decode(),
+            "why": words(layer.scores, "why"),
             "n_images": int(layer.sums["n"].sum()),
             names.N_DROPPED: int(layer.sums["dropped"][0]),
             "n_kept": layer.all.values.shape[1],
@@ -222,6 +229,7 @@ class SelectivityAnalysis:
             "field_start_x": start_x,
             "image_height": self.image_size[0],
             "image_width": self.image_size[1],
+            **({"no_relevance": why_not} if (why_not := words(layer.scores, "why not")) else {}),
         }
 
 

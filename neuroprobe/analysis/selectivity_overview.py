@@ -268,23 +268,69 @@ def index_correlations(result: xr.DataTree, x: str, y: str) -> xr.Dataset:
     ReaderError
         If no layer holds one of the indexes.
     """
-    from scipy import stats
 
     def of(layer: str) -> xr.Dataset:
         pair = np.stack([unit_values(result, layer, index) for index in (x, y)])
         pair = pair[:, np.isfinite(pair).all(0)]
-        found = (np.nan, np.nan)
-        if pair.shape[1] >= 3 and (np.ptp(pair, axis=1) > 0).all():
-            found = stats.spearmanr(*pair)
+        correlation, p_value = _spearman(*pair)
         return xr.Dataset(
             {
-                names.CORRELATION: float(found[0]),
-                names.P_VALUE: float(found[1]),
+                names.CORRELATION: correlation,
+                names.P_VALUE: p_value,
                 names.N_DEFINED: pair.shape[1],
             }
         )
 
     return _over_layers(result, of)
+
+
+def index_stability(result: xr.DataTree, index: str) -> xr.Dataset:
+    """How alike an index orders the units of each layer by shorter lists of stimuli, and by the whole ones.
+
+    Returns
+    -------
+    Dataset
+        Over the lengths ``n_kept`` of shorter lists: ``correlation(layer, n_kept)``, Spearman's with the index of whole
+        lists over the units that have both; ``difference(layer, n_kept)``, the median of the index of shorter lists
+        less that of whole ones. ``n_defined(layer, n_kept)``. NaN as of `index_correlations`. Shorter lists are the
+        beginnings of whole ones: correlations of lists that share nothing are lower.
+
+    Raises
+    ------
+    ReaderError
+        If no layer holds the index of shorter lists.
+    """
+    name = f"{index}_by_n"
+    layers = [layer for layer in selectivity_layers(result) if name in selectivity_of(result, layer)]
+    if not layers:
+        raise ReaderError(
+            f"no index {index!r} of shorter lists in this result: run with `selectivity: {{stability: …}}`"
+        )
+
+    def of(layer: str) -> xr.Dataset:
+        units = selectivity_of(result, layer)
+        values = units[name].transpose(names.N_KEPT, names.CHANNEL).values
+        pairs = [np.stack([one, values[-1]]) for one in values[:-1]]
+        pairs = [pair[:, np.isfinite(pair).all(0)] for pair in pairs]
+        found = {
+            names.CORRELATION: [_spearman(*pair)[0] for pair in pairs],
+            names.DIFFERENCE: [float(np.median(pair[0] - pair[1])) if pair.size else np.nan for pair in pairs],
+            names.N_DEFINED: [pair.shape[1] for pair in pairs],
+        }
+        shorter = units[names.N_KEPT].values[:-1]
+        return xr.Dataset({one: (names.N_KEPT, np.array(of_n)) for one, of_n in found.items()}, {names.N_KEPT: shorter})
+
+    return xr.concat([of(layer) for layer in layers], xr.Variable(names.LAYER, np.array(layers, dtype=object)))
+
+
+def _spearman(x: Array, y: Array) -> tuple[float, float]:
+    """Spearman's correlation and its p-value; NaN with fewer than 3 units, or where one number is the same for all."""
+    from scipy import stats
+
+    if x.size < 3 or not (np.ptp(x) > 0 and np.ptp(y) > 0):
+        return np.nan, np.nan
+    found = stats.spearmanr(x, y)
+    return float(found[0]), float(found[1])
 
 
 def layer_facts(result: xr.DataTree) -> xr.Dataset:

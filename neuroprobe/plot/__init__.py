@@ -2,11 +2,14 @@
 
 from neuroprobe.plot.comparison import dissimilarities, layer_scores, lesion_drops, profile_clouds
 from neuroprobe.plot.contrast import accuracies, effect_sizes, significant_units
+from neuroprobe.plot.decomposition import decomposition
 from neuroprobe.plot.dose import dose_response
 from neuroprobe.plot.gallery import neuron_features, top_crops
 from neuroprobe.plot.interactions import interactions
 from neuroprobe.plot.maps import index_maps
 from neuroprobe.plot.masking import accuracy_dendrogram, accuracy_differences, cross_table, headline
+from neuroprobe.plot.redundancy import removal_curve
+from neuroprobe.plot.relevance import relevance_tree
 from neuroprobe.plot.selectivity import index_scatter, selectivity_by_layer
 from neuroprobe.plot.selectivity_units import activation_curve, label_shares, selectivity_profile, similarity_map
 from neuroprobe.plot.sensitivity import convergence, depth_profile, index_distributions
@@ -28,6 +31,7 @@ __all__ = [
     "convergence",
     "correlations",
     "cross_table",
+    "decomposition",
     "depth_profile",
     "dissimilarities",
     "dose_response",
@@ -47,7 +51,9 @@ __all__ = [
     "profile_clouds",
     "psth",
     "raster",
+    "relevance_tree",
     "reliability",
+    "removal_curve",
     "selectivity_by_layer",
     "selectivity_profile",
     "significant_units",

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neuroprobe import names
-from neuroprobe.analysis import selectivity_overview, selectivity_units
+from neuroprobe.analysis import feature_pictures, selectivity_overview, selectivity_units
+from neuroprobe.analysis.feature_pictures import as_bytes
 from neuroprobe.errors import ReaderError
 from neuroprobe.plot.panels import Panels
 from neuroprobe.plot.style import FONT, frame, plain_axes, texts
@@ -30,7 +31,6 @@ TITLES: Final = {
     "class_mass": "class mass",
     "n_labels": "number of classes M",
 }
-UNCOVERED: Final = 0.5  # grey of places that no crop covers
 FINE: Final = 48  # px that a picture has at least
 INCHES: Final = 0.62  # side of a Neuron Feature
 GAP: Final = 0.12  # between two of them, in sides of one
@@ -48,24 +48,13 @@ def title_of(index: str) -> str:
 
 
 def displayed(units: xr.Dataset) -> Pixels:
-    """Neuron Features as they are shown: (units, height, width, rgb).
+    """Neuron Features of units as they are shown: (units, height, width, rgb).
 
-    Each is stretched so that its darkest number is 0 and its brightest 1, over places that a crop covers; all three
-    colours alike, so that hues stay. Other places are grey, and so are units that do not respond.
+    Grey where no crop reaches; they do not fade where few do, for pictures of this size show little as it is.
     """
     feature = units[names.NEURON_FEATURE].transpose(names.CHANNEL, "field_y", "field_x", "rgb").values
     coverage = units[names.COVERAGE].transpose(names.CHANNEL, "field_y", "field_x").values
-    covered = (coverage > 0) & np.isfinite(feature).all(-1)
-    inside = covered[..., None]
-    low = np.where(inside, feature, np.inf).min((1, 2, 3), keepdims=True, initial=np.inf)
-    high = np.where(inside, feature, -np.inf).max((1, 2, 3), keepdims=True, initial=-np.inf)
-    varies = high > low
-    stretched = np.divide(feature - np.where(varies, low, 0), np.where(varies, high - low, 1))
-    return _bytes(np.where(inside, stretched, UNCOVERED))
-
-
-def _bytes(values: NDArray[np.floating]) -> Pixels:
-    return np.rint(255 * np.clip(np.nan_to_num(values, nan=UNCOVERED), 0, 1)).astype(np.uint8)
+    return feature_pictures.displayed(feature, coverage, fading=False)
 
 
 def thumbnails(units: xr.Dataset) -> list[str]:
@@ -198,8 +187,8 @@ def _sheet(pictures: Pixels, columns: int, top: float) -> hv.RGB:
     return hv.RGB(sheet, bounds=bounds).opts(interpolation=_interpolation(side), backend="matplotlib")
 
 
-def _image(pixels: Pixels, left: float, bottom: float) -> hv.RGB:
-    """Draw a picture in a square."""
+def square_picture(pixels: Pixels, left: float, bottom: float) -> hv.RGB:
+    """Draw a picture in a square of side 1."""
     square = _enlarged(pixels[None])[0]
     picture = hv.RGB(square, bounds=(left, bottom, left + 1, bottom + 1))
     return picture.opts(interpolation=_interpolation(len(square)), backend="matplotlib")
@@ -236,12 +225,14 @@ def top_crops(result: xr.DataTree, layer: str, channel: int, columns: int = 7) -
     if not np.isfinite(share).any():
         raise ReaderError(f"channel {channel} of {layer!r} does not respond to any image, so that nothing drives it")
     feature = displayed(found.expand_dims(names.CHANNEL))[0]
-    crops = _bytes(found[names.TOP_CROP].values) if names.TOP_CROP in found else np.zeros((0, 1, 1, 3), np.uint8)
+    crops = as_bytes(found[names.TOP_CROP].values) if names.TOP_CROP in found else np.zeros((0, 1, 1, 3), np.uint8)
     there = np.isfinite(share[: len(crops)])
     said = [["Neuron Feature"], *(_said(found, rank) for rank in np.flatnonzero(there).tolist())]
     n_lines = max(map(len, said))
     panels = Panels(len(said), 1.0, 1.0, right=GAP, above=0.05, below=0.05 + 0.125 * n_lines, n_columns=columns)
-    pictures = [_image(pixels, *panels.corner(number)) for number, pixels in enumerate([feature, *crops[there]])]
+    pictures = [
+        square_picture(pixels, *panels.corner(number)) for number, pixels in enumerate([feature, *crops[there]])
+    ]
     labels = []
     for number, lines in enumerate(said):
         left, bottom = panels.corner(number)

@@ -124,7 +124,7 @@ def index_scatter(
     known = selectivity_overview.selectivity_layers(result)
     layers = [layer] if isinstance(layer, str) else known if layer is None else list(layer)
     correlations = selectivity_overview.index_correlations(result, x, y)
-    found = {name: _points(result, name, x, y, images) for name in layers}
+    found = {name: index_points(result, name, x, y, images) for name in layers}
     styles = dict(zip(known, factor_styles(known), strict=True))
     elements = []
     for name, points in found.items():
@@ -161,8 +161,8 @@ def _legend(layer: str, at: xr.Dataset) -> str:
     return f"{layer}: {n}" if np.isnan(rho) else f"{layer}: ρ {rho:z.2f}, p {p_text(float(at[names.P_VALUE]))}, {n}"
 
 
-def _points(result: xr.DataTree, layer: str, x: str, y: str, images: bool) -> xr.Dataset:
-    """Units of a layer that have two indexes: (channel)."""
+def index_points(result: xr.DataTree, layer: str, x: str, y: str, images: bool) -> xr.Dataset:
+    """Units of a layer that have two indexes, over ``channel``: ``x``, ``y``, ``full``, ``image``."""
     units = selectivity_overview.selectivity_of(result, layer)
     pair = [selectivity_overview.unit_values(result, layer, index) for index in (x, y)]
     clear = selectivity_overview.significant(result, layer, x, y)

@@ -193,7 +193,8 @@ def _read(network: nn.Module, graph: fx.Graph, chain: list[fx.Node], shape: Sequ
     is_rectified = bool(behind)
     if is_rectified and not (len(behind) == 1 and _is_rectifier(*behind[0])):
         return f"{where(behind[0][0], network)} lies behind the convolution, expected a rectifier alone"
-    if isinstance(module, nn.Linear) and len(shape) > 1 and not any(map(_is_flatten, chain[:at], modules[:at])):
+    is_flat = any(map(_is_flatten, chain[:at], modules[:at])) or any(map(_is_mean_of_places, chain[:at]))
+    if isinstance(module, nn.Linear) and len(shape) > 1 and not is_flat:
         return f"{where(chain[at], network)} takes a map that is not flattened"
     found = _weights(module, shape[0])
     if isinstance(found, str):
@@ -262,7 +263,15 @@ def _preserves_zeros(node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
         is_random = isinstance(module, nn.modules.dropout._DropoutNd) and module.training
         return isinstance(module, ZERO_PRESERVING) and not is_random
-    return _name(node) in ZERO_PRESERVING_FUNCTIONS
+    return _name(node) in ZERO_PRESERVING_FUNCTIONS or _is_mean_of_places(node)
+
+
+def _is_mean_of_places(node: fx.Node) -> bool:
+    """Whether a map is averaged over its rows and columns, as `x.mean((2, 3))` does."""
+    given = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    axes = tuple(given) if isinstance(given, list | tuple) else ()
+    kept = node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False)
+    return _name(node) == "mean" and axes in {(2, 3), (-2, -1)} and not kept
 
 
 def _is_flatten(node: fx.Node, module: nn.Module | None) -> bool:

@@ -123,9 +123,10 @@ def _by_units(spec: UnitsLesion, target: Target) -> Lesion:
         chosen = _per_layer(found, target)
         if not chosen:
             return _finished(spec, {})
-        # true of all units for which the query has an answer
-        answered = select_units(_subtree(nodes, chosen), f"({spec.units}) or not ({spec.units})")
-        every = select_units(_subtree(nodes, chosen), columns=[str(name) for name in answered.variables])
+        # true of all units for which the query has an answer, which may rest on layers that it is true of no unit of
+        of_chosen = f"layer in [{', '.join(map(_quoted, chosen))}]"
+        answered = select_units(of_layers, f"{of_chosen} and (({spec.units}) or not ({spec.units}))")
+        every = select_units(of_layers, of_chosen, columns=[str(name) for name in answered.variables])
         n_undefined = pd.Series(_layers(every)).value_counts() - pd.Series(_layers(answered)).value_counts()
         counts = {layer: {"n_undefined": int(n_undefined[layer])} for layer in chosen}
         candidates = _per_layer(answered, target)
@@ -140,6 +141,12 @@ def _subtree(nodes: Mapping[str, Mapping[str, xr.Dataset]], layers: Iterable[str
 def _layers(units: xr.Dataset) -> NDArray[Any]:
     """Layer of each unit."""
     return np.asarray(units[names.LAYER].values, dtype=object)
+
+
+def _quoted(text: str) -> str:
+    """Text as queries write it."""
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{text}{quote}"
 
 
 def _by_places(spec: UnitsLesion, target: Target) -> Lesion:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from neuroprobe.errors import SubjectError
 from neuroprobe.probe.adjacent import Convolution, Pairs, find_convolution
 from neuroprobe.probe.replaced import TOLERANCE, ReplacedPasses
+from neuroprobe.statistics.relevance_tree import label_drop
 from neuroprobe.statistics.unit_relations import Relevance, relevance_of
 
 Array = NDArray[np.float64]
@@ -79,15 +80,26 @@ class ChannelRelevance:
         Whether all channels were read from one pass.
     why : str
         Why they were not.
+    drop, dropped : float and int arrays (channels of the earlier layer, units), optional
+        Of labels: the largest loss of a label's share of the response, and that label; -1 where none loses.
     """
 
     relevance: Relevance
     closed_form: bool
     why: str
+    drop: Array | None = None
+    dropped: Integers | None = None
 
 
 def channel_relevance(
-    network: nn.Module, layer: str, earlier: str, load: Load, places: Places, *, batch: int = 32
+    network: nn.Module,
+    layer: str,
+    earlier: str,
+    load: Load,
+    places: Places,
+    *,
+    labels: Integers | None = None,
+    batch: int = 32,
 ) -> ChannelRelevance:
     """Relevance of each channel of an earlier layer to units of a layer.
 
@@ -101,6 +113,8 @@ def channel_relevance(
         Numbers (n,) → images (n, 3, height, width), as the network expects them.
     places : Places
         The top stimuli of each unit.
+    labels : int array (units, N), optional
+        Of the stimuli: tells which label a unit loses most of with each channel.
     batch : int
         Images that are shown at a time.
 
@@ -128,7 +142,30 @@ def channel_relevance(
     (array([ 1. , -0.5]), True)
     """
     n_units, n = places.images.shape
-    trial = load(np.unique(places.images)[:N_TRIAL])
+    passes = passes_between(network, layer, earlier, load(np.unique(places.images)[:N_TRIAL]))
+    convolution = find_convolution(network, layer, earlier, passes.shape)
+    # as many units at a time as fit: images that drive units of several blocks are shown again
+    step = max(1, MAX_VALUES // (passes.shape[0] * n))
+    found, drops, why = [], [], ""
+    for start in range(0, n_units, step):
+        part = places.part(start, start + step)
+        original, ablated, why = silenced_responses(passes, convolution, load, part, batch)
+        found.append(relevance_of(original, ablated))
+        if labels is not None:
+            drops.append(label_drop(original, ablated, labels[start : start + step]))
+    arrays = (np.concatenate(blocks, axis=1) for blocks in zip(*(vars(one).values() for one in found), strict=True))
+    of_labels = (np.concatenate(blocks, axis=1) for blocks in zip(*drops, strict=True))
+    return ChannelRelevance(Relevance(*arrays), not why, why, *of_labels)
+
+
+def passes_between(network: nn.Module, layer: str, earlier: str, trial: Tensor) -> ReplacedPasses:
+    """Forward passes from one layer to another, both of channels.
+
+    Raises
+    ------
+    UnknownNameError, SubjectError
+        As of `channel_relevance`.
+    """
     passes = ReplacedPasses(network, earlier, trial, layer)
     with torch.no_grad():
         values = passes.before(trial)
@@ -139,16 +176,7 @@ def channel_relevance(
                 f"layer {name!r} gives {given} per image, expected (channels,) or (channels, rows, columns): take "
                 "another"
             )
-    convolution = find_convolution(network, layer, earlier, passes.shape)
-    # as many units at a time as fit: images that drive units of several blocks are shown again
-    step = max(1, MAX_VALUES // (passes.shape[0] * n))
-    found, why = [], ""
-    for start in range(0, n_units, step):
-        part = places.part(start, start + step)
-        original, ablated, why = silenced_responses(passes, convolution, load, part, batch)
-        found.append(relevance_of(original, ablated))
-    arrays = (np.concatenate(blocks, axis=1) for blocks in zip(*(vars(one).values() for one in found), strict=True))
-    return ChannelRelevance(Relevance(*arrays), not why, why)
+    return passes
 
 
 def silenced_responses(

@@ -89,6 +89,8 @@ def guard_hash(protocol: Protocol, **content: str) -> str:
         for maps in options.get("label_maps", {}).values():
             del maps["folder"], maps["names"]
         options.pop("hierarchy", None)
+        if options.get("relevance") is False:
+            del options["relevance"]  # as in stores from before it could be asked for
     _without_compared(value)
     images = value["stimuli"]["images"]
     for source in images if isinstance(images, list) else [images]:

@@ -145,6 +145,8 @@ class SelectivityOptions(Model):
         Shorter lists for which indexes are computed too.
     similarity : bool
         Whether units of a layer are shown each other's stimuli.
+    relevance : bool
+        Whether each channel of the layer recorded before is silenced, and how much of a unit's responses that takes.
     hierarchy : str, optional
         Of the classes: ``cifar10``, or a table of child and parent.
     label_maps : dict
@@ -163,6 +165,7 @@ class SelectivityOptions(Model):
     crops: Annotated[int, Field(ge=0, le=100)] = 5
     stability: list[PositiveInt] = Field(default=[25, 50])
     similarity: bool = True
+    relevance: bool = False
     hierarchy: Annotated[str, Field(min_length=1), AfterValidator(_hierarchy)] | None = None
     label_maps: dict[str, LabelMapsSpec] = Field(default={})
 

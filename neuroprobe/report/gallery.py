@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neuroprobe import names
+from neuroprobe.analysis.feature_pictures import as_bytes, displayed
 from neuroprobe.analysis.select import Source, opened_together
 from neuroprobe.disk import require_file_name, write_text
 from neuroprobe.errors import ReaderError
@@ -28,7 +29,6 @@ MAX_VALUES: Final = 12  # of a unit
 MAX_CROPS: Final = 8  # of a unit
 SIDE: Final = 120  # px to which small pictures are enlarged, by whole numbers
 CROP_SIDE: Final = 48
-GREY: Final = 0.5
 LARGE: Final = 1e6  # whole numbers under it, such as places, are shown with all digits
 BATCH: Final = 32  # channels whose pictures are read together
 
@@ -173,39 +173,6 @@ def _pictures(
                 yield (layer, channel), _of_unit(one, f"{layer} / {channel}")
 
 
-def displayed(feature: NDArray[Any], coverage: NDArray[Any] | None = None) -> Pixels:
-    """A Neuron Feature as it is shown: stretched to the full range of brightness, grey where nothing covers it.
-
-    Parameters
-    ----------
-    feature : float array (height, width, rgb)
-        In [0, 1]. Its darkest number becomes 0 and its brightest 1, the three colours alike, so that hues stay.
-    coverage : float array (height, width), optional
-        In [0, 1]: how opaque it is; where nothing covers it, it does not count for the stretch.
-
-    Returns
-    -------
-    uint8 array (height, width, rgb)
-
-    Examples
-    --------
-    >>> feature = np.array([[[0.4, 0.5, 0.6], [0.5, 0.5, 0.5]]])
-    >>> displayed(feature, np.array([[1.0, 0.0]])).tolist()
-    [[[0, 128, 255], [128, 128, 128]]]
-    """
-    weight = np.ones(feature.shape[:2]) if coverage is None else np.clip(np.nan_to_num(coverage), 0, 1)
-    covered = (weight > 0) & np.isfinite(feature).all(-1)
-    weight = np.where(covered, weight, 0)[..., None]
-    inside = feature[covered]
-    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
-    stretched = (feature - low) / (high - low) if high > low else np.full(feature.shape, GREY)
-    return _bytes(np.where(covered[..., None], stretched, GREY) * weight + GREY * (1 - weight))
-
-
-def _bytes(values: NDArray[Any]) -> Pixels:
-    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
-
-
 def _of_unit(arrays: dict[str, xr.DataArray], unit: str) -> tuple[tuple[Picture, ...], str]:
     """Pictures of a unit."""
     feature = arrays[names.NEURON_FEATURE].transpose("field_y", "field_x", "rgb").values
@@ -217,7 +184,7 @@ def _of_unit(arrays: dict[str, xr.DataArray], unit: str) -> tuple[tuple[Picture,
         crops = arrays[names.TOP_CROP].transpose(names.CROP, "crop_y", "crop_x", "rgb").values[:MAX_CROPS]
         for number, crop in enumerate(crops, 1):
             if np.isfinite(crop).all():
-                pictures.append(_picture(_bytes(crop), CROP_SIDE, f"crop {number} of those that drive {unit} most"))
+                pictures.append(_picture(as_bytes(crop), CROP_SIDE, f"crop {number} of those that drive {unit} most"))
     return tuple(pictures), ""
 
 

@@ -60,7 +60,54 @@ class Text:
     kind: str = "paragraph"
 
 
-Part = Picture | Table | Text
+@dataclass(frozen=True)
+class Point:
+    """A point of a picture that the pointer asks.
+
+    Attributes
+    ----------
+    x, y : float
+        px, from the upper left corner.
+    colour : str
+    is_full : bool
+    lines : tuple of str
+        What stands beside the points while the pointer is on it.
+    image : str
+        URL of what is shown above these, likewise.
+    """
+
+    x: float
+    y: float
+    colour: str
+    is_full: bool
+    lines: tuple[str, ...]
+    image: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points between axes, each of which says what it is when the pointer is on it, without a script.
+
+    Attributes
+    ----------
+    title, caption : str
+    labels : tuple of str
+        Of the horizontal and the vertical axis.
+    ticks : tuple
+        Of both: places in px, and numbers.
+    points : sequence of Point
+    """
+
+    title: str
+    caption: str
+    labels: tuple[str, str]
+    ticks: tuple[Sequence[tuple[float, str]], Sequence[tuple[float, str]]]
+    points: Sequence[Point] = field(repr=False)
+    side: ClassVar[int] = 360  # px, of the field
+    kind: ClassVar[str] = "points"
+
+
+Part = Picture | Table | Text | Points
 
 
 @dataclass(frozen=True)

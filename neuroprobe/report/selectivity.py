@@ -11,9 +11,11 @@ import xarray as xr
 from neuroprobe import names, plot
 from neuroprobe.analysis import selectivity_overview as overview
 from neuroprobe.analysis import selectivity_units
+from neuroprobe.errors import ReaderError
 from neuroprobe.plot.gallery import title_of
 from neuroprobe.report.findings import decimal, percent
 from neuroprobe.report.page import Part, Table, Text
+from neuroprobe.report.points import pointed
 from neuroprobe.report.view import View, picture
 
 COLOUR: Final = "colour"
@@ -35,7 +37,9 @@ def selectivity(one: View) -> Iterator[Part]:
         yield from _shares(one, index)
     for index in known:
         yield from _gallery(one, index)
+    yield from _stability(one, known)
     yield from _relations(one, known)
+    yield from _single_units(one, known)
     yield from _alterations(one)
 
 
@@ -220,15 +224,41 @@ def _gallery(one: View, index: str) -> Iterator[Part]:
     )
 
 
+def _stability(one: View, known: Sequence[str]) -> Iterator[Part]:
+    """How far indexes are those of shorter lists."""
+    rows, lengths = [], []
+    for index in known:
+        try:
+            found = overview.index_stability(one.tree, index)
+        except ReaderError:
+            continue
+        if not found.sizes[names.N_KEPT]:
+            continue
+        lengths = [str(n) for n in found[names.N_KEPT].values]
+        for number, layer in enumerate(found[names.LAYER].values):
+            at = found.isel({names.LAYER: number})
+            pairs = zip(at[names.CORRELATION].values, at[names.DIFFERENCE].values, strict=True)
+            cells = ["–" if np.isnan(rho) else f"{rho:z.2f} ({shift:+z.2f})" for rho, shift in pairs]
+            rows.append([str(layer), title_of(index), *cells])
+    if lengths:
+        yield Table(
+            "Indexes by shorter lists, the beginnings of the whole ones: Spearman's correlation over units with the "
+            "index of whole lists, and in brackets the median difference from it.",
+            ["layer", "index", *(f"{n} stimuli" for n in lengths)],
+            rows,
+            (0, 1),
+        )
+
+
 def _relations(one: View, known: Sequence[str]) -> Iterator[Part]:
     """One index against another, and which units respond to the same images."""
     if len(known) > 1:
         yield picture(
             plot.index_scatter(one.tree, known[0], known[1], _drawn(one), images=False),
             "A point per unit. ρ is Spearman's correlation over the units of a layer, with its p-value, which is not "
-            f"corrected, and their number. In a page of its own, the picture of plot.index_scatter shows the Neuron "
-            f"Feature of the unit under the pointer.{_left_out(one)}",
+            f"corrected, and their number.{_left_out(one)}",
         )
+        yield from pointed(one.tree, known[0], known[1], _drawn(one))
     similar = [
         layer
         for layer in overview.selectivity_layers(one.tree)
@@ -241,6 +271,39 @@ def _relations(one: View, known: Sequence[str]) -> Iterator[Part]:
             "diagonal. Like units stand beside each other (average linkage of the mean of both directions). Squares "
             "along the diagonal are units that respond to the same images.",
         )
+
+
+def _single_units(one: View, known: Sequence[str]) -> Iterator[Part]:
+    """Responses by rank of a few units, and what one of them rests on."""
+    if not known:
+        return
+    index = known[0]
+    ordered = {layer: _in_order(one, layer, index) for layer in overview.selectivity_layers(one.tree)}
+    having = [layer for layer, channels in ordered.items() if channels]
+    of_crops = [layer for layer in having if not _units(one, layer).attrs[names.WHOLE_IMAGE]] or having
+    for layer in of_crops[-1:]:
+        channels = ordered[layer]
+        few = dict.fromkeys(channels[at] for at in (0, len(channels) // 2, -1))
+        yield picture(
+            plot.activation_curve(one.tree, layer, list(few), index),
+            f"Responses to the top stimuli, over the largest, by rank: the units of {layer} with the largest, a "
+            f"middling and the smallest {title_of(index)}. Where they fall off steeply, the list, and its indexes, are "
+            "about few images.",
+        )
+    for layer in [layer for layer in having if names.RELEVANCE in _units(one, layer)][-1:]:
+        yield picture(
+            plot.relevance_tree(one.tree, layer, ordered[layer][0]),
+            f"What the unit of {layer} with the largest {title_of(index)} rests on: the two channels of the layer "
+            "recorded before with the largest share of its response that changes where they are silenced, and its "
+            "standard error; the two that each of these rests on; and so on. Lines are as thick as the share, orange "
+            "where a channel holds the unit back.",
+        )
+
+
+def _in_order(one: View, layer: str, index: str) -> list[int]:
+    """Channels that have an index, the largest first."""
+    found: list[int] = selectivity_units.ordered_units(one.tree, layer, index)[names.CHANNEL].values.tolist()
+    return found
 
 
 def _alterations(one: View) -> Iterator[Part]:

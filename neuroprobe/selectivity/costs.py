@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from neuroprobe.statistics.response_sums import state_bytes
@@ -80,6 +81,19 @@ def selectivity_scoring(plan: Plan, rig: Rig) -> Iterator[Part]:
     small, large = rig.footprint.forward(plan.layout.batch, 0 if on_device else MAPPED_BYTES)
     yield Part("forward pass", int(small.max() + large.max()), on_device=on_device)
     yield Part("crops", CROPS_AT_ONCE, on_device=on_device)
+    if study.options.relevance:
+        # responses with each channel silenced, their changes, and these once more where they are summed
+        yield Part("relevance", 4 * 8 * max(_silenced(rig), default=0))
+
+
+def _silenced(rig: Rig) -> Iterator[int]:
+    """Responses that are kept at a time where the channels before each layer are silenced."""
+    from neuroprobe.probe.relevance import MAX_VALUES
+
+    assert rig.selectivity is not None
+    for before, site in pairwise(rig.sites):
+        n_before = before.shape[0] if before.spec.channels is None else MAX_VALUES
+        yield min(MAX_VALUES, n_before * len(site.channels) * rig.selectivity.options.top)
 
 
 def selectivity_writing(rig: Rig) -> Iterator[Part]:
@@ -101,6 +115,8 @@ def selectivity_disk(rig: Rig, n_states: int) -> Iterator[Part]:
         yield Part("states", n_states * (layer_states(rig)[site.name] + METADATA_BYTES), site.name)
         responses = 4 * study.n_shown * study.options.top * len(site.channels)
         yield Part("scores", responses + field_bytes(rig, site), site.name)
+    if study.options.relevance:
+        yield Part("scores", sum(_relevance_bytes(rig)))
 
 
 def selectivity_result(rig: Rig) -> Iterator[Part]:
@@ -114,3 +130,11 @@ def selectivity_result(rig: Rig) -> Iterator[Part]:
         pictures = n * study.options.crops * 3 * PICTURE_SIDE**2
         tables = 8 * n * (4 * study.options.top + 12 * study.n_classes + 20 * study.n_shown + 64) + 8 * n * n
         yield Part("result", field_bytes(rig, site) + pictures + tables + 80 * METADATA_BYTES, site.name)
+    if study.options.relevance:
+        yield Part("result", sum(_relevance_bytes(rig)))
+
+
+def _relevance_bytes(rig: Rig) -> Iterator[int]:
+    """Bytes of the relevances of each layer but the first: six numbers of each pair of channels."""
+    for before, site in pairwise(rig.sites):
+        yield 6 * 8 * len(before.channels) * len(site.channels)

@@ -37,6 +37,7 @@ def selectivity_nodes(rig: Rig, plan: Plan, session: SessionStore, folder: Path)
             *lists.halves,
             session.merged(state_key(names.SELECTIVITY, site.name), PlainSums),
             read_scores(folder, plan, number, site),
+            (rig.sites[number - 1].name, rig.sites[number - 1].channels) if number else None,
         )
         yield site.name, analysis.label(layer)
 

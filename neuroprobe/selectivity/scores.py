@@ -29,6 +29,7 @@ from neuroprobe.recorder import full_float32, state_key
 from neuroprobe.selectivity.costs import CROPS_AT_ONCE
 from neuroprobe.selectivity.crops import score_crops, time_crops
 from neuroprobe.selectivity.recorder import FIRST, SECOND
+from neuroprobe.selectivity.relevance import relevance_arrays, time_relevance
 from neuroprobe.statistics.top_stimuli import TopStimuli, relative_weights
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def score_layer(rig: Rig, plan: Plan, session: SessionStore, folder: Path, numbe
     top = read_lists(session, site).all
     _require_full({site.name: top})
     with full_float32():
-        _write(file, score_crops(rig, plan, site, top, listener))
+        _write(file, score_crops(rig, plan, site, top, listener) | relevance_arrays(rig, plan, number, top))
 
 
 def _require_full(lists: Mapping[str, TopStimuli]) -> None:
@@ -118,7 +119,8 @@ def time_scores(rig: Rig, plan: Plan) -> float:
     n_listed = sum(len(site.channels) for site in rig.sites) * rig.selectivity.options.top
     whole = (plan.seconds or 0) * min(1, n_listed / plan.samples)
     with full_float32():
-        return whole + sum(time_crops(rig, plan, site) for site in rig.sites)
+        crops = sum(time_crops(rig, plan, site) for site in rig.sites)
+        return whole + crops + sum(time_relevance(rig, plan, number) for number in range(len(rig.sites)))
 
 
 def read_scores(folder: Path, plan: Plan, number: int, site: Site) -> Arrays:

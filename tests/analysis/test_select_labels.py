@@ -405,6 +405,39 @@ def test_results_are_queried_together() -> None:
     assert {"shapley_hue", "shapley_gamma", "selectivity_gamma", "classes"} < set(names)
 
 
+def test_tuning_is_queried_beside_selectivity(tmp_path: Path) -> None:
+    """Its units, in one dimension, say themselves which channel of which layer they are; the order does not matter."""
+    index, rng = made_selectivity(pictures=False), np.random.default_rng(3)
+    places = [("late", channel) for channel in (5, 0, 3)] + [("early", channel) for channel in (1, 2)]
+    layer, channel = (np.array(one, dtype=object) for one in zip(*places, strict=True))
+    coords = {"layer": ("unit", layer), "channel": ("unit", channel.astype(int))}
+    tuning = xr.Dataset({"osi": ("unit", rng.random(5)), "rectified": ("unit", np.zeros(5, int))}, coords)
+    tuning.to_netcdf(tmp_path / "tuning.nc")
+    colour = {place: float(index[f"selectivity/{place[0]}/colour"].sel(channel=place[1])) for place in places}
+    expected = {
+        place: (osi, colour[place])
+        for place, osi in zip(places, tuning["osi"].values, strict=True)
+        if osi > 0.2 and colour[place] > 0.1
+    }
+    assert expected
+    for results in ([tuning, index], [index, tuning], [tmp_path / "tuning.nc", index]):
+        found = npr.select_units(results, "osi > 0.2 and colour > 0.1").to_dataframe()
+        assert (
+            dict(
+                zip(
+                    zip(found["layer"], found["channel"], strict=True),
+                    zip(found["osi"], found["colour"], strict=True),
+                    strict=True,
+                )
+            )
+            == expected
+        )
+    # units of places of maps, or of which two are one channel, stay as they are
+    for wrong in (tuning.assign_coords(y=("unit", np.arange(5))), xr.concat([tuning, tuning], "unit")):
+        with pytest.raises(ReaderError, match="no layer in common"):
+            npr.select_units([wrong, index], "osi > 0.2")
+
+
 def test_channels_are_matched_by_number() -> None:
     index, some = made_selectivity(pictures=False), maps([4, 2, 9])
     units = npr.select_units([index, some], "shapley_hue >= 0 and colour >= 0 and y == 0 and x == 0")

@@ -117,6 +117,35 @@ def test_correlations_of_nothing_are_undefined(result: xr.DataTree, values: list
     assert np.isnan(found["p_value"])
 
 
+def with_shorter(result: xr.DataTree) -> xr.DataTree:
+    """A result whose colour index is known of lists of 3 and of 5 of the 10 stimuli, in two of three layers."""
+    made, rng = result.copy(), np.random.default_rng(5)
+    for layer in ("stage1", "stage2"):
+        node = made[f"selectivity/{layer}"].to_dataset()
+        whole = node["colour"].values
+        shorter = np.stack([whole + rng.normal(0.1, 0.3, whole.shape), np.exp(whole), whole])
+        node = node.drop_dims("n_kept").assign(colour_by_n=(("n_kept", "channel"), shorter))
+        made[f"selectivity/{layer}"] = xr.DataTree(node.assign_coords(n_kept=np.array(["3", "5", "10"], dtype=object)))
+    return made
+
+
+def test_shorter_lists_are_compared_with_whole_ones(result: xr.DataTree) -> None:
+    made = with_shorter(result)
+    found = overview.index_stability(made, "colour")
+    assert found["layer"].values.tolist() == ["stage1", "stage2"]
+    assert found["n_kept"].values.tolist() == ["3", "5"]
+    np.testing.assert_allclose(found["correlation"].sel(n_kept="5"), 1)  # of the same order
+    alive = np.delete(np.arange(12), DEAD)
+    for layer in ("stage1", "stage2"):
+        few, _, whole = made[f"selectivity/{layer}/colour_by_n"].values[:, alive]
+        at = found.sel(layer=layer, n_kept="3")
+        assert at["correlation"].item() == pytest.approx(stats.spearmanr(few, whole)[0])
+        assert at["difference"].item() == pytest.approx(np.median(few - whole))
+        assert at["n_defined"].item() == len(alive)
+    with pytest.raises(ReaderError, match="no index 'shape' of shorter lists in this result"):
+        overview.index_stability(made, "shape")
+
+
 def test_significant_units(result: xr.DataTree) -> None:
     node = result["selectivity/stage1"].to_dataset()
     clear = {name: node[f"{name}_p_adjusted"].values < 0.05 for name in ("colour", "gamma")}

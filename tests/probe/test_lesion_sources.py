@@ -176,6 +176,31 @@ def test_columns_of_channels_mask_all_their_places(
     assert np.array_equal(lesion.candidates["conv"].all((1, 2)), ~np.isnan(means))
 
 
+NEAR: dict[str, tuple[str, dict[str, list[int]]]] = {
+    "its own layer": ("near('conv/3', 0.5)", {"conv": [3, 5]}),
+    "not of another layer": ("not near('conv/3', 0.5) and layer == 'linear' and channel < 2", {"linear": [0, 1]}),
+    "either": ("near('conv/3', 0.5) or (layer == 'linear' and channel == 4)", {"conv": [3, 5], "linear": [4]}),
+}
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_units_that_are_near_another(network: nn.Module, tmp_path: Path, case: str) -> None:
+    """The layer of that other unit need not be one whose units are masked; units without a similarity count."""
+    similarity = np.eye(10)
+    similarity[5, 3], similarity[2, 3], similarity[7] = 0.6, 0.4, np.nan
+    conv = xr.Dataset({"similarity": (("channel", "channel_2"), similarity)}, {"channel_2": np.arange(10)})
+    linear = xr.Dataset({"gamma": ("channel", np.linspace(0, 1, 5))})
+    path = export({"selectivity/conv": conv, "selectivity/linear": linear}, network, tmp_path / "out.nc")
+    query, expected = NEAR[case]
+    lesion = Lesion.from_spec({"units": query, "from": str(path)}, network, IMAGE)
+    assert set(lesion.masks) == set(expected)
+    for layer, channels in expected.items():
+        silenced = (lesion.masks[layer] == 0).reshape(len(lesion.masks[layer]), -1)
+        assert np.flatnonzero(silenced.all(1)).tolist() == np.flatnonzero(silenced.any(1)).tolist() == channels
+        undefined = 1 if layer == "conv" else 0
+        assert lesion.origin[0]["layers"][layer]["n_undefined"] == undefined
+
+
 def test_arrays_of_a_file(network: nn.Module, tmp_path: Path) -> None:
     masks = {layer: np.random.default_rng(1).random(shape) for layer, shape in SHAPES.items()}
     np.savez(tmp_path / "masks.npz", **masks)

@@ -79,6 +79,17 @@ def conv(*sizes: int, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(*sizes, **options)
 
 
+class Averaging(nn.Module):
+    """Means over some axes, as networks take them in a forward pass of their own."""
+
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean(self.axes)
+
+
 DIRECT: dict[str, Callable[[], list[nn.Module]]] = {
     "padded": lambda: [conv(4, 6, 3, padding=1), nn.ReLU()],
     "strided, in place": lambda: [conv(4, 6, (5, 3), stride=(2, 3), padding=(2, 0)), nn.ReLU(inplace=True)],
@@ -91,6 +102,8 @@ DIRECT: dict[str, Callable[[], list[nn.Module]]] = {
     "not rectified": lambda: [nn.AvgPool2d(2), conv(4, 6, 3)],
     "normalised alone": lambda: [conv(4, 6, 3), nn.BatchNorm2d(6)],
     "linear": lambda: [nn.MaxPool2d(3), nn.Flatten(), nn.Linear(4 * 5 * 5, 6), nn.BatchNorm1d(6), nn.ReLU()],
+    "averaged": lambda: [Averaging(2, 3), nn.Linear(4, 6)],
+    "averaged, from behind": lambda: [Averaging(-2, -1), nn.Linear(4, 6), nn.ReLU()],
 }
 
 
@@ -153,6 +166,7 @@ INDIRECT: dict[str, tuple[Callable[[], list[nn.Module]], str]] = {
     "pooled": (lambda: [conv(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2)], "layer '3' (ReLU) lies behind the convolution"),
     "mirrored": (lambda: [conv(4, 6, 3, padding=1, padding_mode="reflect"), nn.ReLU()], "pads with 'reflect'"),
     "a bias before": (lambda: [nn.BatchNorm2d(4), conv(4, 6, 3), nn.ReLU()], "layer '2' (BatchNorm2d) lies between"),
+    "averaged over channels": (lambda: [Averaging(1, 2), nn.Linear(17, 6)], "'mean' in layer '2' lies between"),
     "along a row": (lambda: [nn.Linear(17, 6)], "layer '2' (Linear) takes a map that is not flattened"),
 }
 
