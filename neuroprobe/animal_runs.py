@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from neuroprobe.journal import Begun, Header, digest_of, is_store, live_spans, r
 from neuroprobe.machine import human_bytes, parse_bytes
 from neuroprobe.plans import Layout
 from neuroprobe.progress import Listener, default_listener
-from neuroprobe.protocol.animal import AnimalProtocol
+from neuroprobe.protocol.animal import OTHER_FILES, AnimalProtocol
 from neuroprobe.protocol.digest import as_given, canonical, guard_of_recording, protocol_hash
 from neuroprobe.recordings.read import read_recording
 from neuroprobe.recordings.stored import is_recording
@@ -33,6 +34,7 @@ from neuroprobe.trial_store import ANALYSES, KeptAnalyses
 COPIES: Final = 4  # of a piece of responses that an analysis takes, by and large
 PACKAGES: Final = ("neuroprobe", "numpy", "scipy", "xarray", "zarr")
 PLACE: Final = ("subject", "recording")
+CHOICES_OF_STORED: Final = ("factors", "units", "region", "stimuli")  # the first of what a run recorded too
 
 
 @dataclass(frozen=True)
@@ -130,18 +132,27 @@ def open_animal(protocol: AnimalProtocol) -> OpenedRecording:
             tree = _stored(path, spec.choices)
         else:
             tree = read_recording(path, **spec.choices)
-        return OpenedRecording(protocol, tree, digest_of(path))
+        return OpenedRecording(protocol, tree, _digest(path, spec.choices))
+
+
+def _digest(path: Path, choices: Mapping[str, Any]) -> str:
+    """Hash of the recording, and of other files that are read with it."""
+    others = [Path(choices[key]) for key in OTHER_FILES if isinstance(choices.get(key), str)]
+    digests = [digest_of(path), *(digest_of(other) for other in others if other.exists())]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _stored(path: Path, choices: Mapping[str, Any]) -> xr.DataTree:
-    """Open what was read or recorded before, of which only the factors can still be chosen."""
-    factors = choices.get("factors")
+    """Open what was read or recorded before, of which units, factors and stimuli can still be chosen."""
+    factors, is_read = choices.get("factors"), is_recording(path)
     for key in choices:
-        if key != "factors":
+        if key not in (CHOICES_OF_STORED if is_read else CHOICES_OF_STORED[:1]):
             raise ReaderError(
                 f"{key}: {str(path)!r} holds responses that were read before: choose it in `neuroprobe ingest`, or "
                 "units by the `units` of an analysis"
             ).about(key)
+    if is_read and set(choices) - {"factors"}:
+        return read_recording(path, **choices)
     tree = open_recording(path)
     if factors is None:
         return tree

@@ -124,6 +124,26 @@ def images() -> list[dict[str, str]]:
     return rows
 
 
+def readers() -> list[dict[str, str]]:
+    """Formats of recordings that are read, with the choices that each takes."""
+    from neuroprobe.recordings import READERS
+
+    return [
+        {"name": name, "summary": READERS[name].summary, "choices": ", ".join(sorted(READERS[name].choices))}
+        for name in READERS
+    ]
+
+
+def writers() -> list[dict[str, str]]:
+    """Formats that recordings are written in, by the ends of their names."""
+    from neuroprobe.recordings import WRITERS
+
+    return [
+        {"name": name, "summary": WRITERS[name].summary, "names end in": ", ".join(WRITERS[name].suffixes) or "by name"}
+        for name in WRITERS
+    ]
+
+
 def layers(network: str, size: int | None = None) -> list[dict[str, str]]:
     """Layers of a network, for images of a side of `size` px: shapes of responses, and receptive fields."""
     import torch

@@ -16,7 +16,7 @@ import click
 
 from neuroprobe.errors import NeuroprobeError, ProtocolError
 
-LISTS = ("alterations", "generators", "networks", "analyses", "indexes", "images", "layers")
+LISTS = ("alterations", "generators", "networks", "analyses", "indexes", "images", "layers", "readers", "writers")
 
 
 def _readable(function: Callable[..., None]) -> Callable[..., None]:
@@ -155,16 +155,17 @@ def run(
 @main.command()
 @click.argument("protocol", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--repeats", type=click.IntRange(min=1), help="Presentations of each row of a design; default: 2.")
 @click.option("--overwrite", is_flag=True, help="Replace a set of stimuli that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @_readable
-def stimuli(protocol: Path, output: Path, overwrite: bool, as_json: bool) -> None:
+def stimuli(protocol: Path, output: Path, repeats: int | None, overwrite: bool, as_json: bool) -> None:
     """Write the stimuli of a PROTOCOL for an experimenter: images, the order of presentation, and hashes."""
     from neuroprobe.protocol.reader import load_protocol
     from neuroprobe.stimulus_export import write_stimuli
 
     with redirect_stdout(sys.stderr):
-        written = write_stimuli(load_protocol(protocol), output, overwrite=overwrite)
+        written = write_stimuli(load_protocol(protocol), output, repeats=repeats, overwrite=overwrite)
     told = f"{output}: {len(written['images'])} images, {written['n_presentations']} presentations, {written['sha256']}"
     click.echo(json.dumps(written) if as_json else told)
 
@@ -352,7 +353,7 @@ def compare(
 @_readable
 def list_(what: str, network: str | None, size: int | None, as_json: bool) -> None:
     """List what protocols can name: alterations, generators of stimuli, networks, analyses, indexes of selectivity,
-    images, or the layers of a network.
+    images, or the layers of a network; and the formats of recordings that are read and written.
     """
     from neuroprobe import catalogue
 

@@ -39,6 +39,7 @@ from neuroprobe.stages import Stages, as_attrs
 from neuroprobe.statistics.pick_freeze import compiles
 from neuroprobe.stopping import told
 from neuroprobe.store import RunStore, finished_samples, open_result, recorded_tree, write_result
+from neuroprobe.trial_plans import require_trials_of
 from neuroprobe.trial_store import KeptAnalyses
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def plan(
     plans = []
     for rig in opened.sessions:
         made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
+        require_trials_of(rig, made.samples)
         require_memory(made, rig, budget, limit=limit)
         if measure:
             made = told_rounding(rig, made)
@@ -195,6 +197,7 @@ def run(
         begun = None if found is None else found.sessions[rig.session]
         recorded = None if begun is None else begun.layout
         made.append(make_plan(rig, recorded=recorded, limit=limit, compiles=compiles, budget=budget))
+        require_trials_of(rig, made[-1].samples)
         if begun is not None:
             _require_extendable(path, begun, made[-1], checked.design.scramble)
         require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)

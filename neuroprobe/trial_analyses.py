@@ -39,6 +39,19 @@ def _repeats(populations: Sequence[Population], options: Any, what: str) -> None
     noise.require()
 
 
+def _terms(populations: Sequence[Population], options: Any, what: str) -> None:
+    from neuroprobe.analysis.anova import require_one_factor
+
+    require_one_factor(populations, options.n_permutations)
+    _repeats(populations, options, what)
+
+
+def _apart(populations: Sequence[Population], options: Any, what: str) -> None:
+    from neuroprobe.analysis.discrimination import require_conditions
+
+    require_conditions(populations, options.against)
+
+
 def _responses(populations: Sequence[Population], options: Any, what: str) -> None:
     from neuroprobe.analysis.responsiveness import require_reference
 
@@ -51,6 +64,12 @@ def _bins(populations: Sequence[Population], options: Any, what: str) -> None:
 
     require_trials(populations, what)
     require_bins(populations)
+
+
+def _edges(populations: Sequence[Population], options: Any, what: str) -> None:
+    from neuroprobe.analysis.spike_trains import require_edges
+
+    require_edges(populations)
 
 
 def _pairs(populations: Sequence[Population], options: Any, what: str) -> None:
@@ -100,11 +119,13 @@ class TrialAnalysis:
 
 FUNCTIONS: Final = {
     "responsiveness": TrialAnalysis("responsiveness", "responsiveness", _responses, all_trials=True),
-    "anova": TrialAnalysis("anova", "analysis of variance", _repeats),
+    "anova": TrialAnalysis("anova", "analysis of variance", _terms),
+    "discrimination": TrialAnalysis("discrimination", "discrimination", _apart),
     "reliability": TrialAnalysis("reliability", "reliability", _repeats),
     "correlations": TrialAnalysis("correlations", "noise correlation", _pairs),
     "information": TrialAnalysis("information", "information", _repeats),
     "latency": TrialAnalysis("latency", "latency", _bins, all_trials=True),
+    "psth": TrialAnalysis("spike_trains", "PSTH", _edges),
     "tuning": TrialAnalysis("tuning", "tuning", _curves),
     "variance_decomposition": TrialAnalysis("variance_decomposition", "variance decomposition", _few_factors),
 }
@@ -162,9 +183,9 @@ def _require_design(recording: xr.DataTree, spec: AnalysisSpec) -> None:
 
             require_pairs(recording)
         else:
-            from neuroprobe.analysis.stored import require_rows
+            from neuroprobe.analysis.stored import require_design
 
-            require_rows(recording, spec.name)
+            require_design(recording, spec.name)
     except ReaderError as error:
         raise ReaderError(f"{spec.name} cannot run on this recording: {error}; or {TAKE}") from None
 

@@ -13,7 +13,10 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.analysis.anova import TERM
 from neuroprobe.analysis.nodes import ANALYSIS
+from neuroprobe.analysis.spike_trains import condition_names
+from neuroprobe.analysis.unit_results import CONDITION
 
+MOST_TOLD: Final = 12  # conditions that lines tell of one by one
 LEVEL: Final = 0.01  # of adjusted p-values that count as found
 SHORT: Final = {"fdr_bh": "BH", "fdr_by": "BY", "none": "not corrected"}
 R_SQUARED: Final = "_r_squared"
@@ -21,6 +24,7 @@ R_SQUARED: Final = "_r_squared"
 FOUND: Final[dict[str, tuple[str, Mapping[str, str]]]] = {
     "responsiveness": ("p_adjusted", {"rank_biserial": "r", "epsilon_squared": "ε²"}),
     "anova": ("p_adjusted", {"omega_squared": "ω²"}),
+    "discrimination": ("p_adjusted", {"auc": "AUC", "d_prime": "d′"}),
     "reliability": (
         "",
         {"reliability": "reliability", "explainable_variance": "explainable variance", "noise_ceiling": "ceiling"},
@@ -31,6 +35,7 @@ FOUND: Final[dict[str, tuple[str, Mapping[str, str]]]] = {
     ),
     "information": ("p_adjusted", {"information": "bits"}),
     "latency": ("", {"latency": "s"}),
+    "psth": ("", {}),
     "tuning": ("p_adjusted", {"osi": "OSI", "dsi": "DSI"}),
     "variance_decomposition": (
         "shapley_p_adjusted",
@@ -63,6 +68,14 @@ def _rows(dataset: xr.Dataset) -> Iterator[dict[str, Any]]:
         medians = {**{name: f"R² of {name.removesuffix(R_SQUARED).replace('_', ' ')}" for name in fits}, **medians}
     if analysis == "correlations":
         yield _row(analysis, factors, _pairs(dataset), p_name, medians, "pairs")
+        return
+    if analysis == "discrimination":
+        conditions = condition_names(dataset) if dataset.sizes[CONDITION] <= MOST_TOLD else []
+        for place, label in enumerate(conditions):
+            of = dataset.isel({CONDITION: place})
+            defined = np.isfinite(of["auc"].values).astype(np.int8)
+            told = f"{factors} {label} against {dataset.attrs['against']}"
+            yield _row(analysis, told, of.assign({names.DEFINED: (names.UNIT, defined)}), p_name, medians, "units")
         return
     along = {"anova": TERM, "variance_decomposition": names.FACTOR}.get(analysis, "")
     if along not in dataset.dims:

@@ -273,6 +273,8 @@ def test_numbers_in_json_keep_all_digits() -> None:
         ("analyses", {"sobol"}),
         ("indexes", {"colour", "orientation", "symmetry", "shape", "class", "colour_name"}),
         ("images", {"folder", "photographs"}),
+        ("readers", {"nwb", "matlab", "table", "brainscore", "phy", "suite2p", "neo", "neuroprobe"}),
+        ("writers", {"zarr", "netcdf", "nwb", "brainscore", "rsatoolbox"}),
     ],
 )
 def test_lists(what: str, expected: set[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import neuroprobe as npr
-from neuroprobe.errors import ResponseError
+from neuroprobe.errors import NeuroprobeError, ResponseError
 from neuroprobe.probe.capture import Probe
 from neuroprobe.progress import ShardDone
 from neuroprobe.recordings.contract import check_recording
@@ -225,3 +225,38 @@ def test_statistics_of_trials_alone_present_images_as_they_are(tmp_path: Path) -
         result["responsiveness/p_value"].values, npr.responsiveness(recording, blank="blank")["p_value"].values
     )
     assert "reliability" in result.children
+
+
+REFUSED: list[tuple[dict[str, Any], Any, str]] = [
+    ({}, "reliability", r"reliability compares conditions with the noise of trials, .* 24 conditions of orientation, "),
+    ({}, {"anova": {"factors": ["stimulus_id"]}}, "show one stimulus"),
+    ({"repeats": 1}, "reliability", "reliability needs conditions that were shown more than once"),
+    ({}, {"anova": {"factors": ["orientaton"]}}, r"unknown factor 'orientaton' \(did you mean 'orientation'\?\)"),
+    ({}, "latency", "latency needs bins of time"),
+    ({}, "psth", "a PSTH needs bins of time"),
+    ({}, {"responsiveness": {"blank": "grey"}}, "no trial is a blank 'grey'"),
+]
+
+
+@pytest.mark.parametrize(("stimuli", "analysis", "message"), REFUSED, ids=[str(n) for n in range(len(REFUSED))])
+def test_what_cannot_be_found_is_refused_before_anything_is_shown(
+    stimuli: dict[str, Any], analysis: Any, message: str, tmp_path: Path
+) -> None:
+    given = copy.deepcopy(PROTOCOL)
+    given["stimuli"] |= stimuli
+    given["analyses"] = [analysis]
+    with pytest.raises(NeuroprobeError, match=message):
+        npr.plan(given)
+    with pytest.raises(NeuroprobeError, match=message):
+        npr.run(given, tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_what_can_be_found_is_not_refused() -> None:
+    """Conditions of several stimuli differ without noise; with noise all do."""
+    given = copy.deepcopy(PROTOCOL)
+    given["analyses"] = [{"anova": {"factors": ["orientation"]}}, {"tuning": {"factors": ["orientation"]}}]
+    npr.plan(given, measure=False)
+    given["analyses"] = ["anova", "reliability"]
+    given["subject"]["noise"] = "poisson"
+    npr.plan(given, measure=False)

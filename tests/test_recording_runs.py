@@ -199,6 +199,9 @@ REFUSED: list[tuple[dict[str, Any], list[Any], str]] = [
     ({}, ["selectivity"], "selectivity cannot run on a recording"),
     ({}, [{"tuning": {"factors": ["eye"], "model": "gabor"}}], "eye is text, and functions are fitted to numbers"),
     ({}, [{"anova": {"factors": ["eyes"]}}], r"unknown factor 'eyes' \(did you mean 'eye'\?\)"),
+    ({}, [{"anova": {"factors": ["orientation", "eye"], "n_permutations": 9}}], "n_permutations: trials are permuted"),
+    ({}, [{"discrimination": {"against": "up"}}], "against: 'up' is no condition of orientation"),
+    ({}, ["psth"], "a PSTH needs bins of time, and 'v1' has none"),
     ({}, [{"anova": {"units": "unit_id == 'none'"}}], "none of the 12 recorded units is chosen"),
     ({}, [{"responsiveness": {"blank": "null"}}], "no trial is a blank 'null'"),
 ]
@@ -276,7 +279,7 @@ def test_the_plan_says_what_there_is_and_what_can_run(recording: Path, monkeypat
         npr.plan(protocol(recording, ["anova"]), memory="1GB")
 
 
-@pytest.mark.parametrize("name", ["mt_disparity", "mtl_recognition", "mtl_encoding"])
+@pytest.mark.parametrize("name", ["mt_disparity", "mtl_recognition", "mtl_encoding", "mtl_time_course"])
 def test_protocols_that_ship(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEUROPROBE_DATA", str(data))
     loaded = npr.load_protocol(Path(__file__).parents[1] / "protocols" / f"{name}.yaml")
@@ -287,5 +290,42 @@ def test_protocols_that_ship(name: str, data: Path, monkeypatch: pytest.MonkeyPa
     pytest.importorskip("h5py")
     told = npr.plan(loaded).as_dict()
     assert told["recording"]["units"] == 35
-    assert told["recording"]["presentations"] == {"mtl_recognition": 180, "mtl_encoding": 90}[name]
+    assert told["recording"]["presentations"] == (90 if name == "mtl_encoding" else 180)
     assert not told["problems"]
+
+
+def test_units_of_what_was_read_before_are_chosen(recording: Path, tmp_path: Path) -> None:
+    whole = run(protocol(recording, ["anova"]), tmp_path / "whole.zarr")
+    some = run(protocol(recording, ["anova"], units=["u1", "u1*"]), tmp_path / "some.zarr")
+    assert some["anova"].unit_id.values.tolist() == ["u1", "u10", "u11"]
+    np.testing.assert_array_equal(some["anova"].p_value, whole["anova"].p_value[[1, 10, 11]])
+    with pytest.raises(ReaderError, match="unknown unit 'u99'"):
+        run(protocol(recording, ["anova"], units="u99"), tmp_path / "none.zarr")
+    with pytest.raises(ReaderError, match="does not say in which regions"):
+        run(protocol(recording, ["anova"], region="MT"), tmp_path / "none.zarr")
+
+
+def test_courses_over_time_are_blocks_too(tmp_path: Path) -> None:
+    from neuroprobe.analysis.spike_trains import psth
+    from neuroprobe.recordings.simulated import simulate_animal
+    from neuroprobe.recordings.simulated_units import tuned_units
+    from neuroprobe.report import write_report
+
+    pytest.importorskip("h5py")
+    made = simulate_animal(
+        tuned_units(3, {"orientation": "von_mises"}), {"orientation": [0.0, 45, 90, 135]}, n_repeats=4
+    )
+    write_recording(made, tmp_path / "a.nwb")
+    more = {"window": [-0.1, 0.6], "bins": 0.05, "factors": ["orientation"]}
+    given = protocol(
+        tmp_path / "a.nwb", [{"psth": {"sigma": 0.1}}, {"discrimination": {"against": 45}}, "anova"], **more
+    )
+    result = run(given, tmp_path / "out.zarr")
+    same(result["psth"].to_dataset(), psth(npr.read_recording(tmp_path / "a.nwb", **more), sigma=0.1))
+    text = str(status(tmp_path / "out.zarr"))
+    assert "psth for orientation: defined for 3 of 3 units" in text
+    assert "discrimination for orientation 90 against 45" in text
+    write_report(tmp_path / "out.zarr", tmp_path / "out.html")
+    page = (tmp_path / "out.html").read_text()
+    assert "Responses over time" in page
+    assert "tells 90 from 45" in page

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuroprobe.analysis.populations import Noise, Piece, Population, populations_of, require_repeats
 from neuroprobe.analysis.unit_results import UnitResults, common_attrs, require_correction
+from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.factorial import FactorialAnova, factorial_anova
 from neuroprobe.statistics.trials import kruskal_wallis, one_way, permutation_test
 
@@ -76,11 +77,13 @@ def anova(
     Raises
     ------
     ReaderError
-        If no condition was shown more than once, repetitions do not differ, or responses are means over trials.
+        If no condition was shown more than once, repetitions do not differ, or responses are means over trials; or
+        trials of several factors are to be permuted.
     """
     require_correction(correction)
     populations = populations_of(recording, factors, units)
     several = len(populations[0].factors) > 1
+    require_one_factor(populations, n_permutations)
     require_repeats(populations, "analysis of variance")
     results, noise = UnitResults(populations), Noise("analysis of variance")
     terms: tuple[str, ...] = ()
@@ -91,7 +94,7 @@ def anova(
                 terms = _add_factorial(results, piece, order, kind)
             else:
                 _add_one_way(results, piece)
-        if n_permutations and not several:
+        if n_permutations:
             whole = one.whole()
             test = permutation_test(*whole.arguments, n_permutations, one.random(seed, "anova"))
             results.add(one, permutation_p_value=test.p_value, p_maximum=test.p_maximum)
@@ -99,7 +102,7 @@ def anova(
     described, coords = (
         (_factorial_described(kind), {TERM: np.array(terms, dtype=object)}) if several else (DESCRIBED, {})
     )
-    used = {"n_permutations": n_permutations, "seed": seed} if n_permutations and not several else {}
+    used = {"n_permutations": n_permutations, "seed": seed} if n_permutations else {}
     return results.dataset(
         described,
         common_attrs("analysis of variance", populations, **used),
@@ -107,6 +110,21 @@ def anova(
         correction=correction,
         coords=coords,
     )
+
+
+def require_one_factor(populations: Sequence[Population], n_permutations: int) -> None:
+    """Refuse permutations of several factors, whose trials are not exchangeable under the null of one of them.
+
+    Raises
+    ------
+    ReaderError
+    """
+    factors = populations[0].factors
+    if n_permutations and len(factors) > 1:
+        raise ReaderError(
+            f"n_permutations: trials are permuted over the conditions of one factor, received {', '.join(factors)}: "
+            "name one of them, or leave n_permutations out"
+        )
 
 
 def _add_one_way(results: UnitResults, piece: Piece) -> None:

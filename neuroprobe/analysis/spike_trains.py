@@ -14,7 +14,7 @@ from neuroprobe import names
 from neuroprobe.analysis.populations import Population, populations_of, require_trials
 from neuroprobe.analysis.unit_results import CONDITION, UnitResults, common_attrs
 from neuroprobe.errors import ReaderError, unknown_name
-from neuroprobe.statistics.spikes import Psth, ragged, relative_times, smoothed_psth
+from neuroprobe.statistics.spikes import Psth, choose_bins, count_spikes, ragged, relative_times, smoothed_psth
 from neuroprobe.statistics.spikes import psth as binned_psth
 
 Array = NDArray[np.float64]
@@ -22,6 +22,7 @@ SPIKE: Final = "spike"
 TIME: Final = "time"
 ROW: Final = "row"
 RATE: Final = "rate"
+FEWEST, MOST_BINS, LEAST_WIDTH = 2, 100, 0.001  # bins that are tried by default, s
 DESCRIBED: Final = {
     RATE: ("mean rate, spikes/s", "mean over trials; error of trials as independent draws"),
     names.N_TRIALS: ("number of trials", "count"),
@@ -73,12 +74,8 @@ def raster(
     """
     if unit not in spikes:
         raise ReaderError(unknown_name("unit", str(unit), [str(one) for one in spikes]))
-    if not window[0] < window[1]:
-        raise ReaderError(f"window starts before it stops, received ({window[0]:g}, {window[1]:g})")
-    table = trials.to_dataset().coords if isinstance(trials, xr.DataTree) else trials
-    for column in (align, by):
-        if column not in table:
-            raise ReaderError(unknown_name("column", column, [str(one) for one in table]))
+    window = _window(window)
+    table = _table_of(trials, align, by)
     onsets, condition = np.asarray(table[align], dtype=np.float64), np.asarray(table[by])
     if condition.dtype.kind in "OUT":
         condition = np.array([str(value) for value in condition.tolist()], dtype=object)
@@ -96,6 +93,93 @@ def raster(
         coords={by: ("presentation_row", condition[order]), names.PRESENTATION: ("presentation_row", order)},
         attrs=told,
     )
+
+
+def bin_width(
+    spikes: Mapping[Any, ArrayLike],
+    trials: xr.DataTree | Mapping[str, Any],
+    window: tuple[float, float],
+    *,
+    candidates: Sequence[int] | None = None,
+    align: str = names.START_TIME,
+) -> xr.Dataset:
+    """Width of bins that suits the peristimulus time histogram of each unit.
+
+    Parameters
+    ----------
+    spikes, trials, window, align
+        As for `raster`.
+    candidates : sequence of int, optional
+        Numbers of bins in the window; by default 2 to 100, but no bins under 1 ms.
+
+    Returns
+    -------
+    Dataset
+        Over ``unit``: ``bin_width`` (s), ``n_bins``, ``n_spikes``, ``at_end`` (1 where it is the first or the last
+        candidate, and a better one may lie beyond), ``defined``; over (``candidate``, ``unit``) ``cost``, which is the
+        mean integrated squared error of the rate but for a constant.
+
+    Raises
+    ------
+    ReaderError
+        If there is no candidate, or the window or a column is wrong.
+
+    Notes
+    -----
+    Shimazaki & Shinomoto 2007 (doi:10.1162/neco.2007.19.6.1503), of all presentations together: for spikes that are a
+    Poisson process given the rate.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(0)
+    >>> onsets = np.arange(100.0)
+    >>> steady, brief = random.uniform(0, 100, 3000), onsets.repeat(30) + random.normal(0.5, 0.01, 3000)
+    >>> found = bin_width({"steady": steady, "brief": brief}, {"start_time": onsets}, (0.0, 1.0))
+    >>> bool(found.bin_width[0] > 0.2), bool(found.bin_width[1] < 0.02)
+    (True, True)
+    """
+    start, stop = _window(window)
+    table = _table_of(trials, align)
+    most = max(FEWEST, min(MOST_BINS, int((stop - start) / LEAST_WIDTH)))
+    numbers = list(range(FEWEST, most + 1)) if candidates is None else [int(n) for n in candidates]
+    if not numbers or min(numbers) < 1:
+        raise ReaderError(f"candidates are numbers of bins, 1 or more; received {numbers}")
+    onsets = np.asarray(table[align], dtype=np.float64)
+    times, offsets = ragged(list(spikes.values()))
+    found = choose_bins(times, offsets, onsets[np.isfinite(onsets)], start, stop, numbers)
+    at_end = np.isin(found.n_bins, [numbers[0], numbers[-1]])
+    n_spikes = count_spikes(times, offsets, onsets[np.isfinite(onsets)] + start, onsets[np.isfinite(onsets)] + stop)
+    told = "least estimated error of the rate (Shimazaki & Shinomoto 2007)"
+    return xr.Dataset(
+        {
+            "bin_width": (names.UNIT, found.width, {"units": "s", "long_name": "width of bins", "method": told}),
+            "n_bins": (names.UNIT, found.n_bins, {"long_name": "number of bins in the window"}),
+            "n_spikes": (names.UNIT, n_spikes.sum(0), {"long_name": "spikes in the window, of all presentations"}),
+            "at_end": (names.UNIT, at_end.astype(np.int8), {"long_name": "1 where the best candidate is the last one"}),
+            names.DEFINED: (names.UNIT, found.defined.astype(np.int8), {"long_name": "1 where there are spikes"}),
+            "cost": (("candidate", names.UNIT), found.cost, {"long_name": "error of the rate, but for a constant"}),
+        },
+        coords={
+            names.UNIT_ID: (names.UNIT, np.array([str(unit) for unit in spikes], dtype=object)),
+            "candidate": np.array(numbers, dtype=np.int64),
+        },
+        attrs={"long_name": "bins of peristimulus time histograms", "window_start": start, "window_end": stop},
+    )
+
+
+def _window(window: tuple[float, float]) -> tuple[float, float]:
+    if not window[0] < window[1]:
+        raise ReaderError(f"window starts before it stops, received ({window[0]:g}, {window[1]:g})")
+    return float(window[0]), float(window[1])
+
+
+def _table_of(trials: xr.DataTree | Mapping[str, Any], *columns: str) -> Mapping[Any, Any]:
+    """Presentation table, which has these columns."""
+    table = trials.to_dataset().coords if isinstance(trials, xr.DataTree) else trials
+    for column in columns:
+        if column not in table:
+            raise ReaderError(unknown_name("column", column, [str(one) for one in table]))
+    return table
 
 
 def psth(
@@ -132,13 +216,9 @@ def psth(
     if sigma is not None and not sigma > 0:
         raise ReaderError(f"sigma is above 0 s, received {sigma:g}")
     populations = populations_of(recording, factors, units)
-    require_trials(populations, "PSTH")
-    edges = _edges(populations[0])
+    edges = require_edges(populations)
     results = UnitResults(populations)
     for one in populations:
-        own = _edges(one)
-        if len(own) != len(edges) or not np.allclose(own, edges):
-            raise ReaderError(f"bins of time of {one.name!r} differ from those of {populations[0].name!r}")
         _add(results, one, edges, sigma)
     middle = (edges[:-1] + edges[1:]) / 2
     return results.dataset(
@@ -147,6 +227,22 @@ def psth(
         defined=RATE,
         coords={TIME: (TIME, middle, {"units": "s"})},
     )
+
+
+def require_edges(populations: Sequence[Population]) -> Array:
+    """Return the edges of the bins of time of single trials, the same in all populations, in s.
+
+    Raises
+    ------
+    ReaderError
+    """
+    require_trials(populations, "PSTH")
+    edges = _edges(populations[0])
+    for one in populations:
+        own = _edges(one)
+        if len(own) != len(edges) or not np.allclose(own, edges):
+            raise ReaderError(f"bins of time of {one.name!r} differ from those of {populations[0].name!r}")
+    return edges
 
 
 def _edges(one: Population) -> Array:

@@ -11,9 +11,11 @@ import numpy as np
 import xarray as xr
 
 from neuroprobe import names
+from neuroprobe.analysis.explainable import explainable_shapley, explainable_sobol, require_shown
 from neuroprobe.analysis.expression import kind_of
 from neuroprobe.analysis.query import parse_query
 from neuroprobe.analysis.sensitivity import SOBOL_METHODS, ShapleyAnalysis, SobolAnalysis, VarianceAnalysis
+from neuroprobe.analysis.shown_designs import is_shown
 from neuroprobe.analysis.units import to_units
 from neuroprobe.design.factors import Factor, Input
 from neuroprobe.design.laws import Law
@@ -45,7 +47,8 @@ def sobol(
     ----------
     recording : xarray.DataTree
         As `neuroprobe.open_recording` opens it: ``/responses/<layer>`` with ``response(presentation, …)``, the
-        presentations in the order in which they were recorded, whole base samples.
+        presentations in the order in which they were recorded, whole base samples. Or of an animal that was shown the
+        rows of a design in any order, once or repeatedly: see `neuroprobe.analysis.explainable.explainable_sobol`.
     units : str, optional
         Which units, in the language of `neuroprobe.select_units` over their places (``layer``, ``channel``, ``y``,
         ``x``, ``token``): ``"layer == 'layer3' and channel in [3, 17]"``. All by default.
@@ -78,6 +81,8 @@ def sobol(
     """
     if estimator not in SOBOL_METHODS:
         raise ReaderError(unknown_name("estimator", estimator, SOBOL_METHODS))
+    if is_shown(recording):
+        return _shown_sobol(recording, units, estimator, total_interaction)
     recorded = require_rows(recording, "sobol")
     analysis = SobolAnalysis(
         **recorded.shared,
@@ -101,7 +106,7 @@ def shapley(recording: xr.DataTree, *, units: str | None = None) -> xr.DataTree:
     Parameters
     ----------
     recording : xarray.DataTree
-        As for `sobol`, recorded with ``analyses: [shapley]``.
+        As for `sobol`, recorded with ``analyses: [shapley]``; or of an animal.
     units : str, optional
         As for `sobol`.
 
@@ -123,9 +128,33 @@ def shapley(recording: xr.DataTree, *, units: str | None = None) -> xr.DataTree:
     -----
     For estimators and errors see `neuroprobe.statistics.shapley`.
     """
+    if is_shown(recording):
+        return explainable_shapley(recording, units=units)
     recorded = require_rows(recording, "shapley")
     analysis = ShapleyAnalysis(**recorded.shared, estimator=recorded.estimator, groups=recorded.groups)
     return _analysed(recording, analysis, recorded, units)
+
+
+def _shown_sobol(recording: xr.DataTree, units: str | None, estimator: str, total_interaction: bool) -> xr.DataTree:
+    if estimator == "salib":
+        raise ReaderError(
+            "estimator: SALib's formulas take each row once, in the order of a design, and know no noise of trials; "
+            "take estimator='differences'"
+        )
+    return explainable_sobol(recording, units=units, total_interaction=total_interaction)
+
+
+def require_design(recording: xr.DataTree, analysis: str) -> None:
+    """Refuse recordings without the rows that an analysis needs, in whatever order they were presented.
+
+    Raises
+    ------
+    ReaderError
+    """
+    if is_shown(recording):
+        require_shown(recording, analysis)
+    else:
+        require_rows(recording, analysis)
 
 
 def require_rows(recording: xr.DataTree, analysis: str) -> _RecordedDesign:

@@ -71,6 +71,8 @@ def strongest_units(indices: xr.Dataset, index: str, n_units: int) -> xr.Dataset
         {
             names.FACTOR: indices[names.FACTOR].values,
             **{dim: (ranked, _numbers(indices, dim)[place]) for dim, place in places.items()},
+            # of animals
+            **({names.UNIT_ID: (ranked, indices[names.UNIT_ID].values[chosen])} if names.UNIT_ID in indices else {}),
         },
     )
 

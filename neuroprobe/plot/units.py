@@ -79,7 +79,11 @@ def strongest_units(result: xr.DataTree, layer: str, index: str = names.FIRST_OR
 
 
 def unit_names(units: xr.Dataset) -> list[str]:
-    """Names of units: the channel, and in brackets the token or the place."""
+    """Names of units: the channel, and in brackets the token or the place; of animals their identifiers."""
+    if names.CHANNEL not in units.coords:
+        return [
+            str(one) for one in units[names.UNIT_ID if names.UNIT_ID in units.coords else names.UNIT].values.tolist()
+        ]
     dims = [dim for dim in (names.TOKEN, names.Y, names.X) if dim in units.coords]
     place = [", ".join(str(units[dim].values[rank]) for dim in dims) for rank in range(units.sizes[names.RANK])]
     return [f"{c} ({p})" if p else str(c) for c, p in zip(units[names.CHANNEL].values, place, strict=True)]

@@ -16,8 +16,10 @@ from neuroprobe.protocol.trials import (
     TRIALS,
     AnovaSpec,
     CorrelationsSpec,
+    DiscriminationSpec,
     InformationSpec,
     LatencySpec,
+    PsthSpec,
     ReliabilitySpec,
     ResponsivenessSpec,
     TuningSpec,
@@ -144,10 +146,12 @@ AnyAnalysis = Annotated[
     | Annotated[SelectivitySpec, Tag("selectivity")]
     | Annotated[ResponsivenessSpec, Tag("responsiveness")]
     | Annotated[AnovaSpec, Tag("anova")]
+    | Annotated[DiscriminationSpec, Tag("discrimination")]
     | Annotated[ReliabilitySpec, Tag("reliability")]
     | Annotated[CorrelationsSpec, Tag("correlations")]
     | Annotated[InformationSpec, Tag("information")]
     | Annotated[LatencySpec, Tag("latency")]
+    | Annotated[PsthSpec, Tag("psth")]
     | Annotated[TuningSpec, Tag("tuning")]
     | Annotated[VarianceDecompositionSpec, Tag("variance_decomposition")]
     | Annotated[CompareSpec, Tag("compare")],

@@ -14,6 +14,7 @@ from neuroprobe.protocol.places import Places
 from neuroprobe.protocol.schema import MAX_SEED, Protocol
 
 TABLES: Final = (".csv", ".tsv", ".parquet")  # of files that hold a table of presentations
+OTHER_FILES: Final = ("trials", "stimuli", "responses", "unit_table")  # keys that may be paths, beside `path`
 Window = Annotated[list[float], Field(min_length=2, max_length=2)]
 Words = Annotated[str, Field(min_length=1)] | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 # keys of networks' protocols that mean nothing here → why
@@ -49,6 +50,8 @@ class RecordingSpec(Model):
         ``count`` or ``rate``.
     format : str, optional
         Name of the reader.
+    stimuli : str, optional
+        Folder that ``neuroprobe stimuli`` wrote, of the stimuli that were shown.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -63,6 +66,7 @@ class RecordingSpec(Model):
     bins: float | list[float] | None = None
     measure: Literal["count", "rate"] | None = None
     format: Annotated[str, Field(min_length=1)] | None = None
+    stimuli: Annotated[str, Field(min_length=1)] | None = None
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -78,10 +82,12 @@ class RecordingSpec(Model):
             return value
         if not isinstance(value, dict):
             raise problem(f"recording: given {shown(value)}, expected a path, or {{path: …, trials: …, window: …}}")
-        trials = value.get("trials")
-        if isinstance(trials, str) and Path(trials).suffix.lower() in TABLES:
-            return {**value, "trials": resolve(trials, info)}
-        return value
+        # a table of presentations may be in the recording itself
+        return value | {
+            key: resolve(given, info)
+            for key in OTHER_FILES
+            if isinstance(given := value.get(key), str) and (key != "trials" or Path(given).suffix.lower() in TABLES)
+        }
 
     @property
     def choices(self) -> dict[str, Any]:

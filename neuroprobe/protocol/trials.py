@@ -57,6 +57,13 @@ class AnovaOptions(TrialOptions):
     n_permutations: NonNegativeInt = 0
 
 
+class DiscriminationOptions(TrialOptions):
+    """How well single trials tell a condition from others: d′ and the area under the ROC curve."""
+
+    against: Annotated[str, Field(min_length=1)] | float | None = None
+    correction: Correction = "fdr_bh"
+
+
 class ReliabilityOptions(TrialOptions):
     """How much of the responses repeats: split halves, explainable variance, noise ceilings, Fano factors."""
 
@@ -85,6 +92,12 @@ class LatencyOptions(TrialOptions):
     n_consecutive: PositiveInt = 3
     n_draws: PositiveInt = 200
     level: Level = 0.95
+
+
+class PsthOptions(TrialOptions):
+    """Mean rates over time of each condition, of recordings in bins of time; smoothed by a kernel of `sigma` s."""
+
+    sigma: PositiveFloat | None = None
 
 
 class TuningOptions(TrialOptions):
@@ -123,6 +136,13 @@ class AnovaSpec(AnalysisSpec):
     anova: AnovaOptions
 
 
+class DiscriminationSpec(AnalysisSpec):
+    """How well trials tell conditions apart."""
+
+    name: ClassVar[str] = "discrimination"
+    discrimination: DiscriminationOptions
+
+
 class ReliabilitySpec(AnalysisSpec):
     """How much of the responses repeats."""
 
@@ -151,6 +171,13 @@ class LatencySpec(AnalysisSpec):
     latency: LatencyOptions
 
 
+class PsthSpec(AnalysisSpec):
+    """Mean rates over time."""
+
+    name: ClassVar[str] = "psth"
+    psth: PsthOptions
+
+
 class TuningSpec(AnalysisSpec):
     """Tuning curves."""
 
@@ -168,10 +195,12 @@ class VarianceDecompositionSpec(AnalysisSpec):
 TRIALS: Final[dict[str, type[Model]]] = {
     "responsiveness": ResponsivenessOptions,
     "anova": AnovaOptions,
+    "discrimination": DiscriminationOptions,
     "reliability": ReliabilityOptions,
     "correlations": CorrelationsOptions,
     "information": InformationOptions,
     "latency": LatencyOptions,
+    "psth": PsthOptions,
     "tuning": TuningOptions,
     "variance_decomposition": VarianceDecompositionOptions,
     "compare": CompareOptions,

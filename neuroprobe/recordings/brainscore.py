@@ -23,6 +23,7 @@ VARIABLES: Final = ("data", "__xarray_dataarray_variable__")
 RENAMED: Final = {"neuroid_id": names.UNIT_ID, "channel_x": names.Y, "channel_y": names.X, "animal": names.SUBJECT_ID}
 MILLISECONDS: Final = 1000.0
 LAZY_BYTES: Final = 1 << 28  # a larger assembly is read when it is used
+BLOCK_BYTES: Final = 1 << 27  # of that, at a time
 
 
 def read_brainscore(path: Path, choices: Choices) -> xr.DataTree:
@@ -74,12 +75,10 @@ def read_brainscore(path: Path, choices: Choices) -> xr.DataTree:
 
 def _assembly(path: Path) -> xr.DataArray:
     try:
-        dataset = xr.open_dataset(path, decode_timedelta=False)
-        if sum(variable.nbytes for variable in dataset.data_vars.values()) > LAZY_BYTES:
-            dataset = xr.open_dataset(path, chunks={}, decode_timedelta=False)
-        else:
-            dataset = dataset.load()
-            dataset.close()
+        # no file stays open, which HDF5 does not bear beside another library that brings its own
+        with xr.open_dataset(path, decode_timedelta=False) as dataset:
+            small = sum(variable.nbytes for variable in dataset.data_vars.values()) <= LAZY_BYTES
+            dataset = dataset.load() if small else _lazy(path, dataset)
     except Exception as error:  # of netCDF and of xarray's decoding, each kind of damage has its own
         raise ReaderError(f"{str(path)!r}: not netCDF that can be read: {reason(error)}") from error
     named = [name for name in VARIABLES if name in dataset.data_vars]
@@ -90,6 +89,33 @@ def _assembly(path: Path) -> xr.DataArray:
             f"{listed(dataset.data_vars)}"
         )
     return dataset[variables[0]]
+
+
+def _lazy(path: Path, dataset: xr.Dataset) -> xr.Dataset:
+    """Coordinates in memory, variables as dask arrays, some units at a time; each part opens the file by itself."""
+    held = dataset.drop_vars(list(dataset.data_vars)).load()
+    return held.assign({name: (v.dims, _parts(path, str(name), v), v.attrs) for name, v in dataset.data_vars.items()})
+
+
+def _parts(path: Path, name: str, variable: xr.DataArray) -> Any:
+    import dask
+    import dask.array as da
+
+    axis = variable.dims.index(NEUROID) if NEUROID in variable.dims else 0
+    n = variable.shape[axis]
+    step = max(1, BLOCK_BYTES * n // max(variable.nbytes, 1))
+    parts = []
+    for start in range(0, n, step):
+        part = slice(start, min(start + step, n))
+        shape = tuple(part.stop - start if place == axis else size for place, size in enumerate(variable.shape))
+        read = dask.delayed(_part)(path, name, str(variable.dims[axis]), part)
+        parts.append(da.from_delayed(read, shape=shape, dtype=variable.dtype))
+    return da.concatenate(parts, axis=axis)
+
+
+def _part(path: Path, name: str, dim: str, part: slice) -> NDArray[Any]:
+    with xr.open_dataset(path, decode_timedelta=False) as dataset:
+        return np.asarray(dataset[name].isel({dim: part}).values)
 
 
 def _dims(path: Path, data: xr.DataArray) -> tuple[str, str, str | None]:

@@ -81,7 +81,9 @@ def read_nwb(path: Path, choices: Choices) -> xr.DataTree:
         if is_table_given(choices.trials):
             table = trial_table(choices.trials)
         else:
-            table = _table(tables[_chosen_table(tables, choices, path, held)])
+            name = _chosen_table(tables, choices, path, held)
+            table = _table(tables[name])
+            _require_factors(choices, name, table, tables, held)
         subject = _scalar_text(file, SUBJECT)
     if subject:
         units.columns[names.SUBJECT_ID] = plain([subject] * len(units))
@@ -199,6 +201,17 @@ def _chosen_table(tables: dict[str, Any], choices: Choices, path: Path, held: st
     if len(of_trials) > 1:
         raise ReaderError(f"which table holds the presentations? Say `trials`: {listed(of_trials)}\n{held}")
     return of_trials[0]
+
+
+def _require_factors(choices: Choices, name: str, table: Table, tables: dict[str, Any], held: str) -> None:
+    """Refuse a factor that is a column of other tables of the file alone, and say of which."""
+    for factor in choices.factors or ():
+        others = [other for other, group in tables.items() if other != name and factor in _table(group).columns]
+        if factor not in table.columns and others:
+            raise ReaderError(
+                f"factor {factor!r} is no column of the table {name}, but of {listed(others)}: say `trials`: "
+                f"{others[0]}, or a factor of {name}: {table.listed()}\n{held}"
+            )
 
 
 def _units(file: Any, path: Path) -> tuple[Table, NDArray[np.int64]]:

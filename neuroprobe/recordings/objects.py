@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
 from neuroprobe import names
-from neuroprobe.errors import ReaderError, unknown_name
+from neuroprobe.errors import ReaderError, reason, unknown_name
 from neuroprobe.recordings.build import safe
 from neuroprobe.recordings.columns import Table, listed, plain
 from neuroprobe.recordings.contract import READERS, Choices, Reader
 from neuroprobe.recordings.spiking import SPIKE_CHOICES, Spikes, described_units, responses_of, trial_table
 from neuroprobe.statistics.spikes import ragged
+
+PICKLES: Final = {".pkl", ".pickle"}
+# that hold sorted spikes: of Plexon, Blackrock, NeuroExplorer, Spike2, Neuralynx; others by format="neo"
+VENDORS: Final = {".plx", ".pl2", ".nev", ".nex", ".nex5", ".smr", ".smrx", ".nse", ".ntt"}
+
+
+def _is_vendors(path: Any) -> bool:
+    return isinstance(path, Path) and path.is_file() and path.suffix.lower() in VENDORS
 
 
 def _has(*attributes: str) -> Callable[[Any], bool]:
@@ -43,7 +52,14 @@ def read_spikeinterface(sorting: Any, choices: Choices) -> xr.DataTree:
 
 
 def read_neo(segment: Any, choices: Choices) -> xr.DataTree:
-    """Read a neo ``Segment``; ``trials`` is the name of one of its epochs (by default the only one), or a table."""
+    """Read a neo ``Segment``, or a file of a vendor through neo.
+
+    ``trials`` is the name of one of its epochs (by default the only one), or a table. Of a file, ``block`` and
+    ``segment`` say which, from 0, where there are several; ``allow_pickle=True`` opens pickles of neo.
+    """
+    held = segment.stem if isinstance(segment, Path) else ""
+    if isinstance(segment, Path):
+        segment = _segment_of(segment, choices)
     trains = [_seconds(train) for train in segment.spiketrains]
     labels = [str(train.name or number) for number, train in enumerate(segment.spiketrains)]
     ids = labels if len(set(labels)) == len(labels) else [str(number) for number in range(len(labels))]
@@ -52,7 +68,36 @@ def read_neo(segment: Any, choices: Choices) -> xr.DataTree:
     choices_of_table = choices.trials
     if choices_of_table is None or isinstance(choices_of_table, str):
         choices_of_table = _epoch(segment, choices_of_table)
-    return _read(trains, ids, told, choices, "neo", choices_of_table)
+    return _read(trains, ids, told, choices, held or "neo", choices_of_table)
+
+
+def _segment_of(path: Path, choices: Choices) -> Any:
+    """Segment of a vendor's file, with its spikes in memory."""
+    if path.suffix.lower() in PICKLES and choices.option("allow_pickle") is not True:
+        raise ReaderError(
+            f"{str(path)!r} is a pickle, which can run code: say `allow_pickle=True`, if you trust who made it"
+        )
+    try:
+        from neo.io import get_io
+    except ImportError:
+        raise ReaderError(
+            f"{str(path)!r}: files of vendors need another package: pip install 'neuroprobe[neo]'"
+        ) from None
+    try:
+        blocks = get_io(str(path)).read()
+    except Exception as error:  # of neo's many readers, each has errors of its own
+        raise ReaderError(f"{str(path)!r}: neo cannot read it: {reason(error)}") from error
+    block = _one_of(path, "block", blocks, choices.option("block"))
+    return _one_of(path, "segment", block.segments, choices.option("segment"))
+
+
+def _one_of(path: Path, what: str, held: Sequence[Any], number: Any) -> Any:
+    if number is None and len(held) != 1:
+        raise ReaderError(f"{str(path)!r} has {len(held)} {what}s: say `{what}`, from 0")
+    number = 0 if number is None else number
+    if number not in range(len(held)):
+        raise ReaderError(f"{str(path)!r} has {what}s 0 to {len(held) - 1}, received {number!r}")
+    return held[number]
 
 
 def _in_all(name: str, notes: Sequence[Mapping[str, Any]]) -> bool:
@@ -114,4 +159,12 @@ READERS.add(
         SPIKE_CHOICES | {"segment"},
     ),
 )
-READERS.add("neo", Reader("a neo Segment", _has("spiketrains", "epochs"), read_neo, SPIKE_CHOICES))
+READERS.add(
+    "neo",
+    Reader(
+        "a neo Segment, or a vendor's file that neo reads (.plx, .nev, .nex, .smr, …): sorted spikes around its epochs",
+        lambda thing: _is_vendors(thing) or _has("spiketrains", "epochs")(thing),
+        read_neo,
+        SPIKE_CHOICES | {"block", "segment", "allow_pickle"},
+    ),
+)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from neuroprobe import names
 from neuroprobe.errors import ReaderError, RegistryError, closest
 from neuroprobe.recordings.contract import MEASURES, READERS, Choices, Window, check_recording
+from neuroprobe.recordings.rdms import HDF5
 from neuroprobe.recordings.stimulus_sets import StimulusSet, join_stimuli, read_stimuli
 
 if TYPE_CHECKING:
@@ -139,6 +140,11 @@ def _format(path: Any) -> str:
                 return name
         except RegistryError:
             continue  # a package that does not import is reported where its format is named
+    if isinstance(path, Path) and path.suffix.lower() in (".npz", ".npy", *HDF5):
+        raise ReaderError(
+            f"{str(path)!r}: no reader knows this; dissimilarities alone are read by "
+            "`neuroprobe.recordings.read_rdms`, and a matrix of responses beside a table by `responses=`"
+        )
     what = repr(str(path)) if isinstance(path, Path) else f"an object of type {type(path).__name__}"
     known = "\n".join(f"  {name}: {READERS[name].summary}" for name in READERS)
     raise ReaderError(f"{what}: no reader knows this; say which by `format`:\n{known}")

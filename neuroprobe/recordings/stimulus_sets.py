@@ -177,8 +177,12 @@ def join_stimuli(tree: xr.DataTree, stimuli: StimulusSet, factors: tuple[str, ..
     for name, node in tree[names.RESPONSES].children.items():
         nodes[f"/{names.RESPONSES}/{name}"] = _joined(node.to_dataset(inherit=False), stimuli, name)
     joined = xr.DataTree.from_dict(nodes)
-    chosen = [name for name in factors or () if name != names.STIMULUS_ID] or stimuli.factors or list(factors or ())
+    design = stimuli.details.get("design", {})
+    of_set = stimuli.factors or ([] if design else list(factors or ()))
+    chosen = [name for name in factors or () if name != names.STIMULUS_ID] or of_set
     joined.attrs = {**tree.attrs, names.STIMULUS_SET: stimuli.short}
+    if design:
+        joined.attrs |= {names.FACTORS: json.dumps(design[names.FACTORS]), "scramble": int(design["scramble"])}
     if chosen:
         table = joined[names.RESPONSES].children
         first = next(iter(table.values()))

@@ -18,6 +18,8 @@ from neuroprobe import names
 from neuroprobe.disk import make_folder, no_room_explained
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.netcdf import write_netcdf
+from neuroprobe.recordings.build import choose_units
+from neuroprobe.recordings.columns import Table, plain
 from neuroprobe.recordings.contract import READERS, Choices, Reader, check_recording
 from neuroprobe.recordings.writing import WRITERS, Recording, Writer, chosen_node, tree_only
 from neuroprobe.store import quiet_zarr, readable
@@ -180,8 +182,8 @@ def _claims(path: Any) -> bool:
 
 
 def _read(path: Path, choices: Choices) -> xr.DataTree:
-    """Open a recording in our own formats, with other factors where they are chosen."""
-    tree = open_written(path)
+    """Open a recording in our own formats: some of its units, or other factors, where they are chosen."""
+    tree = with_units(open_written(path), choices)
     if choices.factors is not None:
         columns = [str(name) for node in tree[names.RESPONSES].children.values() for name in node.coords]
         for factor in choices.factors:
@@ -191,7 +193,43 @@ def _read(path: Path, choices: Choices) -> xr.DataTree:
     return tree
 
 
-READERS.add("neuroprobe", Reader("recordings in our own formats", _claims, _read, frozenset({"factors"})))
+def with_units(tree: xr.DataTree, choices: Choices) -> xr.DataTree:
+    """Return a recording of the units that are asked for, by ``units`` and ``region``.
+
+    Raises
+    ------
+    ReaderError
+        If there are none of them.
+    """
+    if choices.units is None and choices.region is None:
+        return tree
+    nodes = {name: node.to_dataset() for name, node in tree[names.RESPONSES].children.items()}
+    columns = (names.UNIT_ID, names.REGION)
+    for name, node in nodes.items():
+        if names.UNIT not in node.dims or names.UNIT_ID not in node.coords:
+            raise ReaderError(
+                f"{name}: units of a network have no {names.UNIT_ID}: choose them by a query, in analyses"
+            )
+    regions = all(names.REGION in node.coords for node in nodes.values())
+    known = columns if regions else columns[:1]
+    together = Table(
+        {column: plain([str(one) for node in nodes.values() for one in node[column].values]) for column in known}
+    )
+    kept = np.array(choose_units(together, choices))
+    start, found = 0, {"/": tree.to_dataset()}
+    for name, node in nodes.items():
+        stop = start + node.sizes[names.UNIT]
+        places = kept[(kept >= start) & (kept < stop)] - start
+        if len(places):
+            found[f"/{names.RESPONSES}/{name}"] = node.isel({names.UNIT: places})
+        start = stop
+    return xr.DataTree.from_dict(found)
+
+
+READERS.add(
+    "neuroprobe",
+    Reader("recordings in our own formats", _claims, _read, frozenset({"factors", "units", "region"})),
+)
 WRITERS.add(
     "zarr",
     Writer("our own store, opened lazily", (".zarr",), _write_zarr, _losses, whole=True, is_own=is_recording),

@@ -46,7 +46,11 @@ def summarise(tree: xr.DataTree) -> dict[str, Any]:
         "bins": first.sizes.get(names.TIME_BIN, 0),
         "condition_means": attrs.get("responses") == MEANS,
         "columns": [str(name) for name, coord in first.coords.items() if coord.dims == (names.PRESENTATION,)],
-        "factors": {name: _levels([table[name].values for table in tables]) for name in factors},
+        # factors of a design have several columns, or none of their name
+        "factors": {
+            name: _levels([table[name].values for table in tables]) if all(name in table for table in tables) else {}
+            for name in factors
+        },
     }
 
 
@@ -79,5 +83,5 @@ def described(tree: xr.DataTree) -> str:
     for name, levels in found["factors"].items():
         few = len(levels) <= N_LEVELS
         told = ", ".join(f"{level} ({n})" for level, n in levels.items()) if few else listed(levels)
-        lines.append(f"factor {name}: {told}")
+        lines.append(f"factor {name}: {told}" if levels else f"factor {name}, of a design")
     return "\n".join(lines)

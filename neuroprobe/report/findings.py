@@ -224,7 +224,7 @@ def activity(one: View) -> Iterator[Part]:
     }
     for number, threshold in enumerate(counts[names.THRESHOLD].values):
         columns[f"active in < {threshold:.0%}"] = counts[names.N_RARE].isel({names.THRESHOLD: number})
-    if one.tree.attrs["nan"] == "drop":
+    if one.tree.attrs.get("nan") == "drop":
         columns["with dropped samples"] = counts[names.N_WITH_DROPPED]
     rows = [[layer, *(f"{int(column[i]):,}" for column in columns.values())] for i, layer in enumerate(one.layers)]
     caption = f"Numbers of units. Those without {index} were never active, constant, or without a finite response."

@@ -9,8 +9,10 @@ import numpy as np
 import xarray as xr
 
 from neuroprobe import names, plot
-from neuroprobe.analysis.spike_trains import factors_of
+from neuroprobe.analysis.spike_trains import RATE, condition_names, factors_of
 from neuroprobe.analysis.unit_distributions import ANGLES, GROUP, groups_of
+from neuroprobe.analysis.unit_results import CONDITION
+from neuroprobe.plot.spike_trains import unit_names
 from neuroprobe.plot.tuning import measures_of
 from neuroprobe.report.findings import decimal, percent
 from neuroprobe.report.page import Part, Table, Text
@@ -37,11 +39,18 @@ MEASURES: Final = {
 }
 QUARTILES: Final = (0.25, 0.5, 0.75)
 N_DRAWN: Final = 8
+SHARES: Final = ("sobol", "shapley")
+VARIANCE_OF: Final = "variance_of"  # attribute of indices of a design that an animal was shown
+EXPLAINABLE: Final = "explainable_variance"
+PSTH: Final = "psth"
+DISCRIMINATION: Final = "discrimination"
+N_COURSES: Final = 4  # units whose rates over time are shown
+MOST_LINES: Final = 8  # conditions of such a picture
 
 
 def is_recorded(one: View) -> bool:
     """Whether the result holds statistics on single trials."""
-    return any(one.has(name) for name in (*NODES, TUNING, "variance_decomposition"))
+    return any(one.has(name) for name in (*NODES, TUNING, "variance_decomposition", PSTH, DISCRIMINATION))
 
 
 def summary(one: View) -> Iterator[str]:
@@ -54,7 +63,9 @@ def summary(one: View) -> Iterator[str]:
         f"{f' ({where})' if where else ''}, {held['presentations']:,} presentations, {means}."
     )
     if held["factors"]:
-        levels = ", ".join(f"{name} ({len(shown):,} values)" for name, shown in held["factors"].items())
+        levels = ", ".join(
+            f"{name} ({len(shown):,} values)" if shown else name for name, shown in held["factors"].items()
+        )
         yield f"What was varied: {levels}."
 
 
@@ -79,6 +90,8 @@ def tables_of(one: View) -> dict[str, xr.Dataset]:
     """What was found: node → Dataset over units."""
     found = {name: one.tree.children[name].to_dataset() for name in NODES if one.has(name)}
     curves = one.tree.children[TUNING].children.items() if one.has(TUNING) else ()
+    if one.has(DISCRIMINATION):
+        found[DISCRIMINATION] = one.tree.children[DISCRIMINATION].to_dataset()
     return found | {f"{TUNING}/{factor}": node.to_dataset() for factor, node in curves}
 
 
@@ -103,6 +116,70 @@ def units(one: View) -> Iterator[Part]:
         yield Table(caption, ["analysis", "a unit …", "tested", "undefined", "p < .05", "corrected"], rows, (0, 1))
 
 
+def is_shown(one: View) -> bool:
+    """Whether indices are of a design that an animal was shown."""
+    return any(VARIANCE_OF in node.attrs for node in _designs(one))
+
+
+def _designs(one: View) -> list[xr.DataTree]:
+    return [node for name in SHARES if one.has(name) for node in one.tree.children[name].children.values()]
+
+
+def signal(one: View) -> Iterator[Part]:
+    """Of which variance indices are shares, and how much of the variance repeats."""
+    rows = []
+    for node in _designs(one):
+        found = node.to_dataset()
+        share = found[EXPLAINABLE].values if EXPLAINABLE in found else np.full(0, np.nan)
+        known = share[np.isfinite(share)]
+        middle = decimal(float(np.median(known))) if len(known) else decimal(float("nan"))
+        samples = f"{found.attrs['samples']:,} ({found.attrs['samples_left_out']:,} left out)"
+        rows.append([node.path.strip("/"), samples, str(found.attrs["repetitions"]), middle])
+    yield Text(f"Indices are shares of the {_designs(one)[0].attrs[VARIANCE_OF]}.")
+    caption = (
+        "Base samples of which all rows were shown, how often each row was, and the median over units of the share of "
+        "the variance of single trials that is no noise."
+    )
+    yield Table(caption, ["indices", "base samples", "repetitions", "explainable variance"], rows)
+
+
+def time_course(one: View) -> Iterator[Part]:
+    """Mean rates over time of the units that respond most."""
+    found = one.tree.children[PSTH].to_dataset()
+    n_conditions = found.sizes[CONDITION]
+    if n_conditions > MOST_LINES:
+        yield Text(f"Mean rates over time are there for {n_conditions:,} conditions, too many for lines of a picture.")
+        return
+    places = _responding(found)
+    for place in places:
+        of_unit = found.isel({names.UNIT: [place]})
+        yield picture(
+            plot.psth(of_unit, unit_names(of_unit)[0]),
+            "Mean rate over trials with its standard error (band), a line for each condition.",
+        )
+    yield Text(
+        f"{len(places)} of {found.sizes[names.UNIT]:,} units are shown: those whose rates change most over time beside "
+        "their errors, no typical ones."
+    )
+
+
+def _responding(found: xr.Dataset) -> list[int]:
+    """Places of the units whose rates are furthest from their means over time, in standard errors."""
+    rate = found[RATE].transpose(names.UNIT, CONDITION, ...).values
+    error = found[names.se(RATE)].transpose(names.UNIT, CONDITION, ...).values
+    # a rate of 0 has no error of its own: that of all times counts
+    middle, typical = (_over_time(values) for values in (rate, error))
+    away = np.nan_to_num(np.abs(rate - middle) / np.where(typical > 0, typical, np.nan)).max((1, 2), initial=0)
+    return [int(place) for place in np.argsort(-away, kind="stable")[:N_COURSES]]
+
+
+def _over_time(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, which is kept; NaN is left out."""
+    known = np.isfinite(values)
+    n = known.sum(-1, keepdims=True)
+    return np.where(known, values, 0).sum(-1, keepdims=True) / np.where(n > 0, n, np.nan)
+
+
 def _trials(tables: dict[str, xr.Dataset]) -> str:
     """Say how many trials units have, where curves tell."""
     found = next((table for name, table in tables.items() if name.startswith(TUNING)), None)
@@ -114,15 +191,28 @@ def _trials(tables: dict[str, xr.Dataset]) -> str:
 
 
 def _significant(name: str, found: xr.Dataset) -> Iterator[list[str]]:
+    if name == DISCRIMINATION:
+        for place, label in enumerate(condition_names(found)[:MOST_LINES]):
+            question = f"tells {label} from {found.attrs['against']}"
+            yield from _tested(
+                f"{name} ({', '.join(factors_of(found))})", question, found.isel({CONDITION: place}), "p_value"
+            )
     for variable, question in OF_TUNING if name.startswith(TUNING) else QUESTIONS.get(name, ()):
         if variable not in found or found[variable].dims != (names.UNIT,) or found[variable].isnull().all():
             continue
-        p = found[variable].values
-        tested = np.isfinite(p)
-        adjusted = found[variable.removesuffix(names.P_VALUE) + names.P_ADJUSTED].values[tested]
-        shares = [percent(float((values < LEVEL).mean())) for values in (p[tested], adjusted)]
         what = f"{name} ({', '.join(factors_of(found))})" if factors_of(found) and "/" not in name else name
-        yield [what, question, f"{tested.sum():,}", f"{(~tested).sum():,}", *shares]
+        yield from _tested(what, question, found, variable)
+
+
+def _tested(what: str, question: str, found: xr.Dataset, variable: str) -> Iterator[list[str]]:
+    """Row of a test, where any unit can be tested."""
+    p = found[variable].values
+    tested = np.isfinite(p)
+    if not tested.any():
+        return
+    adjusted = found[variable.removesuffix(names.P_VALUE) + names.P_ADJUSTED].values[tested]
+    shares = [percent(float((values < LEVEL).mean())) for values in (p[tested], adjusted)]
+    yield [what, question, f"{tested.sum():,}", f"{(~tested).sum():,}", *shares]
 
 
 def tuning(one: View) -> Iterator[Part]:

@@ -61,13 +61,13 @@ def report_page(result: xr.DataTree) -> str:
     )
 
 
-def _of_indices(title: str, parts: Parts) -> tuple[str, Parts, Callable[[View], bool]]:
-    """Section of a result with indices; where no unit has one, it says so."""
+def _of_indices(title: str, parts: Parts, needs: str | None = None) -> tuple[str, Parts, Callable[[View], bool]]:
+    """Section of a result with indices, and with a group where it `needs` one; where no unit has one, it says so."""
 
     def found(one: View) -> Iterable[Part]:
         return parts(one) if one.numbers(one.layers)[1] else [Text("No unit has an index.")]
 
-    return title, found, lambda one: bool(one.values)
+    return title, found, lambda one: bool(one.values) and (needs is None or one.has(needs))
 
 
 SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
@@ -75,13 +75,14 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Provenance", about.provenance, lambda one: not one.is_recording),
     ("Provenance", recordings.provenance, lambda one: one.is_recording),
     ("Sample stimuli", about.stimuli, lambda one: not one.is_recording),
+    ("Signal and noise", recordings.signal, recordings.is_shown),
     _of_indices("Depth profile", findings.depth),
     _of_indices("Shares of the variance", findings.shares),
     _of_indices("Distributions", findings.distributions),
     _of_indices("Strongest units", findings.strongest),
     _of_indices("Interactions", findings.interactions),
     ("Dead and rarely active units", findings.activity, lambda one: one.is_pick_freeze),
-    _of_indices("Convergence", findings.convergence),
+    _of_indices("Convergence", findings.convergence, names.CONVERGENCE),
     _of_indices("Preferred factors", findings.preferences),
     _of_indices("Specialisation", specialisation.maps),
     ("Moments", findings.moments, lambda one: one.has("moments")),
@@ -91,6 +92,7 @@ SECTIONS: Final[tuple[tuple[str, Parts, Callable[[View], bool]], ...]] = (
     ("Single classes", masking.single_classes, lambda one: one.has(names.SINGLE_CLASS)),
     ("Units of the recording", recordings.units, recordings.is_recorded),
     ("Tuning curves", recordings.tuning, lambda one: one.has(recordings.TUNING)),
+    ("Responses over time", recordings.time_course, lambda one: one.has(recordings.PSTH)),
     ("Reliability", recordings.reliability, lambda one: one.has("reliability")),
     ("Latency and information", recordings.timing, lambda one: one.has("latency") or one.has("information")),
     ("Comparisons", comparisons.comparisons, comparisons.is_compared),

@@ -8,10 +8,14 @@ another repetition has the same expectation without it, so that nothing has to b
 
 where p_i = e_i − a and q_i = c_i − b are the differences of the rows of pick-freeze designs; likewise the variance and
 the products along Shapley walks. Means are over all pairs of repetitions, and base samples.
+
+The same with products within a trial (r = s) gives the indices of the whole variance of single trials, for which one
+repetition will do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +24,13 @@ from numpy.typing import NDArray
 from neuroprobe.statistics.conditions import Estimate
 
 Array = NDArray[np.float64]
+SHARING = 2  # factors of which A with the one from B is B with the other from A, and may be one presentation
+Product = Callable[[Array, Array], Array]  # of arrays (repetitions, samples, units), over repetitions
 
 
 @dataclass(frozen=True)
 class ExplainableIndices:
-    """Sobol indices of the explainable variance, with standard errors.
+    """Sobol indices of the explainable variance, or of the whole, with standard errors.
 
     Attributes
     ----------
@@ -32,11 +38,11 @@ class ExplainableIndices:
     second_order, total_interaction : Estimates of arrays (factors, factors, units)
         Pure second order, and total interaction; NaN on the diagonal.
     variance : float array (units,)
-        Explainable variance. Where it is not above 0, indices are NaN.
+        Explainable variance, or the whole. Where it is not above 0, indices are NaN.
     noise : float array (units,)
-        Variance over repetitions.
+        Variance over repetitions; NaN of one.
     explainable : float array (units,)
-        Share of the variance of single trials that is explainable: times an index, it is the index of the whole.
+        Share of the variance of single trials that is explainable.
     """
 
     first_order: Estimate
@@ -50,7 +56,7 @@ class ExplainableIndices:
 
 @dataclass(frozen=True)
 class ExplainableShapley:
-    """Shapley effects of the explainable variance, of which they add up to 1; otherwise as `ExplainableIndices`."""
+    """Shapley effects, which add up to 1; otherwise as `ExplainableIndices`."""
 
     shapley_effect: Estimate
     variance: Array
@@ -78,18 +84,39 @@ def explainable_indices(
         If there are fewer than 2 repetitions.
     """
     _checked_repeats(len(a))
+    return _indices(a, b, e, c, block, _cross)
+
+
+def whole_indices(
+    a: Array, b: Array, e: Array, c: Array, block: NDArray[np.integer] | None = None
+) -> ExplainableIndices:
+    """Sobol indices of the whole variance of single trials, of one repetition or more; as `explainable_indices`.
+
+    Noise is in the variance, and so in the total indices of all factors, and in the total interactions of all pairs;
+    in the second order of two factors too, where e and c are the same presentations.
+    """
+    return _indices(a, b, e, c, block, _within)
+
+
+def _indices(
+    a: Array, b: Array, e: Array, c: Array, block: NDArray[np.integer] | None, product: Product
+) -> ExplainableIndices:
     d, n_units = len(e), a.shape[-1]
     p, q = e - a, c - b
     mean_p, mean_q = p.mean(1), q.mean(1)
-    variance = _cross(a - b, a - b) + sum(_cross(e[i] - c[i], e[i] - c[i]) for i in range(d))
+    variance = product(a - b, a - b) + sum(product(e[i] - c[i], e[i] - c[i]) for i in range(d))
     ratio = _Ratio(variance / (2 * (d + 1)), block)
     first = [ratio.of(-0.5 * mean_p[i] * mean_q[i]) for i in range(d)]
-    total = [ratio.of(0.25 * (_cross(p[i], p[i]) + _cross(q[i], q[i]))) for i in range(d)]
+    total = [ratio.of(0.25 * (product(p[i], p[i]) + product(q[i], q[i]))) for i in range(d)]
     second, interaction = np.full((2, 2, d, d, n_units), np.nan)
     for i in range(d):
         for j in range(i):
-            second[:, i, j] = second[:, j, i] = ratio.of(0.5 * (mean_p[i] * mean_q[j] + mean_p[j] * mean_q[i]))
-            interaction[:, i, j] = interaction[:, j, i] = ratio.of(0.5 * (_cross(p[i], p[j]) + _cross(q[i], q[j])))
+            if d == SHARING:
+                pure = product(p[i], q[j]) + product(p[j], q[i])
+            else:
+                pure = mean_p[i] * mean_q[j] + mean_p[j] * mean_q[i]
+            second[:, i, j] = second[:, j, i] = ratio.of(0.5 * pure)
+            interaction[:, i, j] = interaction[:, j, i] = ratio.of(0.5 * (product(p[i], p[j]) + product(q[i], q[j])))
     noise = np.mean([_noise(row) for row in (a, b, *e, *c)], axis=0)
     return ExplainableIndices(
         _stacked(first),
@@ -98,7 +125,7 @@ def explainable_indices(
         Estimate(*interaction),
         ratio.mean,
         noise,
-        _share(ratio.mean, noise),
+        _share(ratio.mean - (0 if product is _cross else noise), noise),
     )
 
 
@@ -121,15 +148,29 @@ def explainable_shapley(
         If there are fewer than 2 repetitions.
     """
     _checked_repeats(walks.shape[1])
+    return _effects(walks, permutation, block, _cross)
+
+
+def whole_shapley(
+    walks: Array, permutation: NDArray[np.integer], block: NDArray[np.integer] | None = None
+) -> ExplainableShapley:
+    """Shapley effects of the whole variance of single trials, of which the noise is shared by all factors alike."""
+    return _effects(walks, permutation, block, _within)
+
+
+def _effects(
+    walks: Array, permutation: NDArray[np.integer], block: NDArray[np.integer] | None, product: Product
+) -> ExplainableShapley:
     d = len(walks) - 1
     whole = walks[0] - walks[-1]
-    steps = np.stack([0.5 * _cross(whole, walks[k] - walks[k + 1]) for k in range(d)])
+    steps = np.stack([0.5 * product(whole, walks[k] - walks[k + 1]) for k in range(d)])
     step_of = np.argsort(permutation, axis=1)
     samples = np.arange(walks.shape[2])
-    ratio = _Ratio(0.5 * _cross(whole, whole), block)
+    ratio = _Ratio(0.5 * product(whole, whole), block)
     effects = _stacked([ratio.of(steps[step_of[:, factor], samples]) for factor in range(d)])
     noise = np.mean([_noise(row) for row in walks], axis=0)
-    return ExplainableShapley(effects, ratio.mean, noise, _share(ratio.mean, noise))
+    explained = ratio.mean - (0 if product is _cross else noise)
+    return ExplainableShapley(effects, ratio.mean, noise, _share(explained, noise))
 
 
 def _checked_repeats(n: int) -> None:
@@ -146,8 +187,13 @@ def _cross(x: Array, y: Array) -> Array:
     return np.asarray((x.sum(0) * y.sum(0) - (x * y).sum(0)) / (n * (n - 1)))
 
 
+def _within(x: Array, y: Array) -> Array:
+    """Mean product within repetitions (samples, units) of arrays (repetitions, samples, units)."""
+    return np.asarray((x * y).mean(0))
+
+
 def _noise(row: Array) -> Array:
-    return np.asarray(row.var(axis=0, ddof=1).mean(0))
+    return np.asarray(row.var(axis=0, ddof=1).mean(0)) if len(row) > 1 else np.full(row.shape[-1], np.nan)
 
 
 def _share(variance: Array, noise: Array) -> Array:

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Estimator = Callable[[Any, Array], Array]  # of factors, orders or neighbours, and responses
 LEAST = 4  # presentations
-REPEATS: Final = 3  # of a value, on average, from which it is a level and no number among many
+REPEATS: Final = 2  # of a value, on average, from which it is a level and no number among many
 
 
 def checked_factors(factors: NDArray[np.generic], values: NDArray[np.floating]) -> tuple[Array, Array]:
@@ -57,7 +57,7 @@ def binned_first_order(factors: Array, values: Array, n_bins: int | None = None)
     values : float array (presentations, units)
     n_bins : int, optional
         By default the cube root of the number of presentations. A factor with no more values than that, or, by default,
-        whose values were shown 3 times each or more on average, has one bin for each value.
+        whose values were shown twice each or more on average, has one bin for each value.
 
     Returns
     -------

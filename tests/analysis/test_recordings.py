@@ -420,3 +420,14 @@ def test_chosen_units_have_the_same_results() -> None:
     chosen = npr.reliability(tree, "orientation", units="channel == 0")
     np.testing.assert_allclose(chosen["reliability"], whole["reliability"])
     assert chosen["channel"].values.tolist() == [0] * 4
+
+
+def test_first_order_indices_of_repeated_levels_are_omega_squared() -> None:
+    """Whatever the number of levels: bins would lose what changes within them."""
+    rng = np.random.default_rng(5)
+    for n_levels, n_repeats in ((9, 5), (25, 4), (60, 2)):
+        level = np.repeat(np.arange(n_levels), n_repeats) * 0.4
+        values = np.sin(level)[:, None] * 3 + rng.normal(size=(len(level), 4))
+        found = variance_decomposition(animal(values, {"x": level}), "x", n_permutations=2, n_draws=2)
+        expected = anova(animal(values, {"x": level}), "x").omega_squared
+        np.testing.assert_allclose(found.first_order.sel(factor="x"), expected, atol=0.02)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from made_animals import animal
-from neuroprobe.analysis.spike_trains import condition_names, psth, raster
+from neuroprobe.analysis.spike_trains import bin_width, condition_names, psth, raster
 from neuroprobe.errors import ReaderError
 from neuroprobe.recordings.build import node_of, tree_of
 from neuroprobe.recordings.columns import Table
@@ -114,3 +114,28 @@ def test_raster_takes_the_table_of_a_recording() -> None:
             raster({7: [0.5]}, recording, wrong[1], wrong[0], (0.0, 1.0))
     with pytest.raises(ReaderError, match="window starts before it stops"):
         raster({7: [0.5]}, recording, 7, "kind", (1.0, 1.0))
+
+
+def test_the_width_of_bins_is_that_of_least_error() -> None:
+    rng = np.random.default_rng(2)
+    onsets = np.arange(1.0, 61)
+    brief = np.concatenate([onsets.repeat(20) + rng.normal(0.4, 0.02, 1200), rng.uniform(0, 62, 200)])
+    spikes = {"brief": brief, "steady": rng.uniform(0, 62, 3000), "silent": np.array([])}
+    found = bin_width(spikes, {"start_time": [*onsets, np.nan]}, (0.0, 0.8))
+    assert found.unit_id.values.tolist() == list(spikes)
+    assert found.defined.values.tolist() == [1, 1, 0]
+    assert found.bin_width.values[0] < 0.03 < found.bin_width.values[1]
+    np.testing.assert_allclose(found.bin_width * found.n_bins, [0.8, 0.8, np.nan])
+    # the cost by hand, of 8 bins
+    within = np.concatenate([brief[(brief >= on) & (brief < on + 0.8)] - on for on in onsets])
+    counts = np.histogram(within, 8, (0, 0.8))[0]
+    assert found.n_spikes.values[0] == counts.sum()
+    cost = (2 * counts.mean() - counts.var()) / (60 * 0.1) ** 2
+    assert float(found.cost.sel(candidate=8)[0]) == pytest.approx(cost)
+    assert bin_width(spikes, {"start_time": onsets}, (0.0, 0.8), candidates=[2, 4]).at_end.values[0] == 1
+    for more, message in (
+        ({"candidates": []}, "candidates are numbers of bins"),
+        ({"align": "on"}, "unknown column 'on'"),
+    ):
+        with pytest.raises(ReaderError, match=message):
+            bin_width(spikes, {"start_time": onsets}, (0.0, 0.8), **more)

@@ -272,3 +272,20 @@ def test_spike_trains_as_they_are(data: Path) -> None:
         spike_trains(file, ["99"])
     with pytest.raises(ReaderError, match="no such file"):
         spike_trains(data / "none.nwb")
+
+
+def test_a_factor_of_another_table_is_told(tmp_path: Path) -> None:
+    made = write(
+        tmp_path / "two.nwb",
+        **{
+            "intervals/recall/start_time": [1.0],
+            "intervals/recall/stop_time": [2.0],
+            "intervals/recall/kind": [b"old"],
+        },
+    )
+    told = r"factor 'kind' is no column of the table trials, but of recall: say `trials`: recall, or a factor of trials"
+    with pytest.raises(ReaderError, match=told) as error:
+        read_recording(made, trials="trials", window=(0.0, 0.1), factors=["kind"])
+    assert "tables of intervals:" in str(error.value)
+    with pytest.raises(ReaderError, match="unknown factor 'nothing'"):
+        read_recording(made, trials="trials", window=(0.0, 0.1), factors=["nothing"])

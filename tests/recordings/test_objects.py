@@ -1,6 +1,8 @@
 """Spikes that other libraries have read, by stand-ins that do what theirs do."""
 
-from types import SimpleNamespace
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,3 +126,51 @@ def test_neo_that_cannot_be_read() -> None:
         read_recording(segment(), trials="trails", window=(0.0, 0.5))
     with pytest.raises(ReaderError, match="the spikes of neo have no units"):
         read_recording(segment(spiketrains=[]), window=(0.0, 0.5))
+
+
+class Neo(ModuleType):
+    """As neo, which reads files of vendors as blocks of segments."""
+
+    def __init__(self, *blocks: Any) -> None:
+        super().__init__("neo")
+        self.blocks = list(blocks)
+
+    def get_io(self, path: str) -> Any:
+        def read() -> Any:
+            if "broken" in path:
+                raise ValueError("no such header")
+            return self.blocks
+
+        return SimpleNamespace(read=read)
+
+
+def test_files_of_vendors_are_read_through_neo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "session.plx"
+    file.write_bytes(b"PLEX")
+    monkeypatch.setitem(sys.modules, "neo.io", None)
+    with pytest.raises(ReaderError, match=r"files of vendors need another package: pip install 'neuroprobe\[neo\]'"):
+        read_recording(file, window=(0.0, 0.5))
+    one = SimpleNamespace(segments=[segment()])
+    monkeypatch.setitem(sys.modules, "neo.io", Neo(one))
+    tree = read_recording(file, window=(0.0, 0.5), factors="contrast")
+    assert tree["responses/session"].response.values.tolist() == COUNTS
+    assert tree.contrast.values.tolist() == [0.1, 0.2]
+    # a name that is not known
+    other = tmp_path / "session.xyz"
+    other.write_bytes(b"")
+    assert read_recording(other, format="neo", window=(0.0, 0.5))["responses/session"].unit_id.values.tolist()
+    monkeypatch.setitem(sys.modules, "neo.io", Neo(one, SimpleNamespace(segments=[segment(), segment(spiketrains=[])])))
+    with pytest.raises(ReaderError, match="has 2 blocks: say `block`, from 0"):
+        read_recording(file, window=(0.0, 0.5))
+    with pytest.raises(ReaderError, match="has 2 segments: say `segment`"):
+        read_recording(file, window=(0.0, 0.5), block=1)
+    assert read_recording(file, window=(0.0, 0.5), block=1, segment=0)
+    with pytest.raises(ReaderError, match="has segments 0 to 1, received 2"):
+        read_recording(file, window=(0.0, 0.5), block=1, segment=2)
+    kept = tmp_path / "session.pkl"
+    kept.write_bytes(b"")
+    with pytest.raises(ReaderError, match="is a pickle, which can run code: say `allow_pickle=True`"):
+        read_recording(kept, format="neo", window=(0.0, 0.5), block=0)
+    assert read_recording(kept, format="neo", window=(0.0, 0.5), block=0, allow_pickle=True)
+    with pytest.raises(ReaderError, match="neo cannot read it: ValueError: no such header"):
+        read_recording(file.rename(tmp_path / "broken.plx"), window=(0.0, 0.5))

@@ -11,7 +11,7 @@ from scipy.io import savemat
 from scipy.spatial.distance import pdist, squareform
 
 from neuroprobe.errors import ReaderError
-from neuroprobe.recordings import read_rdms
+from neuroprobe.recordings import read_rdms, read_recording
 
 
 def made(n_subjects: int = 3, n: int = 5, seed: int = 0) -> np.ndarray:
@@ -157,3 +157,9 @@ def test_real_matrices(data: Path) -> None:
     assert np.corrcoef(human.rdm.mean("subject"), both.rdm.sel(subject="hITvisStim_316vx"))[0, 1] > 0.9
     for name in ("fmri_IT_RDMs_15subjects.npz", "fmri_EVC_RDMs_15subjects.npz"):
         assert read_rdms(folder / name).rdm.shape == (15, 4186)
+
+
+def test_dissimilarities_are_no_responses(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rdms.npz", rdm=np.zeros((3, 3)))
+    with pytest.raises(ReaderError, match=r"dissimilarities alone are read by `neuroprobe\.recordings\.read_rdms`"):
+        read_recording(tmp_path / "rdms.npz")

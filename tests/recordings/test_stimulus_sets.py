@@ -279,9 +279,59 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         write_stimuli(protocol, tmp_path / "mine", overwrite=True)
 
 
-def test_only_images_as_they_are_can_be_written(small_protocol: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="analyses: sobol shows images in a design of its own"):
-        write_stimuli(npr.load_protocol(small_protocol), tmp_path / "set")
+def test_alterations_that_are_shown_alone_are_not_written(small_protocol: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="analyses: contrast shows images in a design of its own"):
+        write_stimuli(npr.load_protocol({**small_protocol, "analyses": ["contrast"]}), tmp_path / "set")
+    with pytest.raises(PlanError, match="repeats: images as they are are presented as often as the protocol says"):
+        write_stimuli(npr.load_protocol(PROTOCOL), tmp_path / "set", repeats=3)
+    redrawn = {**small_protocol, "stimuli": {**small_protocol["stimuli"], "image": "redrawn"}}
+    with pytest.raises(PlanError, match="image: redrawn shows every row another image"):
+        write_stimuli(npr.load_protocol(redrawn), tmp_path / "set")
+
+
+def test_a_design_is_shown_to_an_animal_and_comes_back(small_protocol: dict[str, Any], tmp_path: Path) -> None:
+    """Written, shown in the order of the table, recorded, read back by the names of stimuli: planted indices."""
+    small_protocol |= {"analyses": ["sobol", "shapley"], "design": {"samples": 32}}
+    small_protocol["treatment"] = {"alterations": [{"name": "hue", "switch": 0.5}, "rotation", "contrast"]}
+    protocol = npr.load_protocol(small_protocol)
+    details = write_stimuli(protocol, tmp_path / "set", repeats=2)
+    rig = open_rig(protocol)
+    labels = [factor.name for factor in rig.factors]
+    assert details["design"]["factors"] == labels
+    shown = read_stimuli(tmp_path / "set")
+    table = shown.table.columns
+    n_rows = len(set(table["role"]))
+    n_samples = protocol.design.samples
+    assert len(shown.table) == 2 * n_rows * n_samples
+    assert len(set(table["stimulus_id"])) == n_rows * n_samples
+    # pictures are what the network is shown
+    design = rig.design(details["design"]["scramble"] or None).presentations(0, n_samples)
+    for row in (0, 5, 17):
+        sample, role = int(table["sample"][row]), design.roles.index(table["role"][row])
+        expected = rig.treatment.stimuli(rig.images, design, np.array([sample]), np.array([role]))
+        with Image.open(tmp_path / "set" / table["file"][row]) as image:
+            found = np.asarray(image)
+        np.testing.assert_array_equal(found, (expected[0] * 255).round().byte().permute(1, 2, 0).numpy())
+    # a unit that hears the first factor alone, with noise
+    rng = np.random.default_rng(0)
+    own = [name for name in table if name.startswith(f"{labels[0]}_") and len(set(table[name])) > 1]
+    drive = sum((np.unique(table[name], return_inverse=True)[1] * (1.7 + place)) for place, name in enumerate(own))
+    session = tmp_path / "session.csv"
+    values = drive / drive.std() + rng.normal(0, 0.3, (3, len(drive)))
+    lines = [f"{name},{a},{b},{c}" for name, a, b, c in zip(table["stimulus_id"], *values, strict=True)]
+    session.write_text("\n".join(["stimulus_id,u0,u1,u2", *lines]) + "\n")
+    given = {"path": str(session), "factors": ["stimulus_id"], "stimuli": str(tmp_path / "set")}
+    recording = npr.read_recording(session, factors=["stimulus_id"], stimuli=tmp_path / "set")
+    assert json.loads(recording.attrs["factors"]) == labels
+    found = npr.sobol(recording)["session"].to_dataset()
+    assert found.factor.values.tolist() == labels
+    np.testing.assert_allclose(found.total_order.isel(factor=0), 1, atol=0.1)
+    np.testing.assert_allclose(found.total_order.isel(factor=slice(1, None)), 0, atol=0.1)
+    assert (found.whole_total_order.isel(factor=1) > 0.02).all()
+    asked = {"neuroprobe": 1, "subject": {"recording": given}, "analyses": ["sobol", "shapley"]}
+    result = npr.run(asked, tmp_path / "out.zarr")
+    np.testing.assert_array_equal(result["sobol/session"].first_order, found.first_order)
+    np.testing.assert_allclose(result["shapley/session"].shapley_effect.sum("factor"), 1)
 
 
 def test_images_of_folders_have_files_of_their_own(image_folder: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_real_session_is_ingested(data: Path, tmp_path: Path) -> None:
     # the factor is in another table
     wrong = call(file, "-o", output, "--trials", "recognition_table", *choices)
     assert wrong.exit_code == 1
-    assert "unknown factor 'stimCategory'" in wrong.stderr
+    assert "factor 'stimCategory' is no column of the table recognition_table, but of encoding_table" in wrong.stderr
     assert "boundary3_time, stimCategory" in wrong.stderr
     assert not output.exists()
     right = call(file, "-o", output, "--trials", "encoding_table", *choices, "--baseline", -0.8, 0)
