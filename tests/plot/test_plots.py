@@ -23,7 +23,7 @@ from neuroprobe.errors import ReaderError
 from neuroprobe.plot.style import factor_styles
 
 # tests of pictures of recordings and of comparisons, which are of other trees
-ELSEWHERE = ("test_recording_plots.py", "test_comparison_plots.py")
+ELSEWHERE = ("test_recording_plots.py", "test_comparison_plots.py", "test_relation_plots.py")
 OF_LESIONS = ("accuracy_dendrogram", "accuracy_differences", "cross_table", "dose_response", "headline", "jaccards")
 
 
