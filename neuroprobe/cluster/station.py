@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+import dask
 from distributed import Status, Worker, WorkerPlugin, get_worker
 
 from neuroprobe.cluster.devices import identity
-from neuroprobe.errors import NeuroprobeError, PlanError, StoreError
-from neuroprobe.journal import RUN_FOLDER, journal_entries, read_header
-from neuroprobe.protocol.schema import Protocol
+from neuroprobe.errors import NeuroprobeError, PlanError, StoreError, about
+from neuroprobe.journal import RUN_FOLDER, digest_of, journal_entries, read_header
+from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol
 from neuroprobe.statistics.tree import Span
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from neuroprobe.plans import Plan
     from neuroprobe.recorder import BlockRecorder
     from neuroprobe.rig import Rig
     from neuroprobe.store import SessionStore
 
-NAME: Final = "neuroprobe"
+HERE: ContextVar[str] = ContextVar("station")  # name of the station of the task that runs
+TELLING: Final = threading.Lock()  # Python has one list of warnings for all threads, which workers may be
 PACKAGES: Final = ("neuroprobe", "torch", "torchvision", "numpy")  # that must be of one version everywhere
 
 
@@ -38,26 +46,30 @@ class Job:
 
     Attributes
     ----------
-    protocol : Protocol
+    protocol : Protocol, AnimalProtocol or None
+        None where two recordings are compared.
     plans : dict of Plan
         By session.
     path : str
-        Of the store, as workers see it.
+        Of the store, as workers see it; empty where there is none.
     guard : str
         Hash of what decides its numbers, content of files included.
     compared : str
-        Hash of files that the client alone reads.
+        Hash of what recordings are compared with.
+    seen : dict of str
+        Hashes of other files that are read, by their paths.
     versions : dict of str
         Of packages, on the client.
     resource : str, optional
         What workers have to have to take part, as dask calls it.
     """
 
-    protocol: Protocol
+    protocol: AnyProtocol | None
     plans: dict[str, Plan]
     path: str
     guard: str
     compared: str = ""
+    seen: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: {name: version(name) for name in PACKAGES})
     resource: str | None = None
 
@@ -68,12 +80,12 @@ class Station(WorkerPlugin):
     Parameters
     ----------
     job : Job
+    name : str
+        Of this run: a lesioned run has its own, beside that of the run that it is of.
     """
 
-    name = NAME
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, name: str) -> None:
+        self.job, self.name = job, name
 
     def setup(self, worker: Worker) -> None:
         """Open what the protocol names, and compare it with what the client has.
@@ -92,7 +104,8 @@ class Station(WorkerPlugin):
         try:
             self._require_versions()
             self._require_store()
-            self.rigs = self._open()
+            self._require_files()
+            self.recording, self.rigs = self._open()
         except NeuroprobeError as error:
             raise PlanError(f"worker {worker.address}: {error}") from None
         # sums stay in memory, as planned: a worker that dask pauses for that would never go on
@@ -115,25 +128,46 @@ class Station(WorkerPlugin):
                 )
 
     def _require_store(self) -> None:
-        path = Path(self.job.path)
-        header = read_header(path)
+        if not self.job.path:
+            return
+        header = read_header(Path(self.job.path))
         if header is None or header.guard != self.job.guard:
             raise StoreError(
                 f"{self.job.path!r} is not the client's output: give a path that all workers see, such as one on a "
                 "shared disk"
             )
 
-    def _open(self) -> dict[str, Rig]:
-        from neuroprobe.rig import open_rig
-        from neuroprobe.runner import guard_of
+    def _require_files(self) -> None:
+        for path, digest in self.job.seen.items():
+            if not Path(path).exists() or digest_of(Path(path)) != digest:
+                raise PlanError(
+                    f"{path!r} is missing, or another one than the client's: give a path that all workers see, such as "
+                    "one on a shared disk"
+                )
 
-        opened = open_rig(self.job.protocol)
-        if guard_of(self.job.protocol, opened, self.job.compared) != self.job.guard:
-            raise PlanError(
-                "weights, images, maps or lesions are other ones than the client's, under the same paths: copy them "
-                "anew"
-            )
-        return {rig.session: rig for rig in opened.sessions}
+    def _open(self) -> tuple[xr.DataTree | None, dict[str, Rig]]:
+        """Open the recording that is analysed, or the network and the images, by session."""
+        from neuroprobe.comparison.blocks import digest_of_compared
+
+        protocol, others = self.job.protocol, "recordings that are compared"
+        if protocol is None:
+            return None, {}
+        if digest_of_compared(protocol) == self.job.compared:
+            others = "weights, images, maps, lesions or recordings"
+            if isinstance(protocol, AnimalProtocol):
+                from neuroprobe.animal_runs import guard_of_opened, open_animal
+
+                animal = open_animal(protocol)
+                if guard_of_opened(animal, self.job.compared) == self.job.guard:
+                    return animal.tree, {}
+            else:
+                from neuroprobe.rig import open_rig
+                from neuroprobe.runner import guard_of
+
+                opened = open_rig(protocol)
+                if guard_of(protocol, opened, self.job.compared) == self.job.guard:
+                    return None, {rig.session: rig for rig in opened.sessions}
+        raise PlanError(f"{others} are other ones than the client's, under the same paths: copy them anew")
 
     def recorder(self, session: str) -> BlockRecorder:
         """Return the recorder of a session."""
@@ -154,28 +188,48 @@ class Station(WorkerPlugin):
         return SessionStore(path, session, [one for one in journal_entries(path) if one["session"] == session])
 
     def __enter__(self) -> Station:
-        import torch
-
         self.lock.acquire()
-        torch.set_num_threads(self.threads)
+        if self.rigs:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        # dask would have the scheduler do what is read here, and this worker wait for it
+        self.reading = dask.config.set(scheduler="synchronous" if self.threads == 1 else "threads")
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.reading.__exit__(None, None, None)
         self.lock.release()
 
 
+def at(name: str, function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function that asks for the station of a run."""
+    token = HERE.set(name)
+    try:
+        return function(*given)
+    finally:
+        HERE.reset(token)
+
+
 def station() -> Station:
-    """Return the station of the worker that runs this."""
-    found = get_worker().plugins[NAME]
+    """Return the station of the run whose task this is, of the worker that runs it."""
+    found = get_worker().plugins[HERE.get()]
     assert isinstance(found, Station)
     return found
 
 
-def identity_here(dask_worker: Worker) -> str:
+def identity_here(name: str, dask_worker: Worker) -> str:
     """Say which CUDA device the worker has that runs this."""
-    found = dask_worker.plugins[NAME]
+    found = dask_worker.plugins[name]
     assert isinstance(found, Station)
-    return identity(next(iter(found.rigs.values())).device)
+    return identity(next(iter(found.rigs.values())).device) if found.rigs else ""
+
+
+def forget(name: str, dask_worker: Worker) -> None:
+    """Let go of the sums of what was recorded."""
+    found = dask_worker.plugins.get(name)
+    if isinstance(found, Station):
+        found.recorders.clear()
 
 
 def record(session: str, start: int, stop: int) -> tuple[dict[str, Any], float]:
@@ -220,6 +274,54 @@ def score(number: int | None) -> None:
             score_maps(*arguments, ignore)
         else:
             score_layer(*arguments, number, ignore)
+
+
+def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[str], list[str]]:
+    """Run an analysis of the protocol on its recording, or on what the network responded, and write what it finds.
+
+    Parameters
+    ----------
+    number : int
+        In the protocol.
+    attrs : dict, optional
+        That the result of a network will have.
+    file : str
+
+    Returns
+    -------
+    tuple of (list of str, list of str)
+        Places of the nodes in the file, in order, and what there is to warn of.
+    """
+    from neuroprobe.store import recorded_tree
+    from neuroprobe.trial_analyses import analysed
+    from neuroprobe.trial_store import write_nodes
+
+    with station() as here:
+        protocol = here.job.protocol
+        assert protocol is not None
+        spec = protocol.analyses[number]
+        recording = here.recording if attrs is None else recorded_tree(Path(here.job.path), attrs)
+        assert recording is not None
+        with _telling() as told, about("analyses", number, spec.name):
+            found = analysed(recording, spec, protocol.seed)
+        write_nodes(found, Path(file))
+        return list(found), told
+
+
+@contextmanager
+def _telling() -> Iterator[list[str]]:
+    """Note warnings, which the client tells."""
+    told: list[str] = []
+    with TELLING, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield told
+        told += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+
+
+def call(function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function that knows no station; one at a time, as all that is done here."""
+    with station():
+        return function(*given)
 
 
 def _token() -> str:
