@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
@@ -213,6 +213,11 @@ class Crew:
         return self._client
 
     @property
+    def protocol(self) -> Any:
+        """That of the run, as workers have it."""
+        return self._job.protocol
+
+    @property
     def n_workers(self) -> int:
         """Workers that are there now."""
         return max(1, len(self._workers))
@@ -272,6 +277,7 @@ class Crew:
         given: Iterable[tuple[Any, ...]],
         what: str = "part of a comparison",
         patience: float = 0.0,
+        held: Sized = (),
     ) -> Iterator[tuple[int, Any]]:
         """Call a function of its own arguments each time; give numbers of calls and what they return, as they end.
 
@@ -285,22 +291,25 @@ class Crew:
             For messages.
         patience : float
             Seconds after which a call hangs, where it may take longer than others did.
+        held : sized
+            What was returned and waits for earlier calls.
         """
         base = next(self._numbers)
-        waiting = (Task(what, None, next(self._numbers), (call, function, *one)) for one in given)
+        waiting = (Task(what, None, next(self._numbers), (function, *one)) for one in given)
         self._expected = patience / HUNG
         places: dict[int | None, int] = {}
 
-        def submit(n: int) -> None:
-            for task in islice(waiting, n):
+        def submit() -> None:
+            for task in islice(waiting, max(0, AHEAD * self.n_workers - len(self._tasks) - len(held))):
                 places[task.number] = len(places)
                 self._submit(task, "")
 
         try:
-            submit(AHEAD * self.n_workers)
+            submit()
             for task, result in self._finished("", None):
                 yield places[task.number], result
-                submit(1)
+                del result  # which may be large
+                submit()
         finally:
             # where it ends before all is done
             left = [future for future, task in self._tasks.items() if task.call and (task.number or 0) > base]
@@ -310,12 +319,12 @@ class Crew:
                 self._client.cancel(left, force=True)
 
     def ordered(self, function: Callable[..., Any], given: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """Call a function likewise; give what it returns in the order of the calls."""
+        """Call a function that knows no station likewise; give what it returns in the order of the calls."""
         ended: dict[int, Any] = {}
         following = 0
-        for number, result in self.calls(function, given):
+        for number, result in self.calls(call, ((function, *one) for one in given), held=ended):
             ended[number] = result
-            del result  # which may be large, and is given away
+            del result
             while following in ended:
                 yield ended.pop(following)
                 following += 1

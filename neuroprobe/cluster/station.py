@@ -276,7 +276,7 @@ def score(number: int | None) -> None:
             score_layer(*arguments, number, ignore)
 
 
-def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[str], list[str]]:
+def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[str], str, list[str]]:
     """Run an analysis of the protocol on its recording, or on what the network responded, and write what it finds.
 
     Parameters
@@ -289,8 +289,9 @@ def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[
 
     Returns
     -------
-    tuple of (list of str, list of str)
-        Places of the nodes in the file, in order, and what there is to warn of.
+    tuple of (list of str, str, list of str)
+        Places of the nodes in the file, in order; the file, as long as the client has not given it its name; and what
+        there is to warn of.
     """
     from neuroprobe.store import recorded_tree
     from neuroprobe.trial_analyses import analysed
@@ -304,8 +305,10 @@ def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[
         assert recording is not None
         with _telling() as told, about("analyses", number, spec.name):
             found = analysed(recording, spec, protocol.seed)
-        write_nodes(found, Path(file))
-        return list(found), told
+        # a worker that is lost may go on writing
+        written = Path(file).with_name(f"{Path(file).stem}{_token()}.nc")
+        write_nodes(found, written)
+        return list(found), str(written), told
 
 
 @contextmanager

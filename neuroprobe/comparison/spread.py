@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import dask
 import numpy as np
@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 UNITS_AT_A_TIME: Final = 4096
 # (function, its arguments of each call) → what calls return, in their order
 Spread = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+
+
+S = TypeVar("S", bound="Sum")
 
 
 class Sum(Protocol):
@@ -75,7 +78,7 @@ class Block:
 
     def packed(self) -> Self:
         """Return the same, with no more than what it is read by, to be sent."""
-        (responses,) = dask.optimize(self.responses)  # type: ignore[attr-defined]
+        (responses,) = dask.optimize(self.responses)
         return replace(self, responses=responses)
 
 
@@ -122,7 +125,7 @@ def _packed(given: Any) -> Any:
     return tuple(map(_packed, given)) if isinstance(given, tuple) else given
 
 
-def sums_of[S: Sum](
+def sums_of(
     spread: Spread | None,
     function: Callable[..., S],
     populations: Sequence[Population],
