@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -13,7 +14,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed import Client, KilledWorker, LocalCluster
 
 from neuroprobe.cluster.devices import RESOURCE, VISIBLE, require_own
 from neuroprobe.cluster.station import Job, Station, at, call, forget, identity_here, merge, record, score
@@ -173,6 +174,7 @@ class Crew:
         self._tasks: dict[Any, Task] = {}  # by their futures
         self._expected = 0.0  # seconds of a task
         self._numbers = count()  # of calls
+        self._ended = threading.Event()  # set when a task ends
         self._name = f"neuroprobe-{uuid4().hex[:8]}"
         if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
@@ -348,12 +350,14 @@ class Crew:
         resources = None if self._job.resource is None else {self._job.resource: 1}
         future = self._client.submit(at, self._name, *calls, pure=False, priority=priority, resources=resources)
         self._tasks[future] = task
+        future.add_done_callback(lambda _: self._ended.set())
 
     def _finished(self, session: str, plan: Plan | None) -> Iterator[tuple[Task, Any]]:
         """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""
         while self._tasks:
-            with suppress(TimeoutError), self._client.as_current():
-                wait(list(self._tasks), timeout=POLL, return_when="FIRST_COMPLETED")
+            # dask's own way to wait makes its scheduler that of all that this process reads, and of workers in it
+            self._ended.wait(POLL)
+            self._ended.clear()
             self._require_connection()
             for future in [future for future in self._tasks if future.status != "pending"]:
                 task = self._tasks.pop(future)
