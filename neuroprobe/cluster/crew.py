@@ -175,6 +175,7 @@ class Crew:
         self._expected = 0.0  # seconds of a task
         self._numbers = count()  # of calls
         self._ended = threading.Event()  # set when a task ends
+        self._looked = time.monotonic()  # for what hangs
         self._name = f"neuroprobe-{uuid4().hex[:8]}"
         if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
@@ -365,7 +366,9 @@ class Crew:
                     yield task, future.result()
                 else:
                     self._try_again(task, future, session, plan)
-            self._end_hung(session, plan)
+            if time.monotonic() - self._looked > POLL:
+                self._looked = time.monotonic()
+                self._end_hung(session, plan)
 
     def _try_again(self, task: Task, future: Any, session: str, plan: Plan | None) -> None:
         error = future.exception() if future.status == "error" else None

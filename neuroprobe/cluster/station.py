@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from neuroprobe.store import SessionStore
 
 HERE: ContextVar[str] = ContextVar("station")  # name of the station of the task that runs
-TELLING: Final = threading.Lock()  # Python has one list of warnings for all threads, which workers may be
+ALONE: Final = threading.Lock()  # Python's warnings and HDF5 are of a process, in which several workers may be
 PACKAGES: Final = ("neuroprobe", "torch", "torchvision", "numpy")  # that must be of one version everywhere
 
 
@@ -303,11 +303,11 @@ def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[
         spec = protocol.analyses[number]
         recording = here.recording if attrs is None else recorded_tree(Path(here.job.path), attrs)
         assert recording is not None
-        with _telling() as told, about("analyses", number, spec.name):
-            found = analysed(recording, spec, protocol.seed)
         # a worker that is lost may go on writing
         written = Path(file).with_name(f"{Path(file).stem}{_token()}.nc")
-        write_nodes(found, written)
+        with ALONE, _telling() as told, about("analyses", number, spec.name):
+            found = analysed(recording, spec, protocol.seed)
+            write_nodes(found, written)
         return list(found), str(written), told
 
 
@@ -315,7 +315,7 @@ def analyse(number: int, attrs: dict[str, Any] | None, file: str) -> tuple[list[
 def _telling() -> Iterator[list[str]]:
     """Note warnings, which the client tells."""
     told: list[str] = []
-    with TELLING, warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield told
         told += [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
