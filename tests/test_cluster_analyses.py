@@ -248,12 +248,12 @@ def test_errors_and_warnings_arrive_as_in_one_process(
     with pytest.warns(UserWarning, match="anova is told"):
         npr.run(of_animal(recording, ["anova"]), tmp_path / "told.zarr", client=client)
     messages = []
-    for options in ({"client": client}, {}):
+    for theirs in (client, None):
         with (
             warnings.catch_warnings(action="ignore"),
             pytest.raises(ReaderError, match=r"p\.yaml:5:5: what is wrong") as caught,
         ):
-            npr.run(file, tmp_path / f"{len(messages)}.zarr", **options)
+            npr.run(file, tmp_path / f"{len(messages)}.zarr", client=theirs)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
