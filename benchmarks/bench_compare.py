@@ -68,7 +68,7 @@ def spread(stores: list[Path], n_workers: int, options: dict[str, dict[str, Any]
         for metric, given in options.items():
             seconds: dict[str, list[float]] = {"one process": [], "workers": []}
             found = {}
-            for _ in range(3):
+            for _ in range(2):
                 for where, theirs in (("one process", None), ("workers", client)):
                     started = time.perf_counter()
                     found[where] = npr.compare(*stores, metric, client=theirs, **given)
