@@ -2,7 +2,8 @@
 
 Responses are written to zarr some units at a time, and compared by `neuroprobe.compare` without being held: of 10 000
 stimuli × 100 000 units they would be 8 GB. What must be in memory is a few matrices (stimuli, stimuli) and a block of
-units. Run with ``--stimuli 10000 --permutations 99`` for the full size: 5 GB of disk, and about as much memory.
+units. ``--workers 2`` times one process and workers by turns, with one thread each, and compares every number. Run
+with ``--stimuli 10000 --permutations 99`` for the full size: 5 GB of disk, and about as much memory.
 """
 
 from __future__ import annotations
@@ -59,6 +60,29 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def spread(stores: list[Path], n_workers: int, options: dict[str, dict[str, Any]]) -> None:
+    """Compare on workers that are there already, and in this process, in turns."""
+    from neuroprobe.cluster.crew import local_workers
+
+    with local_workers(n_workers) as client:
+        for metric, given in options.items():
+            seconds: dict[str, list[float]] = {"one process": [], "workers": []}
+            found = {}
+            for _ in range(2):
+                for where, theirs in (("one process", None), ("workers", client)):
+                    started = time.perf_counter()
+                    found[where] = npr.compare(*stores, metric, client=theirs, **given)
+                    seconds[where].append(time.perf_counter() - started)
+            one, other = found.values()
+            same = all(one[name].values.tobytes() == other[name].values.tobytes() for name in one.data_vars)
+            alone, shared = (min(of) for of in seconds.values())
+            print(
+                f"{metric}: one process {alone:.1f} s, {n_workers} workers {shared:.1f} s, {alone / shared:.2f} times "
+                f"as fast; {'the same bits' if same else 'OTHER BITS'}",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stimuli", type=int, default=3_000)
@@ -66,6 +90,7 @@ def main() -> None:
     parser.add_argument("--units-of-brain", type=int, default=2_000)
     parser.add_argument("--permutations", type=int, default=99)
     parser.add_argument("--without-rdm", action="store_true")
+    parser.add_argument("--workers", type=int)
     given = parser.parse_args()
     # what is imported when it is first used
     npr.compare(recording(8, 5, 1), recording(8, 5, 2), "cka", n_permutations=1)
@@ -82,6 +107,10 @@ def main() -> None:
             for store, units, seed in sizes:
                 pool.submit(write, n, units, seed, store).result()
         print(f"written: {time.perf_counter() - started:.0f} s", flush=True)
+        if given.workers is not None:
+            few = {"n_draws": 20}, {"n_permutations": given.permutations}
+            spread(stores, given.workers, dict(zip(("rsa", "cka"), few, strict=True)))
+            return
         # two kernels and a product that is added to one; the last block and its means, the next as it is read
         bound = 3 * square + 6 * block
         started = time.perf_counter()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
@@ -30,6 +31,11 @@ from neuroprobe.recordings.summary import described, summarise
 from neuroprobe.store import RunStore, finished_samples, open_recording, open_result, write_result
 from neuroprobe.trial_analyses import require_runnable
 from neuroprobe.trial_store import ANALYSES, KeptAnalyses
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from neuroprobe.cluster.crew import Crew
 
 COPIES: Final = 4  # of a piece of responses that an analysis takes, by and large
 PACKAGES: Final = ("neuroprobe", "numpy", "scipy", "xarray", "zarr")
@@ -202,8 +208,18 @@ def run_animal(
     overwrite: bool = False,
     listener: Listener | None = None,
     memory: str | int | None = None,
+    workers: int | None = None,
+    client: Client | None = None,
 ) -> xr.DataTree:
     """Run the analyses of a protocol on its recording, or go on with a run that was interrupted.
+
+    Parameters
+    ----------
+    protocol : AnimalProtocol
+    path : Path
+        Of the store of the result.
+    overwrite, listener, memory, workers, client
+        As of `neuroprobe.run`.
 
     Raises
     ------
@@ -220,8 +236,9 @@ def run_animal(
     opened = open_animal(protocol)
     for error in opened.problems().values():
         raise error
-    _plan(opened, given)
-    guard = guard_of_recording(protocol, opened.digest + digest_of_compared(protocol))
+    _plan(opened, given if given is None or workers is None else given // workers)
+    compared = digest_of_compared(protocol)
+    guard = guard_of_opened(opened, compared)
     if found is not None and found.guard != guard:
         raise StoreError(
             f"{str(path)!r} was written by another protocol ({found.title or 'untitled'}) or of another recording: "
@@ -232,11 +249,31 @@ def run_animal(
     with store.locked(overwrite=overwrite):
         if finished_samples(path) == store.header.samples:
             return open_result(path)
-        kept = KeptAnalyses(path, specs, protocol.seed, opened.digest)
-        with protocol.places.told():
+        with protocol.places.told(), _crew(opened, path, guard, compared, workers, client) as crew:
+            kept = KeptAnalyses(path, specs, protocol.seed, opened.digest, crew=crew)
             kept.run(opened.tree, listener or default_listener())
         write_result(path, kept.groups(), _root_attrs(opened))
     return open_result(path)
+
+
+@contextmanager
+def _crew(
+    opened: OpenedRecording, path: Path, guard: str, compared: str, workers: int | None, client: Client | None
+) -> Iterator[Crew | None]:
+    """Workers that analyse; None where this process does."""
+    if workers is None and client is None:
+        yield None
+        return
+    from neuroprobe.cluster.hired import hired
+    from neuroprobe.cluster.station import Job
+
+    with hired(Job(opened.protocol, {}, str(path.absolute()), guard, compared), client, workers) as crew:
+        yield crew
+
+
+def guard_of_opened(opened: OpenedRecording, compared: str) -> str:
+    """Hash of what decides the numbers of a run: the protocol, its recording, and what that is compared with."""
+    return guard_of_recording(opened.protocol, opened.digest + compared)
 
 
 def _root_attrs(opened: OpenedRecording) -> dict[str, Any]:

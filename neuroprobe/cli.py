@@ -320,6 +320,8 @@ def ingest(recording: Path, output: Path, **choices: Any) -> None:
 @click.option("--areas", help="Coordinate of the brain's units that tells its areas apart, such as region.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Names of the stimuli of dissimilarities, one a line.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the metric.")
+@click.option("--workers", type=int, metavar="N", help="Processes that share the cores of this machine.")
+@click.option("--scheduler", metavar="tcp://…", help="Dask scheduler, or its file, whose workers do it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="netCDF4 file of all that was found.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_readable
@@ -330,13 +332,16 @@ def compare(
     output: Path | None,
     labels: Path | None,
     options: tuple[str, ...],
+    scheduler: str | None,
     as_json: bool,
     **choices: Any,
 ) -> None:
     """Compare the layers of a MODEL with a BRAIN, or another model: stored recordings, dissimilarities, or results."""
     from neuroprobe.comparison.table import compare_files, notes_of, rows_of
 
-    found = compare_files(model, brain, metric, output, labels=labels, options=options, **choices)
+    with _client(scheduler) as client:
+        given = {"labels": labels, "options": options, "client": client, **choices}
+        found = compare_files(model, brain, metric, output, **given)
     if as_json:
         click.echo(json.dumps({**found.attrs, "rows": rows_of(found)}, default=str))
         return

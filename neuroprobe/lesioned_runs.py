@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from neuroprobe.progress import ignore
 from neuroprobe.protocol.lesion import ArrayLesion
 
 if TYPE_CHECKING:
+    from neuroprobe.cluster.crew import Crew
     from neuroprobe.rig import Rig
 
 Array = NDArray[np.float64]
@@ -33,16 +34,14 @@ class LesionedRuns:
         Of the store of the run.
     opened : Rig
     memory : int, optional
-        Bytes that each run may take.
-    workers : int, optional
-        Processes that record.
-    client : distributed.Client, optional
-        Of workers that do it instead.
+        Bytes that each process may take.
+    crew : Crew, optional
+        Workers of that run, which record these too.
     """
 
-    def __init__(self, path: Path, opened: Rig, memory: int | None, **recorded_by: Any) -> None:
+    def __init__(self, path: Path, opened: Rig, memory: int | None, crew: Crew | None = None) -> None:
         self._folder = path / RUN_FOLDER / "lesioned"
-        self._opened, self._memory, self._recorded_by = opened, memory, recorded_by
+        self._opened, self._memory, self._crew = opened, memory, crew
 
     def score(self, purpose: str, units: Units, multiply: float, scored: Callable[[xr.DataTree], Array]) -> Array:
         """Record the network under a lesion, and return what is made of the recording; once, and then it is kept.
@@ -72,13 +71,14 @@ class LesionedRuns:
         lesion, store = kept.with_suffix(".npz"), kept.with_suffix(".zarr")
         with replacing(lesion) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **masks)  # type: ignore[arg-type]  # numpy's stubs take these for its options
-        protocol = self._opened.protocol
+        protocol = self._opened.protocol if self._crew is None else self._crew.protocol
         subject = protocol.subject
         lesions = [*(subject.lesion or ()), ArrayLesion(array=str(lesion))]
         lesioned = protocol.model_copy(
             update={"subject": subject.model_copy(update={"lesion": lesions}), "analyses": []}
         )
-        run(lesioned, store, listener=ignore, memory=self._memory, **self._recorded_by)
+        client = None if self._crew is None else self._crew.client
+        run(lesioned, store, listener=ignore, memory=self._memory, client=client)
         found = scored(open_recording(store))
         with replacing(kept) as temporary, temporary.open("wb") as stream:
             np.save(stream, found)

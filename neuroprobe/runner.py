@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ import xarray as xr
 from neuroprobe import names
 from neuroprobe.animal_runs import RecordingPlan, plan_animal, run_animal
 from neuroprobe.budget import explained_shortage, require_disk, require_memory, waiting_states
+from neuroprobe.cluster.hired import require_one
 from neuroprobe.comparison.blocks import digest_of_compared, require_comparisons
 from neuroprobe.errors import PlanError, StoreError
 from neuroprobe.interim import describe
 from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
 from neuroprobe.lesioned_runs import LesionedRuns
-from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes, require_cores
+from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
 from neuroprobe.planner import make_plan, timed
 from neuroprobe.plans import Plan, Plans
 from neuroprobe.progress import Listener, default_listener
@@ -166,17 +167,11 @@ def run(
     extended, nor on how many workers did it, to the last bit.
     """
     checked, given = load_protocol(protocol, set), None if memory is None else parse_bytes(memory)
-    if workers is not None:
-        if client is not None:
-            raise PlanError("workers and client: give one of them; a client has workers of its own")
-        require_cores(workers)
+    require_one(workers, client)
     path = Path(out)
     if isinstance(checked, AnimalProtocol):
-        if workers is not None or client is not None:
-            raise PlanError(
-                "workers: the subject is a recording, which is analysed in this process; leave workers and client out"
-            )
-        return run_animal(checked, path, overwrite=overwrite, listener=listener, memory=memory)
+        theirs: dict[str, Any] = {"workers": workers, "client": client}
+        return run_animal(checked, path, overwrite=overwrite, listener=listener, memory=memory, **theirs)
     require_no_other(path)
     found = None if overwrite else read_header(path)
     if found is not None and not live_spans(path) and not finished_samples(path):
@@ -217,19 +212,21 @@ def run(
             store.note_samples({name: one.plan.samples for name, one in stages.items()})
             return open_result(path)
         describe(store.folder, rigs, root_attrs(opened, plans))
-        if workers is None and client is None:
-            _record_here(rigs, stages, store, undone, budget, listen)
-        else:
-            from neuroprobe.cluster.station import Job
+        with ExitStack() as stack:
+            crew = None
+            if workers is None and client is None:
+                _record_here(rigs, stages, store, undone, budget, listen)
+            else:
+                from neuroprobe.cluster.station import Job
 
-            job = Job(checked, dict(plans), str(path.absolute()), guard, compared, opened.images.tried)
-            with _crew(job, client, workers, devices) as crew:
+                job = Job(checked, dict(plans), str(path.absolute()), guard, compared, tried=opened.images.tried)
+                crew = stack.enter_context(_crew(job, client, workers, devices))
                 _record_on(crew, rigs, stages, store, undone, budget, listen)
-        plans = Plans(*(one.plan for one in stages.values()))
-        store.note_samples({name: one.samples for name, one in plans.items()})
-        attrs = root_attrs(opened, plans) | as_attrs(stages)
-        lesioned = LesionedRuns(path, opened, given, workers=workers, client=client)
-        of_trials = _of_trials(path, checked, attrs, lesioned, listen)
+            plans = Plans(*(one.plan for one in stages.values()))
+            store.note_samples({name: one.samples for name, one in plans.items()})
+            attrs = root_attrs(opened, plans) | as_attrs(stages)
+            lesioned = LesionedRuns(path, opened, given if workers is None else budget.memory, crew)
+            of_trials = _of_trials(path, checked, attrs, lesioned, listen, crew)
         with explained_shortage(lambda: "while the result was written"):
             write_result(path, {**result_groups(rigs, plans, store), **of_trials}, attrs)
         lesioned.clear()
@@ -269,18 +266,15 @@ def _record_here(
 @contextmanager
 def _crew(job: Job, client: Client | None, workers: int | None, devices: Sequence[str]) -> Iterator[Crew]:
     """Workers, told of a run: those of a client, or some on this machine."""
-    from neuroprobe.cluster.crew import Crew, local_workers
+    from neuroprobe.cluster.hired import hired
 
     if devices:
+        assert isinstance(job.protocol, Protocol)
         # each worker sees its own only
         record = job.protocol.record.model_copy(update={"device": "cuda"})
         job = replace(job, protocol=job.protocol.model_copy(update={"record": record}))
-    with local_workers(workers or 1, devices) if client is None else nullcontext(client) as theirs:
-        crew = Crew(theirs, job)
-        try:
-            yield crew
-        finally:
-            crew.close()
+    with hired(job, client, workers, devices) as crew:
+        yield crew
 
 
 def _record_on(
@@ -352,14 +346,21 @@ def guard_of(protocol: Protocol, opened: Rig, compared: str) -> str:
 
 
 def _of_trials(
-    path: Path, protocol: Protocol, attrs: Mapping[str, Any], lesioned: LesionedRuns, listener: Listener
+    path: Path,
+    protocol: Protocol,
+    attrs: Mapping[str, Any],
+    lesioned: LesionedRuns,
+    listener: Listener,
+    crew: Crew | None,
 ) -> dict[str, Iterator[tuple[str, xr.Dataset]]]:
     """Run the statistics of trials on the responses that are stored."""
     specs = [(number, spec) for number, spec in enumerate(protocol.analyses) if spec.name in TRIALS]
     if not specs:
         return {}
     # the guard of the store keeps all else as it is
-    kept = KeptAnalyses(path, specs, protocol.seed, str(attrs["samples"]), lesioned)
+    kept = KeptAnalyses(path, specs, protocol.seed, str(attrs["samples"]), lesioned, crew, attrs)
+    if crew is not None:
+        crew.forget()
     with protocol.places.told(), explained_shortage(lambda: "while stored responses were analysed"):
         kept.run(recorded_tree(path, attrs), listener)
     return kept.groups()

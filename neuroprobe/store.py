@@ -395,7 +395,7 @@ def _open_tree(path: Path, **options: Any) -> xr.DataTree:
     import xarray as xr
 
     with readable(path), quiet_zarr():
-        return xr.open_datatree(path, engine="zarr", **options)
+        return xr.open_datatree(path.absolute(), engine="zarr", **options)
 
 
 def _require_finished(path: Path) -> None:

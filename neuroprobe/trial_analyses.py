@@ -15,6 +15,7 @@ from neuroprobe.analysis.populations import Noise, Population, populations_of, r
 from neuroprobe.errors import ReaderError
 
 if TYPE_CHECKING:
+    from neuroprobe.comparison.spread import Spread
     from neuroprobe.lesioned_runs import LesionedRuns
     from neuroprobe.protocol.model import AnalysisSpec, Model
 
@@ -191,7 +192,11 @@ def _require_design(recording: xr.DataTree, spec: AnalysisSpec) -> None:
 
 
 def analysed(
-    recording: xr.DataTree, spec: AnalysisSpec, seed: int, lesioned: LesionedRuns | None = None
+    recording: xr.DataTree,
+    spec: AnalysisSpec,
+    seed: int,
+    lesioned: LesionedRuns | None = None,
+    spread: Spread | None = None,
 ) -> dict[str, xr.Dataset]:
     """Run an analysis on a recording.
 
@@ -204,6 +209,8 @@ def analysed(
         Of the protocol.
     lesioned : LesionedRuns, optional
         What records the network again, where it is one.
+    spread : callable, optional
+        Has workers do parts of comparisons.
 
     Returns
     -------
@@ -215,7 +222,7 @@ def analysed(
         from neuroprobe.comparison.blocks import compared
 
         score = None if lesioned is None else lesioned.score
-        found = compared(recording, spec.options, seed, score)  # type: ignore[arg-type]  # its own options
+        found = compared(recording, spec.options, seed, score, spread)  # type: ignore[arg-type]  # its own options
         return {node: dataset.assign_attrs({ANALYSIS: COMPARE}) for node, dataset in found.items()}
     function = _function(spec.name)
     given = _arguments(function, spec.options, seed)

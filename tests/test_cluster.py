@@ -418,12 +418,6 @@ def test_the_recipe_of_several_machines(serial: Path, tmp_path: Path) -> None:
     assert_same(npr.open_result(tmp_path / "out.zarr"), npr.open_result(serial))
 
 
-def test_a_recording_takes_no_workers(tmp_path: Path) -> None:
-    given = {"neuroprobe": 1, "subject": {"recording": "session.nwb"}, "analyses": ["reliability"]}
-    with pytest.raises(PlanError, match=r"the subject is a recording.*leave workers and client out"):
-        npr.run(given, tmp_path / "out.zarr", workers=2)
-
-
 def test_more_workers_than_blocks_are_told(tmp_path: Path) -> None:
     options: dict[str, Any] = {"n_workers": 3, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     given = protocol(design={"samples": 128, "scramble": 64}, record=NO_STORE, analyses=["moments"])

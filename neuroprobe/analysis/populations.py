@@ -186,28 +186,39 @@ class Population:
 
     def pieces(self, variable: str = names.RESPONSE, most: int | None = None) -> Iterator[Piece]:
         """Read trials of some units at a time, of `most` at most, in bins of time summed (rates: averaged)."""
+        for units, part in self.parts(variable, most):
+            yield Piece(self, units, read(part))
+
+    def parts(self, variable: str = names.RESPONSE, most: int | None = None) -> Iterator[tuple[slice, xr.Variable]]:
+        """Give the same trials (trials, units), with the numbers of their units, before they are read."""
         array = self.dataset[variable]
         if names.TIME_BIN in array.dims:
             array = array.sum(names.TIME_BIN, skipna=False) if self.are_counts else array.mean(names.TIME_BIN)
-        yield from self._pieces(array.transpose(names.PRESENTATION, names.UNIT), most)
+        yield from self._parts(array.variable.transpose(names.PRESENTATION, names.UNIT), most)
 
     def courses(self) -> Iterator[Piece]:
         """Read trials in bins of time (trials, bins, units)."""
-        array = self.dataset[names.RESPONSE]
-        yield from self._pieces(array.transpose(names.PRESENTATION, names.TIME_BIN, names.UNIT), None)
+        array = self.dataset[names.RESPONSE].variable
+        for units, part in self._parts(array.transpose(names.PRESENTATION, names.TIME_BIN, names.UNIT), None):
+            yield Piece(self, units, read(part))
 
     def whole(self) -> Piece:
         """Read the trials of all units together."""
         (piece,) = self.pieces(most=max(self.n_units, 1))
         return piece
 
-    def _pieces(self, array: xr.DataArray, most: int | None) -> Iterator[Piece]:
+    def _parts(self, array: xr.Variable, most: int | None) -> Iterator[tuple[slice, xr.Variable]]:
         per_unit = 8 * max(1, array.size // max(self.n_units, 1))
         width = max(1, PIECE_BYTES // per_unit) if most is None else most
         for start in range(0, self.n_units, width):
             units = slice(start, min(start + width, self.n_units))
-            values = np.asarray(array.isel({names.UNIT: units}).values, dtype=np.float64)
-            yield Piece(self, units, np.where(np.isfinite(values), values, np.nan))
+            yield units, array.isel({names.UNIT: units})
+
+
+def read(part: xr.Variable) -> Array:
+    """Read responses; what is not finite is missing."""
+    values = np.asarray(part.values, dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def populations_of(

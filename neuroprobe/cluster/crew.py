@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, Final
+from uuid import uuid4
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed import Client, KilledWorker, LocalCluster
 
 from neuroprobe.cluster.devices import RESOURCE, VISIBLE, require_own
-from neuroprobe.cluster.station import NAME, Job, Station, identity_here, merge, record, score
+from neuroprobe.cluster.station import Job, Station, at, forget, identity_here, merge, record, score
 from neuroprobe.errors import NeuroprobeError, WorkerError
 from neuroprobe.machine import ASKED, Budget, n_cores
 from neuroprobe.planner import timed
@@ -30,6 +33,7 @@ SHARDS_PER_WORKER: Final = 4  # or more, so that all end at about the same time
 HUNG: Final = 20  # times what a span was expected to take
 LEAST_HUNG: Final = 600.0  # seconds that any span may take
 POLL: Final = 5.0  # seconds between looks at what hangs
+AHEAD: Final = 2  # calls for each worker that are under way, so that none waits for the client
 
 
 class PlacedCluster(LocalCluster):
@@ -133,15 +137,16 @@ def worker_memory(client: Client, here: Budget) -> Budget:
 class Task:
     """Something that a worker does for a session."""
 
-    what: str  # "record", "merge" or "score"
+    what: str  # "record", "merge" or "score"; or, of a call, what messages say
     span: Span | None
-    number: int | None = None  # of a layer that is scored
+    number: int | None = None  # of a layer that is scored, or of a call
+    call: tuple[Any, ...] = ()  # function, and what it takes
     seconds: float = field(default=0.0)  # for which it was seen on a worker
 
     @property
     def failures_of(self) -> tuple[str, Any]:
         """What counts as the same task when it is tried again."""
-        return self.what, self.span or self.number
+        return self.what, self.number if self.span is None else self.span
 
 
 class Crew:
@@ -168,7 +173,10 @@ class Crew:
         self._failures: Counter[tuple[str, Any]] = Counter()
         self._tasks: dict[Any, Task] = {}  # by their futures
         self._expected = 0.0  # seconds of a task
+        self._numbers = count()  # of calls
+        self._ended = threading.Event()  # set when a task ends
         self._looked = 0.0  # when tasks were last looked for
+        self._name = f"neuroprobe-{uuid4().hex[:8]}"
         if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
         self._set_up()
@@ -188,8 +196,8 @@ class Crew:
         """Have every worker open the rig; those that join later do so too."""
         for attempt in range(1, TRIES + 1):
             try:
-                self._client.register_plugin(Station(self._job), name=NAME)
-                require_own(self._client.run(identity_here, workers=list(self._workers)))
+                self._client.register_plugin(Station(self._job, self._name), name=self._name)
+                require_own(self._client.run(identity_here, self._name, workers=list(self._workers)))
                 return
             except OSError as error:  # of a worker that dies meanwhile
                 self._require_connection()
@@ -200,7 +208,17 @@ class Crew:
         """Leave the workers to others."""
         with suppress(Exception):  # where the connection is lost there is nothing to take back
             self._client.cancel(list(self._tasks), force=True)
-            self._client.unregister_worker_plugin(NAME)
+            self._client.unregister_worker_plugin(self._name)
+
+    @property
+    def client(self) -> Client:
+        """Of the scheduler."""
+        return self._client
+
+    @property
+    def protocol(self) -> Any:
+        """That of the run, as workers have it."""
+        return self._job.protocol
 
     @property
     def n_workers(self) -> int:
@@ -256,25 +274,92 @@ class Crew:
             listener(StageAdvanced(1))
         listener(Finished())
 
+    def calls(
+        self,
+        function: Callable[..., Any],
+        given: Iterable[tuple[Any, ...]],
+        what: str = "part of a comparison",
+        patience: float = 0.0,
+        held: Sized = (),
+    ) -> Iterator[tuple[int, Any]]:
+        """Call a function of its own arguments each time; give numbers of calls and what they return, as they end.
+
+        Parameters
+        ----------
+        function : callable
+            Of modules that workers have.
+        given : iterable of tuple
+            Arguments, which are asked for when a worker is free.
+        what : str
+            For messages.
+        patience : float
+            Seconds after which a call hangs, where it may take longer than others did.
+        held : sized
+            What was returned and waits for earlier calls.
+        """
+        base = next(self._numbers)
+        waiting = (Task(what, None, next(self._numbers), (function, *one)) for one in given)
+        self._expected = patience / HUNG
+        places: dict[int | None, int] = {}
+
+        def submit() -> None:
+            for task in islice(waiting, max(0, AHEAD * self.n_workers - len(self._tasks) - len(held))):
+                places[task.number] = len(places)
+                self._submit(task, "")
+
+        try:
+            submit()
+            for task, result in self._finished("", None):
+                yield places[task.number], result
+                del result  # which may be large
+                submit()
+        finally:
+            # where it ends before all is done
+            left = [future for future, task in self._tasks.items() if task.call and (task.number or 0) > base]
+            for future in left:
+                del self._tasks[future]
+            with suppress(Exception):  # as where the connection is lost
+                self._client.cancel(left, force=True)
+
+    def ordered(self, function: Callable[..., Any], given: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Call a function likewise; give what it returns in the order of the calls."""
+        ended: dict[int, Any] = {}
+        following = 0
+        for number, result in self.calls(function, given, held=ended):
+            ended[number] = result
+            del result
+            while following in ended:
+                yield ended.pop(following)
+                following += 1
+
+    def forget(self) -> None:
+        """Have workers let go of the sums of what was recorded."""
+        self._client.run(forget, self._name, workers=list(self._workers))
+
     def _merge(self, session: str, parent: Span) -> None:
         self._submit(Task("merge", parent), session)
 
     def _submit(self, task: Task, session: str) -> None:
         # sums that are merged are kept on the disk no longer
         priority = 10 if task.what == "merge" else 0
-        if task.span is None:
-            call: tuple[Any, ...] = (score, task.number)
+        if task.call:
+            calls: tuple[Any, ...] = task.call
+        elif task.span is None:
+            calls = (score, task.number)
         else:
-            call = (merge if task.what == "merge" else record, session, task.span.start, task.span.stop)
+            calls = (merge if task.what == "merge" else record, session, task.span.start, task.span.stop)
         resources = None if self._job.resource is None else {self._job.resource: 1}
-        self._tasks[self._client.submit(*call, pure=False, priority=priority, resources=resources)] = task
+        future = self._client.submit(at, self._name, *calls, pure=False, priority=priority, resources=resources)
+        self._tasks[future] = task
+        future.add_done_callback(lambda _: self._ended.set())
 
-    def _finished(self, session: str, plan: Plan) -> Iterator[tuple[Task, Any]]:
+    def _finished(self, session: str, plan: Plan | None) -> Iterator[tuple[Task, Any]]:
         """Give out what tasks return, as they end, those that are submitted meanwhile too; try again what fails."""
         self._looked = monotonic()
         while self._tasks:
-            with suppress(TimeoutError), self._client.as_current():
-                wait(list(self._tasks), timeout=POLL, return_when="FIRST_COMPLETED")
+            # dask's own way to wait makes its scheduler that of all that this process reads, and of workers in it
+            self._ended.wait(POLL)
+            self._ended.clear()
             self._require_connection()
             for future in [future for future in self._tasks if future.status != "pending"]:
                 task = self._tasks.pop(future)
@@ -282,9 +367,10 @@ class Crew:
                     yield task, future.result()
                 else:
                     self._try_again(task, future, session, plan)
-            self._end_hung(session, plan)
+            if monotonic() - self._looked > POLL:
+                self._end_hung(session, plan)
 
-    def _try_again(self, task: Task, future: Any, session: str, plan: Plan) -> None:
+    def _try_again(self, task: Task, future: Any, session: str, plan: Plan | None) -> None:
         error = future.exception() if future.status == "error" else None
         if isinstance(error, NeuroprobeError):
             raise error  # it would come again
@@ -293,9 +379,9 @@ class Crew:
         cause = _cause(error)
         if self._failures[task.failures_of] >= TRIES:
             raise WorkerError(f"{_described(task, plan)} failed {TRIES} times: {cause}")
-        self._submit(Task(task.what, task.span, task.number), session)
+        self._submit(replace(task, seconds=0.0), session)
 
-    def _end_hung(self, session: str, plan: Plan) -> None:
+    def _end_hung(self, session: str, plan: Plan | None) -> None:
         """Restart workers that take far longer than others did."""
         now = monotonic()
         # where this process was stopped for a while, workers may have been too
@@ -316,7 +402,7 @@ class Crew:
             self._failures[task.failures_of] += 1
             if self._failures[task.failures_of] >= TRIES:
                 raise WorkerError(f"{_described(task, plan)} hung {TRIES} times, for {limit:.0f} s each")
-            self._submit(Task(task.what, task.span, task.number), session)
+            self._submit(replace(task, seconds=0.0), session)
 
     def _require_connection(self) -> None:
         if self._client.status != "running":
@@ -333,7 +419,9 @@ def _shard(plan: Plan, n_workers: int) -> int:
     return shard
 
 
-def _described(task: Task, plan: Plan) -> str:
+def _described(task: Task, plan: Plan | None) -> str:
+    if task.call or plan is None:
+        return task.what
     if task.span is None:
         where = "all layers" if task.number is None else f"layer {plan.sites[task.number].name!r}"
         return f"showing the top stimuli of {where}"

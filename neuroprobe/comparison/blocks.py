@@ -13,6 +13,7 @@ from neuroprobe import names
 from neuroprobe.comparison.lesions import LESION, ScoreLesioned, arguments_of, compared_lesioned, require_lesions
 from neuroprobe.comparison.metrics import METRICS, compare_sides
 from neuroprobe.comparison.sources import open_source
+from neuroprobe.comparison.spread import Spread
 from neuroprobe.comparison.stimuli import Side, by_area, common_stimuli, side_of
 from neuroprobe.errors import ReaderError, about, unknown_name
 from neuroprobe.journal import digest_of
@@ -29,8 +30,14 @@ def shown_side(protocol: Protocol, image_ids: Sequence[str]) -> Side:
     return Side("model", (), None, names.IMAGE_ID, tuple(dict.fromkeys(shown)))
 
 
-def brains_of(options: CompareOptions) -> dict[str, Side]:
+def brains_of(options: CompareOptions, spread: Spread | None = None) -> dict[str, Side]:
     """Open what is compared with, by name; as one side each, whose areas are not told apart yet.
+
+    Parameters
+    ----------
+    options : CompareOptions
+    spread : callable, optional
+        Has workers do what takes all units.
 
     Raises
     ------
@@ -42,7 +49,7 @@ def brains_of(options: CompareOptions) -> dict[str, Side]:
         with about("with", name):
             given = open_source(Path(path), options.metric, None if options.labels is None else Path(options.labels))
             assert not isinstance(given, Path)  # of results alone
-            found[name] = side_of("brain", given, options.on, options.units_brain)
+            found[name] = side_of("brain", given, options.on, options.units_brain, spread)
             if options.areas is not None:
                 by_area(found[name], options.areas)
     return found
@@ -93,7 +100,11 @@ def require_comparisons(protocol: Protocol, image_ids: Sequence[str]) -> None:
 
 
 def compared(
-    recording: xr.DataTree, options: CompareOptions, seed: int, score_lesioned: ScoreLesioned | None = None
+    recording: xr.DataTree,
+    options: CompareOptions,
+    seed: int,
+    score_lesioned: ScoreLesioned | None = None,
+    spread: Spread | None = None,
 ) -> dict[str, xr.Dataset]:
     """Compare a recording with all that a block names.
 
@@ -105,16 +116,18 @@ def compared(
         Of the protocol.
     score_lesioned : callable, optional
         As of `neuroprobe.comparison.lesions.compared_lesioned`; of networks.
+    spread : callable, optional
+        Has workers do what takes all units.
 
     Returns
     -------
     dict of Dataset
         By name, as `neuroprobe.compare` gives them; ``<name>/lesion`` as `compared_lesioned` does.
     """
-    model = side_of("model", recording, options.on, options.units_model)
+    model = side_of("model", recording, options.on, options.units_model, spread)
     given = arguments_of(options, seed)
     found = {}
-    for name, brain in brains_of(options).items():
+    for name, brain in brains_of(options, spread).items():
         with about("with", name):
             found[name] = compare_sides(model, brain, options.metric, options.join, options.areas, **given)
             if options.lesion is not None and score_lesioned is not None:

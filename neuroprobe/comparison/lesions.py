@@ -95,7 +95,7 @@ def _of_brain(
         sets[f"random {number}"] = {name: _at_random(near, spec.share, random) for name, near in chosen.items()}
 
     def scored(tree: xr.DataTree) -> Array:
-        side = side_of("model", tree, options.on, options.units_model)
+        side = side_of("model", tree, options.on, options.units_model, model.spread)
         assert [one.name for one in side.populations] == layers
         parts = [replace(side, populations=(one,)) for one in side.populations]
         return np.array([_score_if_any(part, brain, scoring, options, seed) for part in parts])

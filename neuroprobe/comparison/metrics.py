@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xarray as xr
 
+from neuroprobe.cluster.hired import require_one
 from neuroprobe.comparison.representations import compare_representations
 from neuroprobe.comparison.responses import AREA, compare_kernels, compare_regressions
 from neuroprobe.comparison.sensitivities import compare_profiles
+from neuroprobe.comparison.spread import Spread
 from neuroprobe.comparison.stimuli import Side, by_area, common_stimuli, side_of, with_areas
-from neuroprobe.errors import ReaderError, unknown_name
+from neuroprobe.errors import PlanError, ReaderError, unknown_name
+from neuroprobe.journal import digest_of
 from neuroprobe.statistics.encoding import REGRESSIONS
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Source = xr.DataTree | xr.Dataset | str | Path
 OF_RESULTS: Final = "profiles"
@@ -37,6 +43,8 @@ def compare(
     units_model: str | None = None,
     units_brain: str | None = None,
     areas: str | None = None,
+    workers: int | None = None,
+    client: Client | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Compare the layers of a model with a brain's areas, or with the layers of another model.
@@ -56,6 +64,11 @@ def compare(
         Which units, in the language of `neuroprobe.select_units`.
     areas : str, optional
         Coordinate of the brain's units by which they are told apart, such as ``region``: each value is an area.
+    workers : int, optional
+        Processes on this machine that read recordings which are given as paths, and sum, or predict, by parts of their
+        units or layers; by default this process does. Numbers are the same.
+    client : distributed.Client, optional
+        Of a scheduler whose workers do it, in place of those: they must see recordings under the same paths.
     **options
         Of the metric. ``rsa``: ``distance`` (correlation, euclidean, cosine, poisson; of repetitions mahalanobis,
         crossnobis), ``distance_brain`` where that of the brain is another, ``comparison`` (spearman,
@@ -78,6 +91,8 @@ def compare(
     ------
     ReaderError
         If stimuli do not match: it says which. If a metric does not go with what is given.
+    PlanError
+        If workers do not see the same files, or neither side is a path.
 
     Examples
     --------
@@ -94,11 +109,59 @@ def compare(
     """
     if metric not in METRICS:
         raise ReaderError(unknown_name("metric", metric, METRICS))
+    require_one(workers, client)
+    if workers is not None or client is not None:
+        return _on_workers(model, brain, metric, on, join, (units_model, units_brain, areas), workers, client, options)
+    return _compared(model, brain, metric, on, join, (units_model, units_brain, areas), options)
+
+
+def _on_workers(
+    model: Source,
+    brain: Source,
+    metric: str,
+    on: str | None,
+    join: str,
+    units: tuple[str | None, str | None, str | None],
+    workers: int | None,
+    client: Client | None,
+    options: dict[str, Any],
+) -> xr.Dataset:
+    """Compare with the help of workers, which see the recordings."""
+    from neuroprobe.cluster.hired import hired
+    from neuroprobe.cluster.station import Job
+
+    paths = [Path(one).absolute() for one in (model, brain) if isinstance(one, str | Path)]
+    if not paths or metric == OF_RESULTS:
+        raise PlanError(
+            "workers read recordings under their paths: "
+            + ("profiles are of results, which take no time; leave workers and client out" if paths else "give paths")
+        )
+    for path in paths:
+        if not path.exists():
+            raise ReaderError(f"{str(path)!r}: no such file or folder")
+    job = Job(None, {}, "", "", seen={str(path): digest_of(path) for path in paths})
+    with hired(job, client, workers) as crew:
+        return _compared(model, brain, metric, on, join, units, options, crew.ordered)
+
+
+def _compared(
+    model: Source,
+    brain: Source,
+    metric: str,
+    on: str | None,
+    join: str,
+    units: tuple[str | None, str | None, str | None],
+    options: dict[str, Any],
+    spread: Spread | None = None,
+) -> xr.Dataset:
+    units_model, units_brain, areas = units
     try:
         if metric == OF_RESULTS:
             return compare_profiles(_result(model), _result(brain), **options)
-        mine = side_of("model", _recording(model), on, units_model)
-        theirs = side_of("brain", _recording(brain), on, units_brain)
+        # workers may not see what lies where a tree was opened from
+        of_each = [spread if isinstance(one, str | Path) else None for one in (model, brain)]
+        mine = side_of("model", _recording(model), on, units_model, of_each[0])
+        theirs = side_of("brain", _recording(brain), on, units_brain, of_each[1])
         if mine.rdms is not None and theirs.rdms is None:
             raise ReaderError("model: dissimilarities alone go on the other side: compare(recording, rdms)")
         return compare_sides(mine, theirs, metric, join, areas, **options)

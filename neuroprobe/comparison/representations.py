@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import Population
-from neuroprobe.comparison.stimuli import Side, mean_responses, side_of, trials_of
+from neuroprobe.comparison.spread import UNITS_AT_A_TIME, Block, Spread, sums_of
+from neuroprobe.comparison.stimuli import Side, blocks_of, side_of, trials_of
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError, unknown_name
 from neuroprobe.statistics.paired import adjust
@@ -22,28 +24,45 @@ from neuroprobe.statistics.rdms import DISTANCES, WHITENED, Products, whitened_d
 Array = NDArray[np.float64]
 LAYER_2: Final = "layer_2"
 KNOWN: Final = (*DISTANCES, *WHITENED)
-UNITS_AT_A_TIME: Final = 4096
 MOST_WHITENED: Final = 4096  # units whose covariance of noise is taken
 N_SPLITS: Final = 50  # halves of the stimuli, on one of which a layer is chosen
 
 
 def rdm_of(population: Population, on: str, stimuli: tuple[str, ...], distance: str) -> Array:
     """Dissimilarities of the stimuli (pairs,), from some units at a time."""
+    return next(_rdms((population,), on, stimuli, distance, None))
+
+
+def _rdms(
+    populations: Sequence[Population], on: str, stimuli: tuple[str, ...], distance: str, spread: Spread | None
+) -> Iterator[Array]:
+    """Dissimilarities of each population in turn."""
     if distance in WHITENED:
-        return _whitened_rdm(population, on, stimuli, distance)
-    products = Products(len(stimuli), distance)
+        yield from (_whitened_rdm(one, on, stimuli, distance) for one in populations)
+        return
+
+    def blocks(one: Population) -> Iterator[Block]:
+        return blocks_of(one, on, stimuli, UNITS_AT_A_TIME)
+
+    for population, products in sums_of(spread, _products, populations, blocks, distance):
+        found = products.distances()
+        if np.isnan(found).any():
+            raise ReaderError(
+                f"{population.name}: some stimulus has the same response of all units, so that its {distance} "
+                "distances are not defined; take distance='euclidean', or another layer"
+            )
+        yield found
+
+
+def _products(block: Block, distance: str) -> Products:
+    """Take in the units of a block."""
+    means = block.means()
+    products = Products(len(means), distance)
     try:
-        for means in mean_responses(population, on, stimuli, UNITS_AT_A_TIME):
-            products.add(means)
+        products.add(means)
     except ValueError as error:
-        raise ReaderError(f"{population.name}: {error}") from None
-    found = products.distances()
-    if np.isnan(found).any():
-        raise ReaderError(
-            f"{population.name}: some stimulus has the same response of all units, so that its {distance} distances "
-            "are not defined; take distance='euclidean', or another layer"
-        )
-    return found
+        raise ReaderError(f"{block.population}: {error}") from None
+    return products
 
 
 def _whitened_rdm(population: Population, on: str, stimuli: tuple[str, ...], distance: str) -> Array:
@@ -68,7 +87,7 @@ def _whitened_rdm(population: Population, on: str, stimuli: tuple[str, ...], dis
 def rdms_of(side: Side, stimuli: tuple[str, ...], distance: str) -> tuple[list[str], Array]:
     """Names and dissimilarities (matrices, pairs) of the populations, or of the subjects, of a side."""
     if side.rdms is None:
-        found = [rdm_of(one, side.on, stimuli, distance) for one in side.populations]
+        found = list(_rdms(side.populations, side.on, stimuli, distance, side.spread))
         return [one.name for one in side.populations], np.array(found)
     first, second = (side.rdms[name].values for name in (names.STIMULUS_1, "stimulus_2"))
     number = {name: place for place, name in enumerate(side.stimuli)}

@@ -12,7 +12,8 @@ from scipy import special
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import Population
-from neuroprobe.comparison.stimuli import Side, mean_responses, strata_of, trials_of
+from neuroprobe.comparison.spread import UNITS_AT_A_TIME, Block, calls_of, sums_of
+from neuroprobe.comparison.stimuli import Side, blocks_of, mean_responses, strata_of, trials_of
 from neuroprobe.design.randomness import generator
 from neuroprobe.errors import ReaderError
 from neuroprobe.statistics.cka import Alignment, Kernel
@@ -28,7 +29,6 @@ from neuroprobe.statistics.paired import adjust
 
 Array = NDArray[np.float64]
 AREA: Final = "area"
-UNITS_AT_A_TIME: Final = 4096
 MOST_BYTES: Final = 2 << 30  # of the responses of a layer that a regression has in memory
 N_GROUPS: Final = 20  # of stimuli that are left out in turn, for errors
 SPLITS: Final = f"{N_SPLITS} splits of stimuli, {TRAIN_SHARE:.0%} to fit"
@@ -85,19 +85,28 @@ def _pairs(model: Side, brain: Side, stimuli: tuple[str, ...]) -> Iterator[tuple
     """Kernels of each layer and area, with their numbers: those of the side with fewer are held, others one by one."""
     is_longer = len(model.populations) >= len(brain.populations)
     many, few = (model, brain) if is_longer else (brain, model)
-    held = [_kernel(one, few.on, stimuli) for one in few.populations]
-    for number, one in enumerate(many.populations):
-        kernel = _kernel(one, many.on, stimuli)
+    held = list(_kernels(few, stimuli))
+    for number, kernel in enumerate(_kernels(many, stimuli)):
         for other, of_few in enumerate(held):
             yield ((number, other), kernel, of_few) if is_longer else ((other, number), of_few, kernel)
         del kernel
 
 
-def _kernel(population: Population, on: str, stimuli: tuple[str, ...]) -> Array:
-    kernel = Kernel(len(stimuli))
-    for means in mean_responses(population, on, stimuli, UNITS_AT_A_TIME):
-        kernel.add(means)
-    return kernel.matrix
+def _kernels(side: Side, stimuli: tuple[str, ...]) -> Iterator[Array]:
+    """Kernels of the populations of a side, in turn."""
+
+    def blocks(one: Population) -> Iterator[Block]:
+        return blocks_of(one, side.on, stimuli, UNITS_AT_A_TIME)
+
+    return (kernel.matrix for _, kernel in sums_of(side.spread, _kernel, side.populations, blocks))
+
+
+def _kernel(block: Block) -> Kernel:
+    """Take in the units of a block."""
+    means = block.means()
+    kernel = Kernel(len(means))
+    kernel.add(means)
+    return kernel
 
 
 def _jackknife(without: Array) -> float:
@@ -165,19 +174,23 @@ def _predicted(
     """Scores (layers, areas) by name, those of each area's units (layers, units), and the areas' ceilings or None."""
     shape = (len(model.populations), len(brain.populations))
     found = {name: np.full(shape, np.nan) for name in ("score", "score_se", "score_error", "p_value")}
-    units, ceilings = [], []
-    for column, one in enumerate(brain.populations):
+    ceilings, calls, sizes = [], [], []
+    layers = [_blocks_in_memory(layer, model.on, stimuli) for layer in model.populations]
+    for one in brain.populations:
         y = np.concatenate(list(mean_responses(one, brain.on, stimuli)), axis=1)
         groups = strata_of(one, brain.on, stimuli, strata)
         trials = trials_of(one, brain.on, stimuli)
         ceilings.append(internal_consistency(trials) if trials is not None else None)
-        of_units = np.full((shape[0], y.shape[1]), np.nan)
-        for row, layer in enumerate(model.populations):
-            scores = _encoded(layer, model.on, stimuli, y, regression, groups, n_components)
+        sizes.append(y.shape[1])
+        calls += [(blocks, y, regression, groups, n_components) for blocks in layers]
+    encoded = calls_of(model.spread, _encoded, calls)
+    units = [np.full((shape[0], size), np.nan) for size in sizes]
+    for column, of_units in enumerate(units):
+        for row in range(shape[0]):
+            scores = next(encoded)
             found["score"][row, column], found["score_error"][row, column] = scores.score, scores.error
             found["score_se"][row, column], found["p_value"][row, column] = _resampled(scores, len(stimuli))
             of_units[row] = scores.units
-        units.append(of_units)
     return found, units, ceilings
 
 
@@ -199,26 +212,31 @@ def _described(found: dict[str, Array], share: Array, version: str, level: float
     }
 
 
-def _encoded(
-    layer: Population,
-    on: str,
-    stimuli: tuple[str, ...],
-    y: Array,
-    regression: str,
-    strata: NDArray[Any] | None,
-    n_components: int | None,
-) -> Scores:
+def _blocks_in_memory(layer: Population, on: str, stimuli: tuple[str, ...]) -> tuple[Block, ...]:
+    """Blocks of a layer that are in memory together.
+
+    Raises
+    ------
+    ReaderError
+        If they are too large for that.
+    """
     n_bytes = 8 * len(stimuli) * layer.n_units
     if n_bytes > MOST_BYTES:
         raise ReaderError(
             f"{layer.name}: responses of {layer.n_units:,} units to {len(stimuli):,} stimuli take {n_bytes:.3g} bytes; "
             "choose fewer by `units_model`, or record fewer (`reduce`, `channels`); rsa and cka need only blocks"
         )
-    x = np.concatenate(list(mean_responses(layer, on, stimuli)), axis=1)
+    return tuple(blocks_of(layer, on, stimuli))
+
+
+def _encoded(
+    layer: tuple[Block, ...], y: Array, regression: str, strata: NDArray[Any] | None, n_components: int | None
+) -> Scores:
+    x = np.concatenate([block.means() for block in layer], axis=1)
     try:
         return encode(x, y, regression, strata, n_components=n_components)
     except ValueError as error:
-        raise ReaderError(f"{layer.name}: {error}") from None
+        raise ReaderError(f"{layer[0].population}: {error}") from None
 
 
 def _resampled(scores: Scores, n: int) -> tuple[float, float]:

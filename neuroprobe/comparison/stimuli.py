@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from neuroprobe import names
 from neuroprobe.analysis.populations import STIMULI, Population, populations_of
+from neuroprobe.comparison.spread import Block, Spread
 from neuroprobe.errors import ReaderError, shown, unknown_name
 
 Array = NDArray[np.float64]
@@ -35,6 +36,8 @@ class Side:
         Column that tells stimuli apart.
     stimuli : tuple of str
         In the order in which they are first shown.
+    spread : callable, optional
+        Has workers do what takes all units.
     """
 
     what: str
@@ -42,6 +45,7 @@ class Side:
     rdms: xr.Dataset | None
     on: str
     stimuli: tuple[str, ...]
+    spread: Spread | None = None
 
     def require_responses(self, metric: str) -> None:
         """Refuse dissimilarities alone.
@@ -56,7 +60,9 @@ class Side:
             )
 
 
-def side_of(what: str, given: xr.DataTree | xr.Dataset, on: str | None, units: str | None) -> Side:
+def side_of(
+    what: str, given: xr.DataTree | xr.Dataset, on: str | None, units: str | None, spread: Spread | None = None
+) -> Side:
     """Look at one side of a comparison.
 
     Raises
@@ -81,7 +87,7 @@ def side_of(what: str, given: xr.DataTree | xr.Dataset, on: str | None, units: s
             + (unknown_name("column", column, list(table)) if column else f"there are {', '.join(table) or 'none'}")
         )
     shown_ = [str(value) for one in populations for value in one.table[column].tolist()]
-    return Side(what, tuple(populations), None, column, tuple(dict.fromkeys(one for one in shown_ if one)))
+    return Side(what, tuple(populations), None, column, tuple(dict.fromkeys(one for one in shown_ if one)), spread)
 
 
 def by_area(side: Side, areas: str) -> dict[str, Side]:
@@ -162,6 +168,13 @@ def index_of(population: Population, on: str, stimuli: Sequence[str]) -> NDArray
     return index
 
 
+def blocks_of(population: Population, on: str, stimuli: Sequence[str], most: int | None = None) -> Iterator[Block]:
+    """Responses to the stimuli that are compared, of some units at a time, before they are read."""
+    index = index_of(population, on, stimuli)
+    for units, part in population.parts(most=most):
+        yield Block(population.name, units.start, part, index)
+
+
 def mean_responses(population: Population, on: str, stimuli: Sequence[str], most: int | None = None) -> Iterator[Array]:
     """Mean responses (stimuli, units) over repetitions, of some units at a time.
 
@@ -170,33 +183,7 @@ def mean_responses(population: Population, on: str, stimuli: Sequence[str], most
     ReaderError
         If a response is missing.
     """
-    index = index_of(population, on, stimuli)
-    for piece in population.pieces(most=most):
-        means = _means(piece.values, index)
-        if np.isnan(means).any():
-            unit = int(np.flatnonzero(np.isnan(means).any(0))[0]) + piece.units.start
-            raise ReaderError(
-                f"{population.name}: unit {unit} has no response to some stimulus; leave it out by `units`"
-            )
-        yield means
-
-
-def _means(values: Array, index: NDArray[np.int64]) -> Array:
-    """Means (stimuli, units) over the presentations of each stimulus, each shown once or more; NaN counts for none.
-
-    Sums of sorted rows: a product with a table of who was shown when would take stimuli × presentations.
-    """
-    shown_ = np.flatnonzero(index >= 0)
-    order = shown_[np.argsort(index[shown_], kind="stable")]
-    sorted_, starts = values[order], np.unique(index[order], return_index=True)[1]
-    if len(starts) == len(order):
-        return sorted_
-    missing = np.isnan(sorted_)
-    if not missing.any():
-        return np.asarray(np.add.reduceat(sorted_, starts) / np.diff(starts, append=len(order))[:, None])
-    n = np.add.reduceat((~missing).astype(np.int64), starts)
-    total = np.add.reduceat(np.where(missing, 0, sorted_), starts)
-    return np.asarray(total / np.where(n > 0, n, np.nan))
+    return (block.means() for block in blocks_of(population, on, stimuli, most))
 
 
 def trials_of(population: Population, on: str, stimuli: Sequence[str]) -> Array | None:

@@ -97,6 +97,8 @@ def compare_files(
     from neuroprobe.ingestion import option
 
     other = open_source(brain, metric, labels)
+    if isinstance(other, xr.DataTree):
+        other = brain  # which workers can open
     given = {key: value for key, value in choices.items() if value is not None}
     found = compare(model, other, metric, **given, **dict(map(option, options)))
     if output is not None:

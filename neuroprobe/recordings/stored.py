@@ -149,7 +149,7 @@ def open_written(path: Path) -> xr.DataTree:
     """
     engine = "netcdf4" if path.is_file() else "zarr"
     with readable(path), quiet_zarr():
-        tree = xr.open_datatree(path, engine=engine, chunks=None)
+        tree = xr.open_datatree(path.absolute(), engine=engine, chunks=None)
         if engine == "netcdf4":
             tree = tree.load()
             tree.close()

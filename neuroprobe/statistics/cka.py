@@ -38,8 +38,10 @@ class Kernel:
         """Take in the responses (stimuli, units) of some units."""
         block = np.asarray(responses, dtype=np.float64)
         block = block - block.mean(0)
+        product = block @ block.T
+        # to add the first to 0 would take another matrix
+        self.matrix = np.add(self.matrix, product, out=self.matrix) if self.n_units else product
         self.n_units += block.shape[1]
-        self.matrix += block @ block.T
 
     def merge(self, other: Kernel) -> None:
         """Add the kernel of other units."""

@@ -52,7 +52,7 @@ class Products:
     def add(self, responses: NDArray[np.floating]) -> None:
         """Take in the responses (stimuli, units) of some units."""
         block = np.asarray(responses, dtype=np.float64)
-        self.n_units += block.shape[1]
+        is_first, self.n_units = not self.n_units, self.n_units + block.shape[1]
         if self.distance == "poisson":
             rate = (block + PRIOR_RATE * PRIOR_WEIGHT) / (1 + PRIOR_WEIGHT)
             if (rate <= 0).any():
@@ -66,28 +66,24 @@ class Products:
                 # distances are the same of responses less one number, and products of smaller numbers are more exact
                 self._shift = float(block.mean()) if block.size else 0.0
             block = block - self._shift
-        self._gram += block @ block.T
+        product = block @ block.T
+        # to add the first to 0 would take another matrix
+        self._gram = product if is_first else np.add(self._gram, product, out=self._gram)
         self._sum += block.sum(1)
 
     def merge(self, other: Products) -> None:
         """Add the products of other units."""
-        if self._shift is not None and other._shift is not None and self._shift != other._shift:
-            other = other._shifted(self._shift)
+        by = 0.0 if self._shift is None or other._shift is None else other._shift - self._shift
         self._shift = other._shift if self._shift is None else self._shift
         self.n_units += other.n_units
-        self._gram += other._gram
-        self._sum += other._sum
         self._own += other._own
-
-    def _shifted(self, shift: float) -> Products:
-        """The same of responses less another number."""
-        found = Products(self.n_stimuli, self.distance)
-        assert self._shift is not None
-        by = self._shift - shift
-        found.n_units, found._shift, found._own = self.n_units, shift, self._own
-        found._gram = self._gram + by * (self._sum[:, None] + self._sum) + self.n_units * by**2
-        found._sum = self._sum + self.n_units * by
-        return found
+        self._gram += other._gram
+        if by:
+            # those of responses less the number that is taken off here, a row at a time, so that no matrix is copied
+            both = other._sum * by + other.n_units * by**2
+            for row, own in enumerate(other._sum * by):
+                self._gram[row] += both + own
+        self._sum += other._sum + other.n_units * by
 
     def distances(self) -> Array:
         """Distances of all pairs (pairs,); NaN where a stimulus has no variance, or no length."""
