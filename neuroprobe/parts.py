@@ -1,8 +1,8 @@
 """Parts: a session whose sums do not fit into memory together is recorded part by part, into one result.
 
 A part records some layers, or some units of a layer, of all stimuli of the session. Stimuli depend on the seed and the
-number of a base sample only, and what is summed of a unit does not depend on what is recorded beside it. So the numbers
-are those of a run that records everything at once in passes of as many rows, to the last bit: layers are cut where torch
+number of a base sample only, and what is summed of a unit does not depend on what is recorded beside it. So numbers are
+those of a run that records everything at once in passes of as many rows, to the last bit: layers are cut where torch
 sums the units on both sides as it does in the whole layer (`neuroprobe.statistics.pick_freeze.ALIGNED`).
 
 Which parts there are is decided when a store is begun, and kept in its header: whoever goes on with it, with whatever
@@ -68,8 +68,8 @@ def plan_session(
     if not parts:
         return made
     shown = (
-        f"sums of all layers take {human_bytes(sum(made.memory.values()))} of memory, and {human_bytes(budget.memory)} "
-        f"are allowed ({budget.source}): the run is recorded in {len(parts)} parts"
+        f"sums of all layers together take {human_bytes(sum(made.memory.values()))} of memory with all else, and "
+        f"{human_bytes(budget.memory)} are allowed ({budget.source}): the run is recorded in {len(parts)} parts"
     )
     rigs = [rig.varied(layers=sites) for sites in parts]
 

@@ -102,7 +102,7 @@ def _convergence_nodes(rig: Rig, plan: Plan, sessions: Mapping[str, SessionStore
     Of a layer whose units are in several parts, at all of the samples: no more is kept of smaller ones.
     """
     factors = [factor.name for factor in rig.factors]
-    for analysis in rig.analyses:
+    for analysis in rig.variance_analyses:
         if not analysis.summarised:
             continue
         table: dict[int, dict[str, dict[str, list[float]]]] = {plan.samples: {}}
