@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 import neuroprobe as npr
-from neuroprobe import costs, names, parts
+from neuroprobe import costs, names, parts, summary
 from neuroprobe.budget import require_memory
 from neuroprobe.cli import main
 from neuroprobe.costs import memory_moments
@@ -226,7 +226,7 @@ def test_parts_make_the_result_of_a_run_that_had_the_memory(
     n_parts = len(shown)
     assert shown == [(number, n_parts) for number in range(1, n_parts + 1)]
     assert sorted({one["session"] for one in journal_entries(out)}) == [f"pick-freeze.{n}" for n, _ in shown]
-    assert npr.status(out).sessions["pick-freeze"] == {
+    assert summary.status(out).sessions["pick-freeze"] == {
         "samples": 256,
         "blocks": 4 * n_parts,
         "blocks_done": 4 * n_parts,
@@ -282,15 +282,11 @@ def test_extended_to_twice_the_samples(by_units: int, whole: xr.DataTree, tmp_pa
     assert read_header(out).sessions["pick-freeze"].parts == ()
 
 
-def test_stored_responses_of_whole_layers(rig: Rig, tmp_path: Path) -> None:
-    record = {"batch": BATCH, "device": "cpu", "store": "responses"}
-    stored = open_rig(load_protocol(given(record=record)))
-    # as much as the largest layer needs with its stored responses
-    allowed = needed(of_layers(stored, "conv2"))
-    found = npr.run(given(record=record), tmp_path / "parts.zarr", memory=allowed)
-    expected = npr.run(given(record=record), tmp_path / "whole.zarr")
+def test_stored_responses_of_whole_layers(by_units: int, tmp_path: Path) -> None:
+    stored = given(record={"batch": BATCH, "device": "cpu", "store": {"responses": ["linear"]}})
+    found = npr.run(stored, tmp_path / "parts.zarr", memory=by_units)
+    expected = npr.run(stored, tmp_path / "whole.zarr")
     assert_as_whole(found, expected)
-    assert len(read_header(tmp_path / "parts.zarr").sessions["pick-freeze"].parts) > 1
     assert_equal(npr.open_recording(tmp_path / "parts.zarr"), npr.open_recording(tmp_path / "whole.zarr"))
 
 
@@ -337,7 +333,7 @@ def test_a_run_tells_how_far_it_is(by_units: int, whole: xr.DataTree, tmp_path: 
     def look(event: object) -> None:
         if isinstance(event, ShardDone):
             layers = set(npr.open_result(out, interim=True)["sobol"].children)
-            seen.append((npr.status(out).sessions["pick-freeze"]["blocks_done"], layers))
+            seen.append((summary.status(out).sessions["pick-freeze"]["blocks_done"], layers))
             if len(seen) == 10:
                 raise Stop
 
@@ -348,7 +344,7 @@ def test_a_run_tells_how_far_it_is(by_units: int, whole: xr.DataTree, tmp_path: 
     # its units in the second part have been recorded over fewer base samples until then
     assert [layers for _, layers in seen[4:8]] == [{"linear"}] * 3 + [{"linear", "conv2"}]
     assert seen[8][1] == set(LAYERS)
-    assert "pick-freeze: 10 of 12 blocks (4 in each of 3 parts), 256 base samples" in str(npr.status(out))
+    assert "pick-freeze: 10 of 12 blocks (4 in each of 3 parts), 256 base samples" in str(summary.status(out))
     interim = npr.open_result(out, interim=True)
     assert (interim.attrs["samples"], interim.attrs["interim"]) == (128, '{"pick-freeze": [10, 12]}')
     xr.testing.assert_identical(interim["sobol/conv2"].to_dataset(), whole["sobol/conv2"].to_dataset())
