@@ -300,7 +300,7 @@ def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
         return Part("sums", sums, site.name), Part("result", result, site.name)
 
     if rig.analyses:
-        sites = {_largest(plan.sites), *(site for site in plan.sites if site.units is not None)}
+        sites = [_largest(plan.sites), *(site for site in plan.sites if site.units is not None)]
         yield from max((parts(analysis, site) for analysis in rig.analyses for site in sites), key=total)
     yield from _ranking(plan, rig)
 
