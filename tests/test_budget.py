@@ -1,6 +1,7 @@
 """Budgets of memory and disk: what a plan promises, forward passes that are made to fit, refusals that help."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,8 @@ def test_a_resumed_run_that_does_not_fit_any_more_is_refused(tmp_path: Path) -> 
 def apply(one: Alternative, given: dict[str, Any]) -> dict[str, Any]:
     """Change a protocol by hand as an alternative says it in words."""
     made = {**given, "subject": {**given["subject"]}, "design": {**given["design"]}}
-    for change in one.text.split(" and "):
+    text = re.sub(r" in \d+ parts$", "", one.text)  # which follow from the budget
+    for change in text.split(" and "):
         layers = [
             name.strip() for name in change.rpartition("mean` on " if "reduce" in change else "without ")[2].split(",")
         ]
@@ -280,16 +282,19 @@ def test_alternatives_fit_when_they_are_planned(changes: dict[str, Any], share: 
 
 
 def test_a_refusal_names_what_takes_most_and_what_would_fit(tmp_path: Path) -> None:
-    least = needed(planned(spatial(record={"batch": 1})))
+    given = spatial(record={"batch": 128, "store": {"responses": ["conv2"]}})
+    alone = {**given, "subject": {"network": "embedded", "layers": ["conv2"]}, "record": given["record"] | {"batch": 1}}
+    least = needed(planned(alone))
     size = r"[\d.]+ [MG]B"
     # what the process holds already differs from run to run
     message = (
-        f"the run needs {size} of memory while merging sums, even in forward passes of 1 row, and {size} are allowed "
-        rf"\(by `memory`\): {size} are Python and what it holds, most of the rest goes to the sums \({size}, {size} "
-        rf"of it at layer 'conv2'\)\. This would fit: `second_order: false` \({size}\)"
+        f"the run needs {size} of memory while recording, even in forward passes of 1 row, and {size} are allowed "
+        rf"\(by `memory`\): {size} are Python and what it holds, most of the rest goes to the stored responses "
+        rf"\({size}, {size} of it at layer 'conv2'\); recorded part by part, conv2, whose responses are stored "
+        rf"together, does not fit even by itself\. This would fit: `store: none`( in \d parts)? \({size}\)"
     )
     with pytest.raises(PlanError, match=message):
-        npr.run(spatial(), tmp_path / "out.zarr", memory=least - 4_000_000)
+        npr.run(given, tmp_path / "out.zarr", memory=least - 4_000_000)
     assert not (tmp_path / "out.zarr").exists()
 
 
