@@ -71,8 +71,9 @@ late = sorted({name.split(".")[0] for name in sys.modules} - {name.split(".")[0]
 plan = max(plans, key=lambda one: sum(one.memory.values()))
 print(json.dumps({
     "measured": peak - baseline, "planned": sum(plan.memory.values()) - baseline, "moment": plan.moment, "peak": peak,
-    "n_parts": len(plans), "parts": dict(plan.memory), "batch": plan.layout.batch, "units": sum(one.n_units for one in plans),
-    "blocks": plan.n_blocks, "planned disk": sum(sum(one.disk.values()) for one in plans), "late": late, "samples": plan.samples,
+    "n_parts": len(plans), "parts": dict(plan.memory), "batch": plan.layout.batch, "blocks": plan.n_blocks,
+    "units": sum(one.n_units for one in plans), "planned disk": sum(sum(one.disk.values()) for one in plans),
+    "late": late, "samples": plan.samples,
 }))
 """
 

@@ -94,9 +94,12 @@ def _why_whole(plan: Plan, rig: Rig, budget: Budget) -> str:
     _, misfit = find_parts(plan, rig, budget)
     if misfit is None:
         return ""
+    alone = replace(plan, sites=(misfit,), layout=replace(plan.layout, batch=1))
+    moment, _ = fullest(memory_moments(alone, rig.varied(layers=(misfit,)), plan.memory[PROGRAM]))
     is_stored = any(misfit.name == site.name for site in stored_sites(rig))
     stored = ", whose responses are stored together," if is_stored else ""
-    return f"; recorded part by part, {misfit}{stored} does not fit even by itself"
+    of_all = f", which is that of all units of {misfit.name}" if misfit.units and moment == "writing the result" else ""
+    return f"; recorded part by part, {misfit}{stored} does not fit even by itself while {moment}{of_all}"
 
 
 def _needed(plan: Plan, on_device: bool) -> int:
