@@ -291,7 +291,8 @@ def test_a_refusal_names_what_takes_most_and_what_would_fit(tmp_path: Path) -> N
         f"the run needs {size} of memory while recording, even in forward passes of 1 row, and {size} are allowed "
         rf"\(by `memory`\): {size} are Python and what it holds, most of the rest goes to the stored responses "
         rf"\({size}, {size} of it at layer 'conv2'\); recorded part by part, conv2, whose responses are stored "
-        rf"together, does not fit even by itself while recording\. This would fit: `store: none`( in \d parts)? \({size}\)"
+        rf"together, does not fit even by itself while recording\. This would fit: `store: none`( in \d parts)? "
+        rf"\({size}\)"
     )
     with pytest.raises(PlanError, match=message):
         npr.run(given, tmp_path / "out.zarr", memory=least - 4_000_000)
