@@ -143,8 +143,9 @@ def run(
         Gets the events of `neuroprobe.progress`; by default a progress bar where stderr is a terminal.
     memory : str or int, optional
         What the process may take, all in all: ``"4GB"``, ``"512MB"``, ``"4GiB"``, or bytes; forward passes are made
-        small enough. By default what the machine, or the container or job that it runs in, has free. Workers on this
-        machine share it.
+        small enough, and sums that do not fit together are recorded in parts, one after the other (see
+        `neuroprobe.parts`). By default what the machine, or the container or job that it runs in, has free. Workers on
+        this machine share it.
     workers : int, optional
         Processes on this machine that share its cores; by default this process does it all.
     client : distributed.Client, optional
