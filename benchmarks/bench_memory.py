@@ -67,11 +67,13 @@ except npr.NeuroprobeError as error:
     sys.exit()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 late = sorted({name.split(".")[0] for name in sys.modules} - {name.split(".")[0] for name in imported})
-(plan,) = plans
+# of a run in several parts that which takes most
+plan = max(plans, key=lambda one: sum(one.memory.values()))
 print(json.dumps({
     "measured": peak - baseline, "planned": sum(plan.memory.values()) - baseline, "moment": plan.moment, "peak": peak,
-    "parts": dict(plan.memory), "batch": plan.layout.batch, "units": plan.n_units, "blocks": plan.n_blocks,
-    "planned disk": sum(plan.disk.values()), "late": late, "samples": plan.samples,
+    "n_parts": len(plans), "parts": dict(plan.memory), "batch": plan.layout.batch, "blocks": plan.n_blocks,
+    "units": sum(one.n_units for one in plans), "planned disk": sum(sum(one.disk.values()) for one in plans),
+    "late": late, "samples": plan.samples,
 }))
 """
 
@@ -154,6 +156,8 @@ def show(name: str, found: dict[str, Any]) -> None:
     ]
     parts = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in found["parts"].items())
     print(f"{name:<16} {found['batch']:>5}", *(f"{cell:>9}" for cell in cells), flush=True)
+    if found["n_parts"] > 1:
+        print(f"                 in {found['n_parts']} parts", flush=True)
     print(f"                 while {found['moment']}, MB: {parts}; peak {found['peak'] / 1e6:.0f} MB", flush=True)
 
 

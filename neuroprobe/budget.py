@@ -18,13 +18,12 @@ from neuroprobe.costs import (
     fullest,
     memory_moments,
     merged_bytes,
-    most_memory,
     stored_sites,
 )
 from neuroprobe.disk import free_bytes, used_bytes
 from neuroprobe.errors import PlanError
 from neuroprobe.machine import Budget, human_bytes
-from neuroprobe.planner import make_plan
+from neuroprobe.parts import find_parts, plan_session, rig_of
 from neuroprobe.plans import Plan
 from neuroprobe.protocol.analyses import ContrastSpec
 
@@ -65,12 +64,12 @@ def require_memory(plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = 
     if plan.keeps(budget):
         return
     on_device = sum(plan.memory.values()) <= budget.memory
-    moment, parts = fullest(memory_moments(plan, rig, plan.memory[PROGRAM]), on_device=on_device)
-    passes = (
-        f"in the forward passes of {plan.layout.batch} rows that the store was begun with"
-        if begun
-        else f"even in forward passes of {_rows(plan.layout.batch)}"
-    )
+    part = max(plan.recorded, key=lambda part: _needed(part, on_device))
+    moment, parts = fullest(memory_moments(part, rig_of(rig, part), plan.memory[PROGRAM]), on_device=on_device)
+    passes = f"even in forward passes of {_rows(plan.layout.batch)}"
+    if begun:
+        of_parts = f"{len(plan.parts)} parts and the " if plan.parts else ""
+        passes = f"in the {of_parts}forward passes of {plan.layout.batch} rows that the store was begun with"
     allowed = (
         f"{human_bytes(budget.device or 0)} of the device are free"
         if on_device
@@ -81,10 +80,26 @@ def require_memory(plan: Plan, rig: Rig, budget: Budget, *, limit: int | None = 
     listed = "; ".join(f"{one.text} ({human_bytes(_needed(one.plan, on_device))})" for one in fitting or found[:1])
     remedy = f"This would fit: {listed}" if fitting else f"Nothing tried fits; closest comes: {listed or 'nothing'}"
     program = "" if on_device else f"{human_bytes(plan.memory[PROGRAM])} are Python and what it holds, "
+    whole = "" if begun else _why_whole(plan, rig, budget)
     raise PlanError(
         f"the run needs {human_bytes(_needed(plan, on_device))} of memory while {moment}, {passes}, and {allowed}: "
-        f"{program}most {'of the rest ' if program else ''}goes to {_worst(parts)}. {remedy}"
+        f"{program}most {'of the rest ' if program else ''}goes to {_worst(parts)}{whole}. {remedy}"
     )
+
+
+def _why_whole(plan: Plan, rig: Rig, budget: Budget) -> str:
+    """Say why recording part by part is of no help, where sums might be shared out."""
+    if rig.session != names.PICK_FREEZE:
+        return ""
+    _, misfit = find_parts(plan, rig, budget)
+    if misfit is None:
+        return ""
+    alone = replace(plan, sites=(misfit,), layout=replace(plan.layout, batch=1))
+    moment, _ = fullest(memory_moments(alone, rig.varied(layers=(misfit,)), plan.memory[PROGRAM]))
+    is_stored = any(misfit.name == site.name for site in stored_sites(rig))
+    stored = ", whose responses are stored together," if is_stored else ""
+    of_all = f", which is that of all units of {misfit.name}" if misfit.units and moment == "writing the result" else ""
+    return f"; recorded part by part, {misfit}{stored} does not fit even by itself while {moment}{of_all}"
 
 
 def _needed(plan: Plan, on_device: bool) -> int:
@@ -116,14 +131,15 @@ def alternatives(
     """
 
     def planned(other: Rig) -> Plan:
-        return make_plan(other, limit=limit, compiles=lambda: plan.layout.compiled, budget=budget)
+        return plan_session(other, limit=limit, compiles=lambda: plan.layout.compiled, budget=budget)
 
     def least(steps: Sequence[tuple[str, Rig]]) -> Alternative:
         # each step takes less memory than those before
         first = bisect_left(steps, True, key=lambda step: planned(step[1]).keeps(budget))
         text, other = steps[min(first, len(steps) - 1)]
         made = planned(other)
-        return Alternative(text.replace(BATCH, _rows(made.layout.batch)), made)
+        of_parts = f" in {len(made.parts)} parts" if made.parts else ""
+        return Alternative(f"{text.replace(BATCH, _rows(made.layout.batch))}{of_parts}", made)
 
     ways = [
         [(f"forward passes of {BATCH}, in a store that is begun anew (--overwrite)", rig)] if begun else [],
@@ -135,7 +151,6 @@ def alternatives(
         _without(rig),
     ]
     found = [least(steps) for steps in ways if steps]
-    found += in_parts(plan, rig, planned, budget)
     if not any(one.plan.keeps(budget) for one in found):
         for text, other in _first_order(rig):
             both = [[(f"{step} and {text}", less) for step, less in way(other)] for way in (_reduced, _without)]
@@ -227,83 +242,6 @@ def _without(rig: Rig) -> list[tuple[str, Rig]]:
     return steps
 
 
-def in_parts(plan: Plan, rig: Rig, planned: Callable[[Rig], Plan], budget: Budget) -> list[Alternative]:
-    """Record the layers in several runs, or channels of one in several, where one run cannot hold the sums of all.
-
-    Stimuli depend on the seed and the number of a base sample only, so that all runs show the same ones, and the result
-    of a unit does not depend on what is recorded beside it.
-
-    Parameters
-    ----------
-    plan : Plan
-        Of all layers together.
-    planned : callable
-        Plans the recording of a rig.
-
-    Returns
-    -------
-    list of Alternative
-        One, whose plan is that of the first run, which holds the most; empty if no number of runs would fit, or
-        results of all layers are needed together.
-    """
-    if rig.session != names.PICK_FREEZE:
-        return []
-    single = replace(plan, layout=replace(plan.layout, batch=1))
-
-    def fits(*sites: Site) -> bool:
-        moments = memory_moments(replace(single, sites=sites), rig.varied(layers=sites), plan.memory[PROGRAM])
-        return budget.holds(*most_memory(moments))
-
-    runs: list[tuple[Site, ...]] = []
-    for site in _by_size(rig):
-        for part in _by_channels(site, fits):
-            if not fits(part):
-                return []
-            # the first run that has room for it; channels of one layer are never twice in one
-            for number, held in enumerate(runs):
-                if all(one.name != part.name for one in held) and fits(*held, part):
-                    runs[number] = (*held, part)
-                    break
-            else:
-                runs.append((part,))
-    if len(runs) < 2:
-        return []
-    listed = " | ".join(", ".join(map(_part_text, held)) for held in runs)
-    text = f"{len(runs)} runs, into stores of their own, of {listed}"
-    return [Alternative(text, planned(rig.varied(layers=runs[0])))]
-
-
-def _by_channels(site: Site, keeps: Callable[[Site], bool]) -> list[Site]:
-    """Halve the ranges of a layer's channels until they keep the budget each, or are of one channel."""
-    n_channels, n_ranges = len(site.channels), 1
-    while True:
-        length = -(-n_channels // n_ranges)
-        parts = [_of_channels(site, start, start + length) for start in range(0, n_channels, length)]
-        if length == 1 or keeps(parts[0]):
-            return parts
-        n_ranges *= 2
-
-
-def _of_channels(site: Site, start: int, stop: int) -> Site:
-    """Return the site of some of a site's channels, counted among those that are recorded."""
-    channels = site.channels[start:stop]
-    if len(channels) == len(site.channels):
-        return site
-    shape = tuple(len(channels) if dim == names.CHANNEL else n for dim, n in zip(site.dims, site.shape, strict=True))
-    return replace(site, shape=shape, spec=site.spec.model_copy(update={"channels": channels}))
-
-
-def _part_text(site: Site) -> str:
-    """Write a layer, or its channels where it was cut, as ranges of them."""
-    channels = site.spec.channels
-    if channels is None:
-        return site.name
-    ends = [i for i in range(len(channels)) if i + 1 == len(channels) or channels[i + 1] != channels[i] + 1]
-    starts = [0, *(i + 1 for i in ends[:-1])]
-    ranges = [f"{channels[i]}" if i == j else f"{channels[i]}–{channels[j]}" for i, j in zip(starts, ends, strict=True)]
-    return f"{site.name} (channels {' and '.join(ranges)})"
-
-
 def _by_size(rig: Rig) -> list[Site]:
     return sorted(rig.sites, key=lambda site: -site.n_units)
 
@@ -338,13 +276,17 @@ def require_disk(plans: Mapping[str, Plan], rigs: Mapping[str, Rig], path: Path,
     )
 
 
-def waiting_states(rigs: Mapping[str, Rig], n_workers: int) -> int:
-    """Bytes of states on disk that wait to be merged, beyond those of one process; sessions are recorded in turn."""
-    of_sessions = (
-        sum(merged_bytes(analysis.terms, site.n_units) for site in rig.sites for analysis in rig.analyses)
-        for rig in rigs.values()
+def waiting_states(plans: Mapping[str, Plan], rigs: Mapping[str, Rig], n_workers: int) -> int:
+    """Bytes of states on disk that wait to be merged, beyond those of one process.
+
+    Sessions, and parts of them, are recorded in turn.
+    """
+    waiting = (
+        sum(merged_bytes(analysis.terms, site.n_units) for site in part.sites for analysis in rigs[name].analyses)
+        for name, plan in plans.items()
+        for part in plan.recorded
     )
-    return round(PER_WORKER * (n_workers - 1) * max(of_sessions, default=0))
+    return round(PER_WORKER * (n_workers - 1) * max(waiting, default=0))
 
 
 @contextmanager

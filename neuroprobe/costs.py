@@ -201,8 +201,10 @@ def _recording(plan: Plan, rig: Rig) -> Iterator[Part]:
     layout, on_device = plan.layout, rig.device.type == "cuda"
     small, large = rig.footprint.forward(layout.batch, 0 if on_device else MAPPED_BYTES)
     for site in plan.sites:
+        moment = rig.footprint.sites[site.name]
+        if site.units is not None:
+            small[moment] += 4 * layout.batch * site.n_units  # a copy
         if not layout.compiled:
-            moment = rig.footprint.sites[site.name]
             # one analysis after the other
             small[moment] += max(
                 (
@@ -284,19 +286,22 @@ def merged_bytes(terms: Terms, n_units: int) -> int:
 
 
 def _writing(plan: Plan, rig: Rig) -> Iterator[Part]:
-    """One layer of one analysis after the other: its sums, its result, and copies on their way to the disk."""
-    largest = _largest(plan.sites)
+    """One layer of one analysis after the other: its sums, its result, and copies on their way to the disk.
 
-    def parts(analysis: Analysis) -> tuple[Part, Part]:
-        sums = min(2, plan.n_blocks.bit_count()) * merged_bytes(analysis.terms, largest.n_units)
-        variables = analysis.result_bytes(largest.n_units)
+    Of a layer of which some units are recorded, the result is that of all, and sums are read part by part.
+    """
+
+    def parts(analysis: Analysis, site: Site) -> tuple[Part, Part]:
+        sums = min(2, plan.n_blocks.bit_count()) * merged_bytes(analysis.terms, site.n_units)
+        variables = analysis.result_bytes(site.n_whole)
         # as it is cut into chunks, compressed and written; measured
         copies = max(3 * min(CHUNK_OF_RESULT, max(variables.values())), 3 * max(variables.values()) // 2)
         result = sum(variables.values()) + max(analysis.finalize_bytes(), copies)
-        return Part("sums", sums, largest.name), Part("result", result, largest.name)
+        return Part("sums", sums, site.name), Part("result", result, site.name)
 
     if rig.analyses:
-        yield from max(map(parts, rig.analyses), key=total)
+        sites = [_largest(plan.sites), *(site for site in plan.sites if site.units is not None)]
+        yield from max((parts(analysis, site) for analysis in rig.analyses for site in sites), key=total)
     yield from _ranking(plan, rig)
 
 

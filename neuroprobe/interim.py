@@ -9,7 +9,7 @@ readable, as they are open.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -90,7 +90,9 @@ def open_interim(path: Path) -> xr.DataTree:
     xarray.DataTree
         In memory, with the groups of the whole result that can be made of some blocks: ``sobol``, ``shapley``,
         ``moments``, ``contrast`` (without signed ranks), ``accuracy`` and ``convergence``. The attribute ``interim``
-        of the root says how many blocks of each session are in it.
+        of the root says how many blocks of each session are in it. Of a session that is recorded part by part, there
+        are the layers of which all units have been recorded so far, over the same base samples; ``samples`` of the
+        root are then those that all these layers have.
 
     Raises
     ------
@@ -104,13 +106,12 @@ def open_interim(path: Path) -> xr.DataTree:
     samples: dict[str, int] = {}
     with ExitStack() as stack:
         for name, session in described["sessions"].items():
-            held = _hold(path, name, stack)
-            if not held.files:
-                continue
             begun = header.sessions[name]
-            done[name] = sum(map(len, held.files)), begun.n_blocks
-            ends = [(span.start * begun.layout.block, span.stop * begun.layout.block) for span in held.files]
-            samples[name] = sum(min(stop, begun.samples) - start for start, stop in ends)
+            held = _HeldParts({key: _hold(path, key, stack) for key in begun.keys(name)}, begun, session["layers"])
+            if not held.layers:
+                continue
+            done[name] = held.n_blocks, begun.n_blocks * len(held.parts)
+            samples[name] = held.n_samples
             for group, nodes in _groups(session, held, begun).items():
                 groups.setdefault(group, {}).update(nodes)
     if not groups:
@@ -141,12 +142,11 @@ def _described(path: Path) -> Described:
 def _nothing(path: Path, described: Described, header: Header) -> str:
     if not described["sessions"]:
         return f"{', '.join(header.sessions)} has no interim results; wait for the end of the run"
-    n_blocks = sum(begun.n_blocks for begun in header.sessions.values())
-    return (
-        f"none of {n_blocks} blocks is done yet; try again later"
-        if not live_spans(path)
-        else (f"nothing of {', '.join(described['sessions'])} is done yet, and other sessions have no interim results")
-    )
+    if not live_spans(path):
+        return f"none of {header.n_blocks} blocks is done yet; try again later"
+    if any(begun.parts for begun in header.sessions.values()):
+        return "it is recorded part by part, and no layer is whole yet; try again later"
+    return f"nothing of {', '.join(described['sessions'])} is done yet, and other sessions have no interim results"
 
 
 class _Held:
@@ -160,6 +160,7 @@ class _Held:
             span: stack.enter_context(safe_open(session.folder / session.spans[span]["file"], framework="pt"))
             for span in sorted(session.spans)
         }
+        self.blocks = [block for span in self.files for block in range(span.start, span.stop)]
 
     def merged(self, analysis: str, layer: str) -> PickFreezeSums:
         """Read the states of a layer, merged from left to right."""
@@ -180,6 +181,59 @@ class _Held:
         return merged
 
 
+class _HeldParts:
+    """The states of a session, part by part.
+
+    Attributes
+    ----------
+    layers : list of str
+        Those of which the states of all units are there, of the same blocks.
+    """
+
+    def __init__(self, parts: Mapping[str, _Held], begun: Begun, layers: Sequence[Described]) -> None:
+        self.parts, self._begun = list(parts.values()), begun
+        whole = tuple((layer["name"], 0, 0) for layer in layers)
+        self._of_layer: dict[str, list[tuple[int, _Held]]] = {layer["name"]: [] for layer in layers}
+        for held, pieces in zip(self.parts, begun.parts or (whole,), strict=True):
+            for name, start, _ in pieces:
+                self._of_layer[name].append((start, held))
+        self.layers = []
+        for name, found in self._of_layer.items():
+            found.sort(key=lambda piece: piece[0])
+            if all(held.blocks and held.blocks == found[0][1].blocks for _, held in found):
+                self.layers.append(name)
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks that are done, of all parts."""
+        return sum(len(held.blocks) for held in self.parts)
+
+    @property
+    def n_samples(self) -> int:
+        """Base samples of the layer that has the fewest."""
+        layout, samples = self._begun.layout, self._begun.samples
+        fewest = min((self._of_layer[name][0][1].blocks for name in self.layers), key=len)
+        return sum(min((block + 1) * layout.block, samples) - block * layout.block for block in fewest)
+
+    @property
+    def convergence(self) -> dict[int, dict[str, dict[str, dict[str, list[float]]]]]:
+        """Summaries of errors: base samples → analysis → layer, of layers that are in one part."""
+        table: dict[int, dict[str, dict[str, dict[str, list[float]]]]] = {}
+        for held in self.parts:
+            for n, entry in held.convergence.items():
+                for analysis, layers in entry.items():
+                    table.setdefault(n, {}).setdefault(analysis, {}).update(layers)
+        return table
+
+    def sums(self, analysis: str, layer: str) -> Iterator[PickFreezeSums]:
+        """Read what there is of a layer, in the order of its units."""
+        return (held.merged(analysis, layer) for _, held in self._of_layer[layer])
+
+    def merged(self, analysis: str, layer: str) -> PickFreezeSums:
+        """Read what there is of a layer that is in one part, or of what is recorded beside the layers."""
+        return self.parts[0].merged(analysis, layer)
+
+
 def _hold(path: Path, name: str, stack: ExitStack) -> _Held:
     """Open the states that the journal names now; what the run deletes in this moment stands in the journal merged."""
     for attempt in range(1, TRIES + 1):
@@ -198,7 +252,7 @@ def _hold(path: Path, name: str, stack: ExitStack) -> _Held:
     raise StoreError(f"{str(path)!r}: the run merges its sums faster than they can be opened; try again")
 
 
-def _groups(session: Described, held: _Held, begun: Begun) -> dict[str, dict[str, xr.Dataset]]:
+def _groups(session: Described, held: _HeldParts, begun: Begun) -> dict[str, dict[str, xr.Dataset]]:
     """Label what a session found so far: group → node → dataset."""
     layouts = {
         layer["name"]: LayerLayout(
@@ -208,6 +262,7 @@ def _groups(session: Described, held: _Held, begun: Begun) -> dict[str, dict[str
             depth,
         )
         for depth, layer in enumerate(session["layers"])
+        if layer["name"] in held.layers
     }
     groups: dict[str, dict[str, xr.Dataset]] = {}
     for kind, fields in session["analyses"].items():
@@ -222,17 +277,17 @@ def _groups(session: Described, held: _Held, begun: Begun) -> dict[str, dict[str
         analysis: VarianceAnalysis = ANALYSES[kind](**values)
         scramble = begun.layout.scramble
         groups[kind] = {
-            layer: analysis.label(held.merged(kind, layer), one.dims, one.shape, one.coords, scramble, one.depth)
+            layer: analysis.label(held.sums(kind, layer), one.dims, one.shape, one.coords, scramble, one.depth)
             for layer, one in layouts.items()
         }
-        table = {n: entry[kind] for n, entry in held.convergence.items() if kind in entry}
+        table = {n: entry[kind] for n, entry in held.convergence.items() if entry.get(kind)}
         if table:
             groups.setdefault(names.CONVERGENCE, {})[kind] = label_convergence(table, session["factors"])
     return groups
 
 
 def _contrasts(
-    analysis: ContrastAnalysis, held: _Held, layouts: Mapping[str, LayerLayout]
+    analysis: ContrastAnalysis, held: _HeldParts, layouts: Mapping[str, LayerLayout]
 ) -> Iterator[tuple[str, xr.Dataset]]:
     n_images = held.merged(analysis.name, next(iter(layouts))).n_samples
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from typing import Any, Final
 from neuroprobe import names
 from neuroprobe.disk import used_bytes
 from neuroprobe.errors import StoreError, reason, shown
-from neuroprobe.plans import Layout
+from neuroprobe.plans import Layout, Pieces, key_of_part
 from neuroprobe.statistics.tree import Span
 
 RUN_FOLDER: Final = ".neuroprobe"
@@ -36,15 +37,22 @@ class Begun:
     layout : Layout
     samples : int
         Base samples of the last run.
+    parts : tuple of tuples
+        Of each part the layers and their units, where it is recorded part by part: see `neuroprobe.plans.pieces_of`.
     """
 
     layout: Layout
     samples: int
+    parts: tuple[Pieces, ...] = ()
 
     @property
     def n_blocks(self) -> int:
         """Blocks of the last run, of which the last may be shorter."""
         return -(-self.samples // self.layout.block)
+
+    def keys(self, session: str) -> list[str]:
+        """Names of what is recorded of it, in the journal: of its parts, or its own."""
+        return [key_of_part(session, n) for n in range(1, len(self.parts) + 1)] or [session]
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,16 @@ class Header:
     def samples(self) -> dict[str, int]:
         """Base samples of each session."""
         return {name: begun.samples for name, begun in self.sessions.items()}
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of what is recorded, in the journal."""
+        return [key for name, begun in self.sessions.items() for key in begun.keys(name)]
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of all that is recorded, part by part."""
+        return sum(begun.n_blocks * len(begun.keys(name)) for name, begun in self.sessions.items())
 
 
 def is_store(path: Path) -> bool:
@@ -138,7 +156,8 @@ def read_header(path: Path) -> Header | None:
         if value["format"] != FORMAT:
             raise StoreError(f"{str(path)!r}: store format {value['format']}, expected {FORMAT}; run with --overwrite")
         sessions = {
-            name: Begun(Layout(**begun["layout"]), begun["samples"]) for name, begun in value["sessions"].items()
+            name: Begun(Layout(**begun["layout"]), begun["samples"], _read_parts(begun.get("parts", ())))
+            for name, begun in value["sessions"].items()
         }
         for begun in sessions.values():
             if begun.samples < 1 or begun.layout.block < 1:
@@ -146,6 +165,10 @@ def read_header(path: Path) -> Header | None:
         return Header(**{**value, "sessions": sessions})
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise StoreError(f"{str(path)!r}: its header cannot be read ({reason(error)}); run with --overwrite") from error
+
+
+def _read_parts(parts: Sequence[Sequence[Sequence[Any]]]) -> tuple[Pieces, ...]:
+    return tuple(tuple((str(layer), int(start), int(stop)) for layer, start, stop in part) for part in parts)
 
 
 def cut_torn_line(path: Path) -> None:

@@ -84,9 +84,14 @@ def make_plan(
     design = rig.design(layout.scramble, layout.groups)
     if recorded is None:
         plan = _with_batch(plan, rig, design, budget, program)
-    n_run = design.presentations(0, layout.piece).is_run.sum(1)
+    return with_costs(with_passes(plan, design), rig, program)
+
+
+def with_passes(plan: Plan, design: Design) -> Plan:
+    """Count the forward passes, from those of the first piece."""
+    n_run = design.presentations(0, plan.layout.piece).is_run.sum(1)
     of_a_piece = n_passes(n_run, plan.layout.batch)
-    return _with_costs(replace(plan, n_passes=of_a_piece * -(-plan.samples // layout.piece)), rig, program)
+    return replace(plan, n_passes=of_a_piece * -(-plan.samples // plan.layout.piece))
 
 
 def _require_two_blocks(rig: Rig, wanted: int) -> None:
@@ -155,6 +160,12 @@ def _with_batch(plan: Plan, rig: Rig, design: Design, budget: Budget | None, pro
         smaller = replace(plan, layout=replace(layout, batch=batch))
         return budget is None or budget.holds(*most_memory(memory_moments(smaller, rig, program)))
 
+    return with_batch(plan, design, fits)
+
+
+def with_batch(plan: Plan, design: Design, fits: Callable[[int], bool]) -> Plan:
+    """Choose the rows of a forward pass: as many as the layout of a plan allows and as fit."""
+    layout = plan.layout
     most = most_rows(design, layout.piece, layout.batch)
     fitting = _largest_fitting(most, max(plan.rows_run), fits)
     batch = choose_batch(design, layout.piece, fitting, fits)
@@ -223,13 +234,13 @@ def timed(plan: Plan, rig: Rig, seconds_per_block: float, budget: Budget) -> Pla
     """
     shard, seconds = _shard(plan.n_blocks, seconds_per_block), seconds_per_block * plan.n_blocks
     while True:
-        longer = _with_costs(replace(plan, seconds=seconds, shard=shard), rig, plan.memory[PROGRAM])
+        longer = with_costs(replace(plan, seconds=seconds, shard=shard), rig, plan.memory[PROGRAM])
         if shard <= plan.shard or longer.keeps(budget):
             return longer
         shard //= 2
 
 
-def _with_costs(plan: Plan, rig: Rig, program: int) -> Plan:
+def with_costs(plan: Plan, rig: Rig, program: int) -> Plan:
     """Add bytes of memory and of disk; the process takes `program` bytes without the run."""
     moments = memory_moments(plan, rig, program)
     moment, parts = fullest(moments)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # what the base samples of a session are, where they are not images
 SAMPLED: Final = {names.PICK_FREEZE: "base samples", names.REPEATED: "presentations"}
+Pieces = tuple[tuple[str, int, int], ...]  # layers of a part of a session: name, first unit, and behind the last
 PIECE: Final = 1024  # base samples; a block may have many more
 
 
@@ -98,6 +99,11 @@ class Plan:
         Images of the list of each channel, where such are kept, else 0.
     stopping : Stopping or None
         When it stops before it has all base samples.
+    part : (int, int) or None
+        Which part of the session it is, counted from 1, and of how many; None of a session that is whole.
+    parts : tuple of Plan
+        The parts, where the session is recorded part by part: each records some layers, or units of layers, of all
+        stimuli. Memory is that of the fullest part.
     """
 
     title: str
@@ -122,6 +128,18 @@ class Plan:
     masks: Mapping[str, int] = field(default_factory=dict)
     lists: int = 0
     stopping: Stopping | None = None
+    part: tuple[int, int] | None = None
+    parts: tuple[Plan, ...] = ()
+
+    @property
+    def recorded(self) -> tuple[Plan, ...]:
+        """What is recorded in turn: the parts, or the session as a whole."""
+        return self.parts or (self,)
+
+    @property
+    def key(self) -> str:
+        """Name of what is recorded, in the journal and in the names of states."""
+        return self.session if self.part is None else key_of_part(self.session, self.part[0])
 
     @property
     def n_blocks(self) -> int:
@@ -158,6 +176,7 @@ class Plan:
             "masks": dict(self.masks),
             "lists": self.lists,
             "until": None if self.stopping is None else asdict(self.stopping),
+            "parts": pieces_of(self),
             "layers": {site.name: dict(zip(site.dims, site.shape, strict=True)) for site in self.sites},
             "units": self.n_units,
             "layer_bytes": dict(self.layer_bytes),
@@ -200,7 +219,13 @@ class Plan:
             lines.append(
                 f"    {site.name:<20} {shape} = {site.n_units:,} ({human_bytes(self.layer_bytes[site.name])} of sums)"
             )
-        lines.append(f"  memory      {_parts(self.memory)} while {self.moment}")
+        for number, part in enumerate(self.parts, 1):
+            lines.append(f"  part {number:<6} {', '.join(map(str, part.sites))}")
+        if self.parts:
+            n = len(self.parts)
+            lines.append(f"  parts       recorded in {n} parts, one after the other: stimuli are shown {n} times")
+        of_part = f", of the fullest of {len(self.parts)} parts" if self.parts else ""
+        lines.append(f"  memory      {_parts(self.memory)} while {self.moment}{of_part}")
         if self.device_memory:
             lines.append(f"  device      {_parts(self.device_memory)}")
         lines.append(f"  disk        {_parts(self.disk)}")
@@ -260,6 +285,16 @@ class Plans(Mapping[str, Plan]):
         return "\n".join(texts)
 
     __repr__ = __str__
+
+
+def key_of_part(session: str, number: int) -> str:
+    """Name of a part of a session, counted from 1."""
+    return f"{session}.{number}"
+
+
+def pieces_of(plan: Plan) -> tuple[Pieces, ...]:
+    """Layers of each part of a session, with the first unit and the one behind the last; empty where it is whole."""
+    return tuple(tuple((site.name, *site.span) for site in part.sites) for part in plan.parts)
 
 
 def _parts(parts: Mapping[str, int]) -> str:

@@ -96,11 +96,12 @@ class ProgressBar:
 
         match event:
             case RunStarted(plan=plan, n_blocks_done=done):
+                which = "" if plan.part is None else f" part {plan.part[0]} of {plan.part[1]}"
                 self._bar = tqdm(
                     total=plan.samples,
                     initial=done * plan.layout.block,
                     unit="sample",
-                    desc="recording",
+                    desc=f"recording{which}",
                     file=self._file,
                 )
             case StageStarted(name=name, total=total, unit=unit):

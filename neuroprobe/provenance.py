@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from neuroprobe import names
+from neuroprobe.plans import pieces_of
 from neuroprobe.protocol.digest import as_given, canonical, protocol_hash
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def root_attrs(rig: Rig, plans: Plans) -> dict[str, Any]:
         "device": str(rig.device),
         "dtype": rig.protocol.record.precision,
         "layouts": {name: asdict(one.layout) for name, one in plans.items()},
+        "parts": {name: pieces_of(one) for name, one in plans.items() if one.parts},
         "warnings": list(plans.warnings),
         "python": platform.python_version(),
         "platform": platform.platform(),

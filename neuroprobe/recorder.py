@@ -300,6 +300,8 @@ class Recorder(BlockRecorder):
         def consume(site: Site, response: Tensor) -> None:
             self.place = f"in a forward pass of {size} rows, at {where(site)} or behind it"
             y = response.flatten(1).float()
+            if site.units is not None:
+                y = y[:, slice(*site.units)].contiguous()
             if several:
                 # the network may overwrite its response as soon as the hook returns
                 self._waiting[site.name].append(y[:n].clone())

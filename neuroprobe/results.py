@@ -12,6 +12,7 @@ from neuroprobe import names
 from neuroprobe.analysis.contrast import ContrastAnalysis, LayerLayout
 from neuroprobe.analysis.sensitivity import VarianceAnalysis, label_convergence
 from neuroprobe.differences import DifferenceFile, difference_files
+from neuroprobe.parts import sums_of_layer
 from neuroprobe.plans import Plan
 from neuroprobe.probe.sites import Site
 from neuroprobe.recorder import state_key
@@ -44,7 +45,7 @@ def result_groups(
                 groups[analysis.name] = _contrasts(analysis, plans[name], store.sessions[name], kept)
                 groups |= _accuracy(analysis, rig, store.sessions[name])
             else:
-                groups[analysis.name] = _nodes(analysis, plans[name], store.sessions[name])
+                groups[analysis.name] = _nodes(analysis, plans[name], store.sessions)
         for lesions in rig.lesion_analyses:
             key = state_key(lesions.name, lesions.place.name)
             node = lesions.place.name, lesions.label(store.sessions[name].merged(key, PlainSums))
@@ -52,7 +53,7 @@ def result_groups(
         if name == names.SELECTIVITY:
             groups[name] = selectivity_nodes(rig, plans[name], store.sessions[name], store.folder)
             stimuli = [(names.SHOWN, shown_images(rig, store.sessions[name]))]
-        convergence += _convergence_nodes(rig, plans[name], store.sessions[name])
+        convergence += _convergence_nodes(rig, plans[name], store.sessions)
     groups[names.CONVERGENCE] = iter(convergence)
     rig, plan = next((rig, plans[name]) for name, rig in rigs.items())
     examples = example_stimuli(rig.treatment, rig.images, rig.design(plan.layout.scramble), rig.device)
@@ -60,10 +61,12 @@ def result_groups(
     return {group: nodes for group, nodes in groups.items() if group != names.CONVERGENCE or convergence}
 
 
-def _nodes(analysis: VarianceAnalysis, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:
+def _nodes(
+    analysis: VarianceAnalysis, plan: Plan, sessions: Mapping[str, SessionStore]
+) -> Iterator[tuple[str, xr.Dataset]]:
     """Results of the layers of one analysis."""
     for depth, site in enumerate(plan.sites):
-        sums = session.merged(state_key(analysis.name, site.name), PickFreezeSums)
+        sums = sums_of_layer(plan, sessions, analysis.name, site.name)
         coords = site_coords(site)
         yield site.name, analysis.label(sums, site.dims, site.shape, coords, plan.layout.scramble, depth)
 
@@ -93,19 +96,26 @@ def _accuracy(
     return {names.ACCURACY: iter([("", analysis.label_accuracy(sums, rig.outcome.measures))])}
 
 
-def _convergence_nodes(rig: Rig, plan: Plan, session: SessionStore) -> Iterator[tuple[str, xr.Dataset]]:
-    """Summaries of the errors of each analysis at an eighth, a quarter, half and all of the samples."""
+def _convergence_nodes(rig: Rig, plan: Plan, sessions: Mapping[str, SessionStore]) -> Iterator[tuple[str, xr.Dataset]]:
+    """Summaries of the errors of each analysis at an eighth, a quarter, half and all of the samples.
+
+    Of a layer whose units are in several parts, at all of the samples: no more is kept of smaller ones.
+    """
     factors = [factor.name for factor in rig.factors]
-    for analysis in rig.analyses:
+    for analysis in rig.variance_analyses:
         if not analysis.summarised:
             continue
-        table = {
-            n: entry[analysis.name] for n, entry in session.convergence.items() if n * CONVERGENCE_STEPS >= plan.samples
+        table: dict[int, dict[str, dict[str, list[float]]]] = {plan.samples: {}}
+        for part in plan.recorded:
+            for n, entry in sessions[part.key].convergence.items():
+                if n * CONVERGENCE_STEPS >= plan.samples:
+                    table.setdefault(n, {}).update(entry[analysis.name])
+        # the last span is no subtree where the number of blocks is no power of two
+        last = table[plan.samples]
+        table[plan.samples] = {
+            site.name: last[site.name]
+            if site.name in last
+            else analysis.convergence(sums_of_layer(plan, sessions, analysis.name, site.name))
+            for site in plan.sites
         }
-        if plan.samples not in table:
-            # the last span is no subtree where the number of blocks is no power of two
-            table[plan.samples] = {
-                site.name: analysis.convergence(session.merged(state_key(analysis.name, site.name), PickFreezeSums))
-                for site in plan.sites
-            }
         yield analysis.name, label_convergence(table, factors)

@@ -22,8 +22,9 @@ from neuroprobe.interim import describe
 from neuroprobe.journal import Begun, Header, bytes_of_result, live_spans, read_header, require_no_other
 from neuroprobe.lesioned_runs import LesionedRuns
 from neuroprobe.machine import Budget, find_budget, give_back, parse_bytes
-from neuroprobe.planner import make_plan, timed
-from neuroprobe.plans import Plan, Plans
+from neuroprobe.parts import gathered, plan_session, rig_of
+from neuroprobe.planner import timed
+from neuroprobe.plans import Plan, Plans, pieces_of
 from neuroprobe.progress import Listener, default_listener
 from neuroprobe.protocol.animal import AnimalProtocol, AnyProtocol
 from neuroprobe.protocol.digest import guard_hash
@@ -96,18 +97,24 @@ def plan(
     budget = find_budget(given, opened.device)
     plans = []
     for rig in opened.sessions:
-        made = make_plan(rig, limit=limit, compiles=compiles, budget=budget)
+        made = plan_session(rig, limit=limit, compiles=compiles, budget=budget)
         require_trials_of(rig, made.samples)
         require_memory(made, rig, budget, limit=limit)
         if measure:
             made = told_rounding(rig, made)
-            recorder = make_recorder(rig, made)
-            with explained_shortage(lambda: recorder.place):  # noqa: B023 - it is called before the next one
-                made = timed(made, rig, recorder.time_block(), budget)
-                if rig.session == names.SELECTIVITY:
-                    made = replace(made, seconds=(made.seconds or 0) + time_scores(rig, made))
+            made = gathered(made, [_timed(part, rig_of(rig, part), budget) for part in made.recorded])
         plans.append(made)
     return Plans(*plans)
+
+
+def _timed(plan: Plan, rig: Rig, budget: Budget) -> Plan:
+    """Add the expected time, from a few batches that are presented."""
+    recorder = make_recorder(rig, plan)
+    with explained_shortage(lambda: recorder.place):
+        made = timed(plan, rig, recorder.time_block(), budget)
+        if rig.session == names.SELECTIVITY:
+            made = replace(made, seconds=(made.seconds or 0) + time_scores(rig, made))
+    return made
 
 
 def run(
@@ -139,8 +146,9 @@ def run(
         Gets the events of `neuroprobe.progress`; by default a progress bar where stderr is a terminal.
     memory : str or int, optional
         What the process may take, all in all: ``"4GB"``, ``"512MB"``, ``"4GiB"``, or bytes; forward passes are made
-        small enough. By default what the machine, or the container or job that it runs in, has free. Workers on this
-        machine share it.
+        small enough, and sums that do not fit together are recorded in parts, one after the other (see
+        `neuroprobe.parts`). By default what the machine, or the container or job that it runs in, has free. Workers on
+        this machine share it.
     workers : int, optional
         Processes on this machine that share its cores; by default this process does it all.
     client : distributed.Client, optional
@@ -190,20 +198,19 @@ def run(
     made = []
     for rig in rigs.values():
         begun = None if found is None else found.sessions[rig.session]
-        recorded = None if begun is None else begun.layout
-        made.append(make_plan(rig, recorded=recorded, limit=limit, compiles=compiles, budget=budget))
+        made.append(plan_session(rig, begun=begun, limit=limit, compiles=compiles, budget=budget))
         require_trials_of(rig, made[-1].samples)
         if begun is not None:
             _require_extendable(path, begun, made[-1], checked.design.scramble)
         require_memory(made[-1], rig, budget, limit=limit, begun=begun is not None)
     plans = Plans(*(told_rounding(rigs[one.session], one) for one in made))
-    waiting = waiting_states(rigs, _n_workers(workers, client))
+    waiting = waiting_states(plans, rigs, _n_workers(workers, client))
     require_disk(plans, rigs, path, replaced=waiting + (0 if found is None else bytes_of_result(path)))
-    sessions = {name: Begun(one.layout, one.samples) for name, one in plans.items()}
+    sessions = {name: Begun(one.layout, one.samples, pieces_of(one)) for name, one in plans.items()}
     store = RunStore(path, Header(guard, sessions, checked.title))
     with store.locked(overwrite=overwrite):
         listen = listener or default_listener()
-        stages = {name: Stages(rigs[name], plans[name], store.sessions[name], listen) for name in plans}
+        stages = {name: Stages(rigs[name], plans[name], store.sessions, listen) for name in plans}
         undone = [name for name, one in stages.items() if not one.is_done]
         if undone:
             for warning in plans.warnings:
@@ -219,7 +226,8 @@ def run(
             else:
                 from neuroprobe.cluster.station import Job
 
-                job = Job(checked, dict(plans), str(path.absolute()), guard, compared, tried=opened.images.tried)
+                recorded = {part.key: part for one in plans.values() for part in one.recorded}
+                job = Job(checked, recorded, str(path.absolute()), guard, compared, tried=opened.images.tried)
                 crew = stack.enter_context(_crew(job, client, workers, devices))
                 _record_on(crew, rigs, stages, store, undone, budget, listen)
             plans = Plans(*(one.plan for one in stages.values()))
@@ -251,12 +259,13 @@ def _record_here(
 ) -> None:
     """Record sessions in this process."""
     for name in undone:
-        recorder = make_recorder(rigs[name], stages[name].whole, store.path)
         for plan in stages[name]:
-            recorder.plan = plan
-            record_all(recorder, store.sessions[name], budget, listener)
-        del recorder  # its sums are of no use any more, and large
-        give_back()
+            for whole, part in zip(stages[name].whole.recorded, plan.recorded, strict=True):
+                recorder = make_recorder(rig_of(rigs[name], whole), whole, store.path)
+                recorder.plan = part
+                record_all(recorder, store.sessions[part.key], budget, listener)
+                del recorder  # its sums are of no use any more, and large
+                give_back()
     if names.SELECTIVITY in rigs:
         with explained_shortage(lambda: "while crops were shown"):
             one = names.SELECTIVITY
@@ -296,9 +305,11 @@ def _record_on(
                 "workers",
                 stacklevel=3,
             )
-        make_recorder(rigs[name], whole, store.path).create_files()
+        for part in whole.recorded:
+            make_recorder(rig_of(rigs[name], part), part, store.path).create_files()
         for plan in stages[name]:
-            crew.record_all(rigs[name], plan, store.sessions[name], budget, listener)
+            for part in plan.recorded:
+                crew.record_all(rig_of(rigs[name], part), part, store.sessions[part.key], budget, listener)
     if names.SELECTIVITY in rigs:
         begin_scores(stages[names.SELECTIVITY].plan, store.folder)
         crew.score(rigs[names.SELECTIVITY], stages[names.SELECTIVITY].plan, listener)
@@ -320,7 +331,10 @@ def _budget(given: int | None, opened: Rig, workers: int | None, client: Client 
 
         return worker_memory(client, find_budget(given, opened.device))
     budget = find_budget(given, opened.device)
-    return budget if workers is None else replace(budget, memory=budget.memory // workers)
+    if workers is None:
+        return budget
+    source = f"{budget.source}, shared by {workers} workers"
+    return replace(budget, memory=budget.memory // workers, source=source)
 
 
 def _n_workers(workers: int | None, client: Client | None) -> int:
@@ -383,7 +397,7 @@ def _require_same(path: Path, found: Header, guard: str) -> None:
 
 def _require_extendable(path: Path, found: Begun, made: Plan, scramble: int | str) -> None:
     """Refuse to go on with a store that holds more than is asked for, or was begun with other scrambles."""
-    spans = live_spans(path, made.session)
+    spans = [span for part in made.recorded for span in live_spans(path, part.key)]
     held = min(
         found.samples, max([finished_samples(path).get(made.session, 0), *(b * found.layout.block for _, b in spans)])
     )

@@ -143,7 +143,9 @@ def convergence(span: Span, states: States, recorder: BlockRecorder) -> dict[int
         return {}
     table = {
         analysis.name: {
-            site.name: analysis.convergence(states[state_key(analysis.name, site.name)]) for site in plan.sites
+            site.name: analysis.convergence(states[state_key(analysis.name, site.name)])
+            for site in plan.sites
+            if site.units is None  # quantiles over a layer are not those of its parts
         }
         for analysis in recorder.rig.analyses
         if analysis.summarised

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuroprobe import names
+from neuroprobe.parts import sums_of_layer
 from neuroprobe.plans import Plan
 from neuroprobe.progress import Checked, Listener
-from neuroprobe.recorder import state_key
-from neuroprobe.statistics.pick_freeze import PickFreezeSums
 from neuroprobe.statistics.precision import precision, worst_errors
 from neuroprobe.statistics.tree import aligned_spans
 from neuroprobe.stopping import Decision
@@ -33,7 +32,8 @@ class Stages:
     rig : Rig
     plan : Plan
         Of the whole session.
-    session : SessionStore
+    sessions : dict of SessionStore
+        By the names that the journal has.
     listener : callable
         Is told what was found.
 
@@ -47,18 +47,20 @@ class Stages:
         What was found when the session was last looked at; None before, and where nothing is to be decided.
     """
 
-    def __init__(self, rig: Rig, plan: Plan, session: SessionStore, listener: Listener) -> None:
-        self._rig, self.whole, self._session, self._listener = rig, plan, session, listener
+    def __init__(self, rig: Rig, plan: Plan, sessions: Mapping[str, SessionStore], listener: Listener) -> None:
+        self._rig, self.whole, self._sessions, self._listener = rig, plan, sessions, listener
         self.plan = plan
         self.decision: Decision | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to record; where all that is there may be enough, errors are looked at."""
-        if self._session.siblings:
+        sessions = [self._sessions[part.key] for part in self.whole.recorded]
+        if any(session.siblings for session in sessions):
             return False
         for plan in self._left():
-            if not all(self._session.is_done(span) for span in aligned_spans(0, plan.n_blocks, 1)):
+            blocks = aligned_spans(0, plan.n_blocks, 1)
+            if not all(session.is_done(span) for span in blocks for session in sessions):
                 return False
             if self._is_reached(plan):
                 break
@@ -80,16 +82,17 @@ class Stages:
         if rule is None:
             yield self.whole
             return
+        held = [span.stop for part in self.whole.recorded for span in self._sessions[part.key].spans]
         for samples in rule.checks:
             # where more is held, the run was looked at here, and went on
-            if samples >= max((span.stop for span in self._session.spans), default=0) * block:
+            if samples >= max(held, default=0) * block:
                 yield of_samples(self.whole, samples)
 
     def _is_reached(self, plan: Plan) -> bool:
         """Look at a session of which some base samples are done, and no more."""
         if plan.stopping is None:
             return False
-        self.plan, self.decision = plan, decide(self._rig, plan, self._session)
+        self.plan, self.decision = plan, decide(self._rig, plan, self._sessions)
         return self.decision.is_reached
 
 
@@ -101,10 +104,11 @@ def of_samples(plan: Plan, samples: int) -> Plan:
         samples=samples,
         n_presented=round(plan.n_presented * samples / plan.samples),
         n_passes=plan.n_passes * n_pieces // of_all,
+        parts=tuple(of_samples(part, samples) for part in plan.parts),
     )
 
 
-def decide(rig: Rig, plan: Plan, session: SessionStore) -> Decision:
+def decide(rig: Rig, plan: Plan, sessions: Mapping[str, SessionStore]) -> Decision:
     """Look at the errors of all units of what is in a store; the states of one layer are in memory at a time."""
     rule = plan.stopping
     assert rule is not None
@@ -113,8 +117,9 @@ def decide(rig: Rig, plan: Plan, session: SessionStore) -> Decision:
         worst = np.full(site.n_units, np.nan)
         for analysis in rig.variance_analyses:
             if analysis.judged:
-                sums = session.merged(state_key(analysis.name, site.name), PickFreezeSums)
-                worst = np.fmax(worst, worst_errors(sums, analysis.terms, analysis.judged))
+                sums = sums_of_layer(plan, sessions, analysis.name, site.name)
+                errors = [worst_errors(one, analysis.terms, analysis.judged) for one in sums]
+                worst = np.fmax(worst, np.concatenate(errors))
         layers[site.name] = precision(worst, rule.se, rule.share)
     return Decision(rule, plan.samples, layers)
 

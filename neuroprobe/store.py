@@ -33,7 +33,7 @@ from neuroprobe.journal import (
     require_store,
 )
 from neuroprobe.machine import give_back
-from neuroprobe.plans import Layout
+from neuroprobe.plans import Layout, Pieces
 from neuroprobe.provenance import in_network_order
 from neuroprobe.statistics.tree import Span
 
@@ -60,7 +60,7 @@ class RunStore:
     Attributes
     ----------
     sessions : dict of SessionStore
-        By name; filled while the store is locked.
+        By the names that the journal has; filled while the store is locked.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -88,7 +88,7 @@ class RunStore:
             write_text(self.folder / "header.json", json.dumps(asdict(self.header), indent=1))
             cut_torn_line(self.path)
             entries = journal_entries(self.path)
-            for name in self.header.sessions:
+            for name in self.header.keys:
                 mine = [entry for entry in entries if entry["session"] == name]
                 self.sessions[name] = SessionStore(self.path, name, mine)
             self._delete_orphans()
@@ -118,8 +118,8 @@ class RunStore:
                 file.unlink()
 
 
-def _decisive(header: Header) -> tuple[str, dict[str, Layout]]:
-    return header.guard, {name: begun.layout for name, begun in header.sessions.items()}
+def _decisive(header: Header) -> tuple[str, dict[str, tuple[Layout, tuple[Pieces, ...]]]]:
+    return header.guard, {name: (begun.layout, begun.parts) for name, begun in header.sessions.items()}
 
 
 class SessionStore:
@@ -401,10 +401,9 @@ def _open_tree(path: Path, **options: Any) -> xr.DataTree:
 def _require_finished(path: Path) -> None:
     header = require_store(path)
     if not finished_samples(path):
-        done = sum(len(Span(*span)) for name in header.sessions for span in live_spans(path, name))
-        total = sum(begun.n_blocks for begun in header.sessions.values())
+        done = sum(len(Span(*span)) for name in header.keys for span in live_spans(path, name))
         raise StoreError(
-            f"{str(path)!r} is unfinished: {done} of {total} blocks are done; "
+            f"{str(path)!r} is unfinished: {done} of {header.n_blocks} blocks are done; "
             "run the same protocol into it again to go on, or open what is done (interim=True, --interim)"
         )
 

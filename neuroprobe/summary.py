@@ -48,8 +48,9 @@ class Status:
     ----------
     title : str
     sessions : dict of dict
-        For each design its base samples, blocks, and blocks that are done. Of selectivity also the layers
-        whose top stimuli were shown again, which follows once all blocks are done.
+        For each design its base samples, blocks, blocks that are done, and the parts of the layers that it is recorded
+        in, each with all its blocks; usually 1. Of selectivity also the layers whose top stimuli were shown again,
+        which follows once all blocks are done.
     finished : bool
         Whether the result is written.
     stored : str
@@ -113,7 +114,9 @@ class Status:
         lines += [
             f"{name}: {one['blocks_done']} of {one['blocks']} done"
             if name == ANALYSES
-            else f"{name}: {one['blocks_done']} of {one['blocks']} blocks, {one['samples']:,} "
+            else f"{name}: {one['blocks_done']} of {one['blocks']} blocks"
+            + (f" ({one['blocks'] // one['parts']} in each of {one['parts']} parts)" if one["parts"] > 1 else "")
+            + f", {one['samples']:,} "
             f"{SAMPLED.get(name, 'images')}"
             + ("" if self.finished or "layers_scored" not in one else f"; crops shown of {one['layers_scored']} layers")
             for name, one in self.sessions.items()
@@ -191,8 +194,9 @@ def status(store: str | os.PathLike[str]) -> Status | RecordingStatus:
         sessions={
             name: {
                 "samples": begun.samples,
-                "blocks": begun.n_blocks,
-                "blocks_done": sum(stop - start for start, stop in live_spans(path, name)),
+                "blocks": begun.n_blocks * len(begun.keys(name)),
+                "blocks_done": sum(stop - start for key in begun.keys(name) for start, stop in live_spans(path, key)),
+                "parts": len(begun.keys(name)),
             }
             | ({"layers_scored": n_scored(path, begun.samples)} if name == names.SELECTIVITY else {})
             for name, begun in header.sessions.items()

@@ -232,28 +232,11 @@ def test_a_resumed_run_that_does_not_fit_any_more_is_refused(tmp_path: Path) -> 
 # refusals
 
 
-RUNS = re.compile(r"\d+ runs, into stores of their own, of (.*)")
-PART = re.compile(r"(?P<name>[\w.]+)(?: \(channels (?P<first>\d+)(?:–(?P<last>\d+))?\))?")
-
-
-def of_parts(text: str, given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The protocols of several runs, as an alternative says them in words."""
-    made = []
-    for run in RUNS.fullmatch(text)[1].split(" | "):
-        layers: list[Any] = []
-        for part in PART.finditer(run):
-            layer: dict[str, Any] = {"name": part["name"]}
-            if part["first"]:
-                layer["channels"] = list(range(int(part["first"]), int(part["last"] or part["first"]) + 1))
-            layers.append(layer)
-        made.append({**given, "subject": {**given["subject"], "layers": layers}})
-    return made
-
-
 def apply(one: Alternative, given: dict[str, Any]) -> dict[str, Any]:
     """Change a protocol by hand as an alternative says it in words."""
     made = {**given, "subject": {**given["subject"]}, "design": {**given["design"]}}
-    for change in one.text.split(" and "):
+    text = re.sub(r" in \d+ parts$", "", one.text)  # which follow from the budget
+    for change in text.split(" and "):
         layers = [
             name.strip() for name in change.rpartition("mean` on " if "reduce" in change else "without ")[2].split(",")
         ]
@@ -288,7 +271,7 @@ def test_alternatives_fit_when_they_are_planned(changes: dict[str, Any], share: 
     texts = [one.text for one in found]
     assert len(texts) == len(set(texts)) >= 3
     for one in found:
-        if one.plan.keeps(allowed) and not RUNS.fullmatch(one.text):
+        if one.plan.keeps(allowed):
             by_hand = planned(apply(one, given), memory=allowed.memory)
             assert needed(by_hand) <= allowed.memory
             assert by_hand.layout.batch == one.plan.layout.batch
@@ -298,52 +281,21 @@ def test_alternatives_fit_when_they_are_planned(changes: dict[str, Any], share: 
     assert kept == sorted(kept, reverse=True)
 
 
-def test_layers_and_channels_are_recorded_in_several_runs_to_the_same_bits(tmp_path: Path) -> None:
-    given = spatial(design={"samples": 64}, record={"batch": 12})
-    rig = open_rig(load_protocol(given))
-    largest = max(rig.sites, key=lambda site: site.n_units)
-    alone = make_plan(rig.varied(layers=(largest,)))
-    # half of the largest layer does not fit
-    sums = sum(part.n_bytes for part in memory_moments(alone, rig, GB)["merging sums"] if part.purpose == "sums")
-    allowed = Budget(needed(alone) - int(0.6 * sums), None, "by `memory`")
-    (found,) = budget.in_parts(make_plan(rig), rig, lambda one: make_plan(one, budget=allowed), allowed)
-    assert found.plan.keeps(allowed)
-    protocols = of_parts(found.text, given)
-    assert len(protocols) == int(found.text.split()[0]) > 2
-    assert max(needed(planned(one, memory=allowed.memory)) for one in protocols) <= allowed.memory
-    whole = npr.run(given, tmp_path / "whole.zarr")
-    seen = {name: [] for name in LAYERS}
-    for number, one in enumerate(protocols):
-        result = npr.run(one, tmp_path / f"{number}.zarr")
-        for name, node in result["sobol"].children.items():
-            expected = whole["sobol"][name].dataset
-            channels = next(layer for layer in one["subject"]["layers"] if layer["name"] == name).get("channels")
-            if channels is not None:
-                expected = expected.isel(channel=channels)
-            seen[name] += channels or list(range(expected.sizes["channel"]))
-            for variable in ("first_order", "first_order_se", "total_order", "total_order_se"):
-                np.testing.assert_array_equal(node[variable].values, expected[variable].values)
-    assert {name: sorted(channels) for name, channels in seen.items()} == {
-        name: list(range(whole["sobol"][name].sizes["channel"])) for name in LAYERS
-    }
-
-
-def test_no_number_of_runs_is_offered_where_one_channel_does_not_fit(rig: Rig) -> None:
-    allowed = Budget(GB, None, "by `memory`")
-    assert budget.in_parts(make_plan(rig), rig, lambda one: make_plan(one, budget=allowed), allowed) == []
-
-
 def test_a_refusal_names_what_takes_most_and_what_would_fit(tmp_path: Path) -> None:
-    least = needed(planned(spatial(record={"batch": 1})))
+    given = spatial(record={"batch": 128, "store": {"responses": ["conv2"]}})
+    alone = {**given, "subject": {"network": "embedded", "layers": ["conv2"]}, "record": given["record"] | {"batch": 1}}
+    least = needed(planned(alone))
     size = r"[\d.]+ [MG]B"
     # what the process holds already differs from run to run
     message = (
-        f"the run needs {size} of memory while merging sums, even in forward passes of 1 row, and {size} are allowed "
-        rf"\(by `memory`\): {size} are Python and what it holds, most of the rest goes to the sums \({size}, {size} "
-        rf"of it at layer 'conv2'\)\. This would fit: `second_order: false` \({size}\)"
+        f"the run needs {size} of memory while recording, even in forward passes of 1 row, and {size} are allowed "
+        rf"\(by `memory`\): {size} are Python and what it holds, most of the rest goes to the stored responses "
+        rf"\({size}, {size} of it at layer 'conv2'\); recorded part by part, conv2, whose responses are stored "
+        rf"together, does not fit even by itself while recording\. This would fit: `store: none`( in \d parts)? "
+        rf"\({size}\)"
     )
     with pytest.raises(PlanError, match=message):
-        npr.run(spatial(), tmp_path / "out.zarr", memory=least - 4_000_000)
+        npr.run(given, tmp_path / "out.zarr", memory=least - 4_000_000)
     assert not (tmp_path / "out.zarr").exists()
 
 
@@ -450,10 +402,11 @@ def test_states_of_many_workers_wait_on_the_disk(tmp_path: Path, monkeypatch: py
     npr.run(given, out)
     (state,) = (out / RUN_FOLDER).glob("*.safetensors")
     rig = open_rig(load_protocol(given))
-    assert waiting_states({"pick-freeze": rig}, 1) == 0
+    plans, rigs = {"pick-freeze": make_plan(rig)}, {"pick-freeze": rig}
+    assert waiting_states(plans, rigs, 1) == 0
     with safe_open(state, "pt") as file:
         arrays = [file.get_tensor(key) for key in list(file.keys()) if not key.endswith("counts")]
-    assert waiting_states({"pick-freeze": rig}, 5) == 5 * sum(array.nbytes for array in arrays)
+    assert waiting_states(plans, rigs, 5) == 5 * sum(array.nbytes for array in arrays)
     monkeypatch.setattr(budget, "free_bytes", lambda path: sum(planned(given).disk.values()))
     with pytest.raises(PlanError, match="are missing"):
         npr.run(given, tmp_path / "other.zarr", workers=2)

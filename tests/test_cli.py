@@ -138,7 +138,7 @@ def test_interruption_says_how_to_go_on(protocol: Path, tmp_path: Path, monkeypa
     status = json.loads(call("status", tmp_path / "out.zarr", "--json").stdout)
     assert (status["finished"], status["sessions"]["pick-freeze"]) == (
         False,
-        {"samples": 128, "blocks": 2, "blocks_done": 0},
+        {"samples": 128, "blocks": 2, "blocks_done": 0, "parts": 1},
     )
 
 

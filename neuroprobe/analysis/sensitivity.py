@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -138,20 +138,41 @@ class VarianceAnalysis(ABC):
 
     def label(
         self,
-        sums: PickFreezeSums,
+        sums: PickFreezeSums | Iterable[PickFreezeSums],
         dims: Sequence[str],
         shape: Sequence[int],
         coords: Mapping[Any, Any],
         scramble: int | None,
         depth: int,
     ) -> xr.Dataset:
-        """Label the sums of one layer, the `depth`-th that was recorded, over the layer's native shape."""
+        """Label the sums of one layer, the `depth`-th that was recorded, over the layer's native shape.
+
+        Parameters
+        ----------
+        sums : PickFreezeSums, or several
+            Of the layer; or of ranges of its units, in order, of which one after the other is read.
+        """
+        arrays, n_samples, n_blocks = self._joined(sums)
         error_attrs = {
             "se_kind": "upper bound" if scramble is None else "delta method over independent scrambles",
-            "df": sums.n_blocks - 1,
+            "df": n_blocks - 1,
         }
-        attrs = {"samples": sums.n_samples, "blocks": sums.n_blocks, "depth": depth}
-        return self.label_arrays(self.finalize(sums), dims, shape, coords, error_attrs, attrs)
+        attrs = {"samples": n_samples, "blocks": n_blocks, "depth": depth}
+        return self.label_arrays(arrays, dims, shape, coords, error_attrs, attrs)
+
+    def _joined(
+        self, sums: PickFreezeSums | Iterable[PickFreezeSums], only: Collection[str] | None = None
+    ) -> tuple[dict[str, NDArray[np.float64]], int, int]:
+        """Quantities of one layer, put together of ranges of its units; with its base samples and blocks."""
+        found, n_samples, n_blocks = [], 0, 0
+        for one in sums if isinstance(sums, Iterable) else [sums]:
+            n_samples, n_blocks = one.n_samples, one.n_blocks
+            found.append(self.finalize(one, only))
+            del one  # before the next is read
+        if len(found) == 1:
+            return found[0], n_samples, n_blocks
+        arrays = {name: np.concatenate([one.pop(name) for one in found], -1) for name in list(found[0])}
+        return arrays, n_samples, n_blocks
 
     def label_arrays(
         self,
@@ -202,11 +223,11 @@ class VarianceAnalysis(ABC):
             attrs["comment"] = "symmetric; the diagonal is empty (NaN)"
         return attrs
 
-    def convergence(self, sums: PickFreezeSums) -> dict[str, list[float]]:
+    def convergence(self, sums: PickFreezeSums | Iterable[PickFreezeSums]) -> dict[str, list[float]]:
         """Summarise the errors of one layer: per factor their median, 95th percentile, and share under 0.01."""
         from neuroprobe.statistics.summary import error_summary
 
-        arrays = self.finalize(sums, self.summarised)
+        arrays, _, _ = self._joined(sums, self.summarised)
         summary = {}
         for name in self.summarised:
             for key, values in error_summary(arrays[names.se(name)], TOLERANCE).items():
@@ -317,14 +338,15 @@ class MomentsAnalysis(VarianceAnalysis):
 def label_convergence(
     table: Mapping[int, Mapping[str, Mapping[str, list[float]]]], factors: Sequence[str]
 ) -> xr.Dataset:
-    """Label the convergence summaries: samples → layer → quantity → one value per factor."""
-    layers = list(next(iter(table.values())))
-    quantities = list(next(iter(table.values()))[layers[0]])
+    """Label the convergence summaries: samples → layer → quantity → one value per factor; NaN where there is none."""
     samples = sorted(table)
+    summaries = {layer: table[n][layer] for n in samples for layer in table[n]}
+    layers = list(dict.fromkeys(layer for n in reversed(samples) for layer in table[n]))
+    unknown = dict.fromkeys(summaries[layers[0]], [np.nan] * len(factors))
     dims = (names.SAMPLES, names.LAYER, names.FACTOR)
     variables = {
-        quantity: (dims, np.array([[table[n][layer][quantity] for layer in layers] for n in samples], dtype=float))
-        for quantity in quantities
+        quantity: (dims, np.array([[table[n].get(layer, unknown)[quantity] for layer in layers] for n in samples]))
+        for quantity in unknown
     }
     coords = {
         names.SAMPLES: samples,

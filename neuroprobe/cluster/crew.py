@@ -234,7 +234,7 @@ class Crew:
 
     def record_all(self, rig: Rig, plan: Plan, store: SessionStore, budget: Budget, listener: Listener) -> None:
         """Record what is not in the store; the first block that is done tells how long a shard should be."""
-        session, block = plan.session, plan.layout.block
+        session, block = plan.key, plan.layout.block
         left = [span for span in aligned_spans(0, plan.n_blocks, 1) if not store.is_done(span)]
         listener(RunStarted(plan, plan.n_blocks - len(left)))
         for span in store.siblings:

@@ -51,7 +51,7 @@ class Job:
     protocol : Protocol, AnimalProtocol or None
         None where two recordings are compared.
     plans : dict of Plan
-        By session.
+        By their keys: of sessions, or of their parts.
     path : str
         Of the store, as workers see it; empty where there is none.
     guard : str
@@ -178,14 +178,15 @@ class Station(WorkerPlugin):
         raise PlanError(f"{others} are other ones than the client's, under the same paths: copy them anew")
 
     def recorder(self, session: str) -> BlockRecorder:
-        """Return the recorder of a session."""
+        """Return the recorder of a session, or of a part of one."""
+        from neuroprobe.parts import rig_of
         from neuroprobe.shards import make_recorder
 
         if session not in self.recorders:
             # the sums of an earlier session are of no use any more, and large
             self.recorders.clear()
-            path = Path(self.job.path)
-            self.recorders[session] = make_recorder(self.rigs[session], self.job.plans[session], path)
+            plan = self.job.plans[session]
+            self.recorders[session] = make_recorder(rig_of(self.rigs[plan.session], plan), plan, Path(self.job.path))
         return self.recorders[session]
 
     def store(self, session: str) -> SessionStore:

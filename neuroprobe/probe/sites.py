@@ -29,16 +29,32 @@ class Site:
     shape : tuple of int
         Shape of one response.
     spec : LayerSpec
+    units : (int, int), optional
+        Of its units, in order, the first that is recorded and the one behind the last; by default all are.
     """
 
     name: str
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     spec: LayerSpec
+    units: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.units is None else f"{self.name} (units {self.units[0]:,}–{self.units[1] - 1:,})"
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first unit that is recorded, and the one behind the last."""
+        return self.units or (0, self.n_whole)
 
     @property
     def n_units(self) -> int:
         """Scalars that are recorded."""
+        return self.span[1] - self.span[0]
+
+    @property
+    def n_whole(self) -> int:
+        """Scalars of the whole layer, as it is kept."""
         return math.prod(self.shape)
 
     @property

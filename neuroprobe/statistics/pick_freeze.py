@@ -6,7 +6,7 @@ of block sums by the delta method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import torch
@@ -16,6 +16,9 @@ from neuroprobe.statistics.estimators import Terms
 
 FOLD = 64  # base samples that are summed in float32 before the sum goes into float64
 TILE = 1 << 18  # sums that are updated at a time on a CPU, so that their terms stay in the cache
+# units: where a layer is cut at multiples of it, and no part is smaller, torch on a CPU sums every unit as in the whole
+# layer, to the last bit; units behind the last full vectors of a row are summed in another order than those before
+ALIGNED = 64
 UNROLLED = 4  # base samples of one compiled update
 # one loop for the whole update: by default the compiler writes differences that are used often to memory
 FUSE = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 100_000, "max_fusion_size": 10_000}
@@ -227,10 +230,7 @@ class PickFreezeAccumulator:
         return bool(torch.stack(checked).all()) if checked else True
 
     def _update_eagerly(self, y: Tensor, index: Tensor) -> None:
-        n_units = y.shape[1]
-        width = _tile_width(self.terms, n_units) if y.device.type == "cpu" else n_units
-        for start in range(0, n_units, width):
-            tile = slice(start, start + width)
+        for tile in _tiles(self.terms, y.shape[1], tiled=y.device.type == "cpu"):
             gathered = y[:, tile].index_select(0, index.flatten()).view(*index.shape, -1)
             gathered = gathered.to(self._sums[0].dtype)
             _accumulate(gathered.unbind(1), [total[tile] for total in self._sums], self._peak[tile], self.terms)
@@ -288,12 +288,17 @@ def update_bytes(terms: Terms, n_units: int, n_samples: int, *, tiled: bool) -> 
     tiled : bool
         Whether it goes through the units tile by tile, as on a CPU.
     """
-    width = _tile_width(terms, n_units) if tiled else n_units
+    width = max(tile.stop - tile.start for tile in _tiles(terms, n_units, tiled=tiled))
     # responses, their differences, terms, and what the last term is made of
     n_arrays = terms.n_rows * (3 if terms.drop else 2) + terms.n_sums + 3
     return (8 if terms.in_double else 4) * n_samples * width * n_arrays
 
 
-def _tile_width(terms: Terms, n_units: int) -> int:
-    """Units of a tile: all tiles are of about one size."""
-    return -(-n_units // -(-n_units * terms.n_sums // TILE))
+def _tiles(terms: Terms, n_units: int, *, tiled: bool) -> Iterator[slice]:
+    """Units that are updated at a time: tiles of about one size that begin at multiples of `ALIGNED`, or all."""
+    n_aligned = max(1, n_units // ALIGNED)
+    n_tiles = -(-n_units * terms.n_sums // TILE) if tiled else 1
+    width = ALIGNED * -(-n_aligned // n_tiles)
+    starts = range(0, ALIGNED * n_aligned, width)
+    for start in starts:
+        yield slice(start, n_units if start == starts[-1] else start + width)
