@@ -105,7 +105,7 @@ def main(n_runs: int) -> None:
             same += digest(path) == whole
             tell("worker", same, number, n_runs)
         client.wait_for_workers(N_WORKERS)
-        address, same = client.scheduler.address, 0
+        address, same = str(client.scheduler_info()["address"]), 0
         started = time.perf_counter()
         call_client(Path(folder, "called.zarr"), address)
         calling = time.perf_counter() - started

@@ -212,6 +212,24 @@ def test_hung_workers_are_restarted(
     assert_same(found["sobol"], npr.open_result(serial)["sobol"])
 
 
+def test_a_run_that_all_workers_have_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "LEAST_HUNG", 0.5)
+    monkeypatch.setattr(crew, "POLL", 0.1)
+    options: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as own:
+
+        async def remove(dask_scheduler: Any) -> None:
+            for address in list(dask_scheduler.workers):
+                await dask_scheduler.remove_worker(address, stimulus_id="test", close=True)
+
+        def retire(event: object) -> None:
+            if isinstance(event, ShardDone):
+                own.run_on_scheduler(remove)
+
+        with pytest.raises(WorkerError, match="no worker is left, and none has come back"):
+            npr.run(protocol(analyses=["sobol"]), tmp_path / "out.zarr", client=own, listener=retire)
+
+
 def test_while_the_client_is_stopped_no_worker_counts_as_hung(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,8 +77,14 @@ def local_workers(n: int, devices: Sequence[str] = ()) -> Iterator[Client]:
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     with (
         TemporaryDirectory(prefix="neuroprobe-") as folder,
-        # dask's own has glibc give every array back to the system, and take it again page by page
-        dask.config.set({"distributed.nanny.pre-spawn-environ": environment}),
+        dask.config.set(
+            {
+                # dask's own has glibc give every array back to the system, and take it again page by page
+                "distributed.nanny.pre-spawn-environ": environment,
+                # a worker that died comes back, however long that takes where others have the processor
+                "distributed.deploy.lost-worker-timeout": "1 day",
+            }
+        ),
         PlacedCluster(
             devices,
             threads_per_worker=threads,
@@ -176,6 +182,7 @@ class Crew:
         self._numbers = count()  # of calls
         self._ended = threading.Event()  # set when a task ends
         self._looked = 0.0  # when tasks were last looked for
+        self._alone = 0.0  # seconds without workers
         self._name = f"neuroprobe-{uuid4().hex[:8]}"
         if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
@@ -382,10 +389,16 @@ class Crew:
         self._submit(replace(task, seconds=0.0), session)
 
     def _end_hung(self, session: str, plan: Plan | None) -> None:
-        """Restart workers that take far longer than others did."""
+        """Restart workers that take far longer than others did; end where there are none any more."""
         now = monotonic()
         # where this process was stopped for a while, workers may have been too
         passed, self._looked = min(now - self._looked, 2 * POLL), now
+        self._alone = 0.0 if self._workers else self._alone + passed
+        if self._alone > LEAST_HUNG:
+            raise WorkerError(
+                "no worker is left, and none has come back; what is done is in the store: start workers, and run the "
+                "same again to go on"
+            )
         # tasks of one worker wait for each other, and count as going on meanwhile
         limit = max(LEAST_HUNG, HUNG * self._expected * self._at_once)
         place = {key: address for address, keys in self._client.processing().items() for key in keys}
