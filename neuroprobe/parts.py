@@ -67,9 +67,13 @@ def plan_session(
     parts, _ = find_parts(whole, rig, budget)
     if not parts:
         return made
+    if sum(made.memory.values()) > budget.memory:
+        taken, allowed = made.memory, f"{human_bytes(budget.memory)} are allowed ({budget.source})"
+    else:
+        taken, allowed = made.device_memory, f"{human_bytes(budget.device or 0)} of the device are free"
     shown = (
-        f"sums of all layers together take {human_bytes(sum(made.memory.values()))} of memory with all else, and "
-        f"{human_bytes(budget.memory)} are allowed ({budget.source}): the run is recorded in {len(parts)} parts"
+        f"sums of all layers together take {human_bytes(sum(taken.values()))} of memory with all else, and {allowed}: "
+        f"the run is recorded in {len(parts)} parts"
     )
     rigs = [rig.varied(layers=sites) for sites in parts]
 

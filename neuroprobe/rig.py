@@ -256,7 +256,8 @@ class Rig:
     def varied(self, **changes: Any) -> Rig:
         """Return a rig with another protocol, or fewer or smaller sites; the footprint is an upper bound for it."""
         other = replace(self, **changes)
-        vars(other)["footprint"] = self.footprint
+        if "footprint" in vars(self):  # it was asked for
+            vars(other)["footprint"] = self.footprint
         return other
 
     @cached_property

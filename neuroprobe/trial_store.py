@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 ANALYSES: Final = "analyses"  # session of a run of a recording, and the folder
 NODES: Final = "nodes"  # of a line of the journal: the places of the nodes of the file, in its order
 N_DIGITS: Final = 16  # of the hash in a file's name
-PATIENCE: Final = 24 * 3600.0  # seconds after which an analysis on a worker hangs, as none tells how long it will take
 
 
 class KeptAnalyses:
-    """Analyses of one recording, run in turn and kept in a store.
+    """Analyses of one recording, run one after the other, or side by side on workers, and kept in a store.
 
     Parameters
     ----------
@@ -106,7 +105,7 @@ class KeptAnalyses:
             (self._specs[place][0], attrs, str(file.absolute())) for place, file in zip(places, files, strict=True)
         ]
         listener(StageStarted("analysing", len(places), "analysis"))
-        for which, (nodes, written, told) in crew.calls(analyse, given, "an analysis", PATIENCE):
+        for which, (nodes, written, told) in crew.calls(analyse, given, "an analysis"):
             for message in told:
                 warnings.warn(message, stacklevel=2)
             os.replace(written, files[which])

@@ -30,7 +30,7 @@ from neuroprobe.cluster import crew, station
 from neuroprobe.cluster.crew import Crew
 from neuroprobe.cluster.station import Job
 from neuroprobe.errors import PlanError, ResponseError, WorkerError
-from neuroprobe.journal import RUN_FOLDER, journal_entries, read_header
+from neuroprobe.journal import RUN_FOLDER, digest_of, journal_entries, read_header
 from neuroprobe.progress import ShardDone
 from neuroprobe.statistics.tree import Span
 
@@ -210,6 +210,46 @@ def test_hung_workers_are_restarted(
     found = npr.run(protocol(), tmp_path / "out.zarr", client=client)
     assert mark.read_text() in client.scheduler_info()["workers"]
     assert_same(found["sobol"], npr.open_result(serial)["sobol"])
+
+
+def test_workers_that_join_later_with_other_files_do_nothing(
+    serial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = read_header(serial)
+    assert guard is not None
+    file = tmp_path / "file"
+    file.write_text("as it was")
+    options: dict[str, Any] = {"threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=1, **options) as cluster, Client(cluster, set_as_default=False) as own:
+        made = Crew(own, Job(None, {}, str(serial), guard.guard, seen={str(file): digest_of(file)}))
+        file.write_text("another")
+        cluster.scale(2)
+        own.wait_for_workers(2)
+        with pytest.raises(PlanError, match=r"worker \S+: .*file' is missing, or another one than the client's"):
+            list(made.ordered(abs, [(number,) for number in range(8)]))
+        made.close()
+
+
+def test_what_cannot_be_set_up_is_left(client: Client, serial: Path) -> None:
+    guard = read_header(serial)
+    assert guard is not None
+    with pytest.raises(PlanError, match=r"torch \S+, and the client has 1\.0"):
+        Crew(client, Job(None, {}, str(serial), guard.guard, versions={"torch": "1.0"}))
+    plugins = client.run(lambda dask_worker: [name for name in dask_worker.plugins if "neuroprobe" in name])
+    assert not any(plugins.values())
+
+
+def test_calls_may_take_longer_than_what_is_recorded(
+    client: Client, serial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = read_header(serial)
+    assert guard is not None
+    monkeypatch.setattr(crew, "LEAST_HUNG", 0.1)
+    monkeypatch.setattr(crew, "POLL", 0.05)
+    monkeypatch.setattr(Client, "restart_workers", lambda self, workers, **_: pytest.fail("restarted"))
+    made = Crew(client, Job(None, {}, str(serial), guard.guard))
+    assert list(made.ordered(time.sleep, [(0.5,)] * 3)) == [None] * 3
+    made.close()
 
 
 def test_a_run_that_all_workers_have_left_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

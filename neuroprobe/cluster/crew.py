@@ -32,6 +32,8 @@ TRIES: Final = 3  # of one span, before the run stops
 SHARDS_PER_WORKER: Final = 4  # or more, so that all end at about the same time
 HUNG: Final = 20  # times what a span was expected to take
 LEAST_HUNG: Final = 600.0  # seconds that any span may take
+PATIENCE: Final = 24 * 3600.0  # seconds that a call may take, as nothing tells how long it should
+GATHER: Final = 600.0  # seconds that what a task returned may take on its way
 POLL: Final = 5.0  # seconds between looks at what hangs
 AHEAD: Final = 2  # calls for each worker that are under way, so that none waits for the client
 
@@ -186,7 +188,11 @@ class Crew:
         self._name = f"neuroprobe-{uuid4().hex[:8]}"
         if not self._workers:
             raise WorkerError("the scheduler has no workers: start some by `dask worker`")
-        self._set_up()
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def _everybody(self) -> dict[str, Any]:
@@ -286,7 +292,7 @@ class Crew:
         function: Callable[..., Any],
         given: Iterable[tuple[Any, ...]],
         what: str = "part of a comparison",
-        patience: float = 0.0,
+        patience: float = PATIENCE,
         held: Sized = (),
     ) -> Iterator[tuple[int, Any]]:
         """Call a function of its own arguments each time; give numbers of calls and what they return, as they end.
@@ -300,7 +306,7 @@ class Crew:
         what : str
             For messages.
         patience : float
-            Seconds after which a call hangs, where it may take longer than others did.
+            Seconds after which a call hangs.
         held : sized
             What was returned and waits for earlier calls.
         """
@@ -369,11 +375,15 @@ class Crew:
             self._ended.clear()
             self._require_connection()
             for future in [future for future in self._tasks if future.status != "pending"]:
-                task = self._tasks.pop(future)
                 if future.status == "finished":
-                    yield task, future.result()
+                    try:
+                        result = future.result(timeout=GATHER)
+                    except TimeoutError:
+                        continue  # it was lost with its worker, and is pending again
+                    yield self._tasks.pop(future), result
+                    del result
                 else:
-                    self._try_again(task, future, session, plan)
+                    self._try_again(self._tasks.pop(future), future, session, plan)
             if monotonic() - self._looked > POLL:
                 self._end_hung(session, plan)
 
@@ -410,8 +420,15 @@ class Crew:
                 continue
             del self._tasks[future]
             future.cancel(force=True)
-            with suppress(KeyError):  # of a worker that has gone meanwhile
+            try:
                 self._client.restart_workers([place[future.key]], raise_for_error=False)
+            except KeyError:
+                pass  # it has gone meanwhile
+            except ValueError as error:
+                raise WorkerError(
+                    f"{_described(task, plan)} hung, and its worker cannot be restarted ({error}): start workers with "
+                    "nannies, as `dask worker` does by itself; what is done is in the store"
+                ) from None
             self._failures[task.failures_of] += 1
             if self._failures[task.failures_of] >= TRIES:
                 raise WorkerError(f"{_described(task, plan)} hung {TRIES} times, for {limit:.0f} s each")

@@ -107,13 +107,16 @@ class Station(WorkerPlugin):
         self.threads = worker.state.nthreads
         self.hand = ThreadPoolExecutor(1, initializer=_of_threads, initargs=(self.threads,))
         self.recorders: dict[str, BlockRecorder] = {}
+        self.refused: PlanError | None = None
         try:
             self._require_versions()
             self._require_store()
             self._require_files()
             self.recording, self.rigs = self.hand.submit(self._open).result()
-        except NeuroprobeError as error:
-            raise PlanError(f"worker {worker.address}: {error}") from None
+        except (NeuroprobeError, OSError) as error:
+            # dask keeps a worker that joins later, whatever is raised here
+            self.refused = PlanError(f"worker {worker.address}: {error}")
+            raise self.refused from None
         # sums stay in memory, as planned: a worker that dask pauses for that would never go on
         self.pause_at = worker.memory_manager.memory_pause_fraction
         worker.memory_manager.memory_pause_fraction = False
@@ -197,7 +200,15 @@ class Station(WorkerPlugin):
         return SessionStore(path, session, [one for one in journal_entries(path) if one["session"] == session])
 
     def do(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Call a function that may ask for the station, in the one thread that all is done in here."""
+        """Call a function that may ask for the station, in the one thread that all is done in here.
+
+        Raises
+        ------
+        PlanError
+            If this worker has other versions or files than the client.
+        """
+        if self.refused is not None:
+            raise self.refused
 
         def done() -> Any:
             token = HERE.set(self)

@@ -137,7 +137,8 @@ def is_recording(path: Path) -> bool:
 
 
 def open_written(path: Path) -> xr.DataTree:
-    """Open a recording in our own formats: responses as dask arrays, tables in memory and attached to every node.
+    """Open a recording in our own formats: responses as dask arrays, or in memory of netCDF4 files; tables in memory,
+    attached to every node.
 
     A zarr store is read when it is used; of a netCDF4 file everything is read at once, and no file stays open, which
     HDF5 does not bear beside another library that brings its own.
@@ -159,8 +160,10 @@ def open_written(path: Path) -> xr.DataTree:
         for name, node in tree[names.RESPONSES].children.items():
             dataset = node.to_dataset(inherit=False)
             coords = _as_written(dataset.drop_vars(list(dataset.data_vars)).load()).coords
-            lazy = {str(key): v.chunk(v.encoding.get("preferred_chunks", {})) for key, v in dataset.data_vars.items()}
-            bare = {key: xr.Variable(v.dims, v.data, v.attrs) for key, v in lazy.items()}
+            found = {str(key): v for key, v in dataset.data_vars.items()}
+            if engine == "zarr":
+                found = {key: v.chunk(v.encoding.get("preferred_chunks", {})) for key, v in found.items()}
+            bare = {key: xr.Variable(v.dims, v.data, v.attrs) for key, v in found.items()}
             nodes[f"/{names.RESPONSES}/{name}"] = xr.Dataset(bare, {**table.coords, **coords}, dataset.attrs)
     return xr.DataTree.from_dict(nodes)
 

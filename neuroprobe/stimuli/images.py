@@ -147,6 +147,7 @@ class ImageSet:
         self._sources = sources
         self._tried = tried
         self._hashes: dict[Item, bytes] = {}
+        self._compared: set[Item] = set()  # of what another process tried
         self._cache: OrderedDict[Item, NDArray[np.float32]] = OrderedDict()
         self._items: list[Item] = []
         for number in range(len(sources)):
@@ -228,10 +229,12 @@ class ImageSet:
     def _image(self, item: Item) -> NDArray[np.float32]:
         if item not in self._cache:
             array = self._decode(item)
-            if self._tried is not None and self._hash(item, array) != self._hashes.get(item):
-                raise ReaderError(
-                    f"image {self._id(item)!r} is another one than the client's, under the same path: copy it anew"
-                )
+            if self._tried is not None and item not in self._compared:
+                if self._hash(item, array) != self._hashes.get(item):
+                    raise ReaderError(
+                        f"image {self._id(item)!r} is another one than the client's, under the same path: copy it anew"
+                    )
+                self._compared.add(item)
             self._keep(item, array)
         self._cache.move_to_end(item)
         return self._cache[item]
