@@ -62,7 +62,7 @@ def peak() -> float:
 
 def spread(stores: list[Path], n_workers: int, options: dict[str, dict[str, Any]]) -> None:
     """Compare on workers that are there already, and in this process, in turns."""
-    from neuroprobe.cluster.crew import local_workers
+    from neuroprobe.cluster.workers import local_workers
 
     with local_workers(n_workers) as client:
         for metric, given in options.items():

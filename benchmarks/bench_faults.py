@@ -24,7 +24,7 @@ import numpy as np
 from distributed import Client
 
 import neuroprobe as npr
-from neuroprobe.cluster.crew import connected, local_workers
+from neuroprobe.cluster.workers import connected, local_workers
 
 N_WORKERS: Final = 2
 TOLD: Final = 10  # runs between lines

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import neuroprobe as npr
-from neuroprobe.cluster.crew import local_workers
+from neuroprobe.cluster.workers import local_workers
 from neuroprobe.machine import n_cores
 from neuroprobe.progress import ShardDone
 

@@ -64,7 +64,7 @@ def _client(scheduler: str | None) -> AbstractContextManager[Any]:
     """Connect to a scheduler, where one is given."""
     if scheduler is None:
         return nullcontext()
-    from neuroprobe.cluster.crew import connected
+    from neuroprobe.cluster.workers import connected
 
     return connected(scheduler)
 

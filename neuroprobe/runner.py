@@ -327,7 +327,7 @@ def _devices(workers: int | None, opened: Rig) -> list[str]:
 def _budget(given: int | None, opened: Rig, workers: int | None, client: Client | None) -> Budget:
     """What each process of a run may take."""
     if client is not None:
-        from neuroprobe.cluster.crew import worker_memory
+        from neuroprobe.cluster.workers import worker_memory
 
         return worker_memory(client, find_budget(given, opened.device))
     budget = find_budget(given, opened.device)

@@ -19,7 +19,8 @@ from neuroprobe.rig import OF_LAYERS, Rig, asked_sessions
 from neuroprobe.trial_analyses import COMPARE, FUNCTIONS, require_runnable
 from neuroprobe.trial_store import ANALYSES
 
-OF_NOISE: Final = ("anova", "reliability", "correlations", "information")  # what compares conditions with noise
+# what compares conditions with noise
+OF_NOISE: Final = ("anova", "discrimination", "reliability", "correlations", "information")
 N_TABLE: Final = 4  # base samples of other designs, whose columns are looked at
 
 
@@ -84,6 +85,12 @@ def _require(rig: Rig, recording: xr.DataTree, spec: AnalysisSpec) -> None:
                 f"of the {len(one.conditions.labels)} conditions of {', '.join(one.factors)} show one stimulus, to "
                 "which a network without noise responds alike each time: give it some by `subject: {noise: …}`, or "
                 "take factors whose conditions are of several stimuli, such as class_label"
+            )
+        if rig.protocol.stimuli.repeats > 1:
+            raise ReaderError(
+                f"{FUNCTIONS[spec.name].what} would take the {rig.protocol.stimuli.repeats} repetitions of a stimulus "
+                "for trials, and a network without noise responds alike each time: set `stimuli: {repeats: 1}`, or "
+                "give it some noise by `subject: {noise: …}`"
             )
 
 

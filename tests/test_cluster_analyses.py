@@ -24,7 +24,7 @@ import neuroprobe as npr
 from made_animals import animal, trials
 from neuroprobe import trial_store
 from neuroprobe.cli import main
-from neuroprobe.cluster import crew, station
+from neuroprobe.cluster import crew, station, workers
 from neuroprobe.comparison import spread
 from neuroprobe.comparison.stimuli import mean_responses, side_of
 from neuroprobe.errors import PlanError, ReaderError, WorkerError
@@ -152,7 +152,7 @@ def test_a_network_with_trials_that_is_compared(
         crew.Crew, "ordered", lambda self, f, g: (blocks.append(1) or one for one in ordered(self, f, g))
     )
     started: list[int] = []
-    monkeypatch.setattr(crew, "local_workers", lambda *_: started.append(1))
+    monkeypatch.setattr(workers, "local_workers", lambda *_: started.append(1))
     found = npr.run(given, tmp_path / "out.zarr", client=client)
     assert len(blocks) > 10
     assert not started
@@ -184,7 +184,7 @@ def test_a_comparison_on_processes_with_a_worker_that_is_killed(
     write_recording(animal(rng.normal(size=(12, 5 * spread.UNITS_AT_A_TIME)), table), path)
     options: dict[str, Any] = {"n_draws": 20, "distance": "cosine"}
     expected = npr.compare(path, brain, "rsa", **options)
-    with crew.local_workers(2) as client:
+    with workers.local_workers(2) as client:
         victims = list(client.run(os.getpid).values())[:1]
         submit = crew.Crew._submit
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import neuroprobe as npr
-from neuroprobe.errors import NeuroprobeError, ResponseError
+from neuroprobe.errors import NeuroprobeError, ReaderError, ResponseError
 from neuroprobe.probe.capture import Probe
 from neuroprobe.progress import ShardDone
 from neuroprobe.recordings.contract import check_recording
@@ -256,7 +256,11 @@ def test_what_can_be_found_is_not_refused() -> None:
     """Conditions of several stimuli differ without noise; with noise all do."""
     given = copy.deepcopy(PROTOCOL)
     given["analyses"] = [{"anova": {"factors": ["orientation"]}}, {"tuning": {"factors": ["orientation"]}}]
+    with pytest.raises(ReaderError, match=r"would take the 2 repetitions of a stimulus for trials.*repeats: 1"):
+        npr.plan(given, measure=False)
+    given["stimuli"]["repeats"] = 1
     npr.plan(given, measure=False)
+    given["stimuli"]["repeats"] = 2
     given["analyses"] = ["anova", "reliability"]
     given["subject"]["noise"] = "poisson"
     npr.plan(given, measure=False)

@@ -171,24 +171,31 @@ def _blocks(recording: xr.DataTree, design: ShownDesign) -> NDArray[np.int64] | 
     return found if found is not None and len(np.unique(found)) > 1 else None
 
 
+def _nothing(like: Estimate) -> Estimate:
+    return Estimate(np.full_like(like.value, np.nan), np.full_like(like.se, np.nan))
+
+
 def _sobol_arrays(
     design: ShownDesign, values: Array, block: NDArray[np.int64] | None, total_interaction: bool
 ) -> Arrays:
     rows = design.of_sobol(values)
     whole = whole_indices(*rows, block)
     found = explainable_indices(*rows, block) if design.n_repetitions > 1 else whole
-    second = found.second_order
+    first, of_whole, second = found.first_order, whole.first_order, found.second_order
+    # products that hold the noise of the presentation that both rows are
+    if len(design.factors) == 1:
+        of_whole = _nothing(of_whole)
+        first = of_whole if found is whole else first
     if found is whole and design.shares_rows:
-        # the product holds the noise of the presentation that both rows are
-        second = Estimate(np.full_like(second.value, np.nan), np.full_like(second.se, np.nan))
+        second = _nothing(second)
     arrays = {
-        **_told(names.FIRST_ORDER, found.first_order),
+        **_told(names.FIRST_ORDER, first),
         **_told(names.TOTAL_ORDER, found.total_order),
         **_told(names.SECOND_ORDER, second),
         **(_told(names.TOTAL_INTERACTION, found.total_interaction) if total_interaction else {}),
     }
     if found is not whole:
-        arrays |= _told(f"{WHOLE}{names.FIRST_ORDER}", whole.first_order)
+        arrays |= _told(f"{WHOLE}{names.FIRST_ORDER}", of_whole)
         arrays |= _told(f"{WHOLE}{names.TOTAL_ORDER}", whole.total_order)
     return arrays | _variances(found)
 

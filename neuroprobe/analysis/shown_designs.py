@@ -119,6 +119,8 @@ def _is_mixed(table: xr.Dataset) -> bool:
     if names.ROLE not in table.coords or names.SAMPLE not in table.coords:
         return False
     role, sample = table[names.ROLE].values.astype(object), table[names.SAMPLE].values
+    if not len(sample):
+        return False
     if (role == names.CONTROL).any():
         return False
     if sample.dtype.kind == "f" or (role == "").any() or (np.diff(sample) < 0).any():
@@ -151,7 +153,9 @@ def shown_design(one: Population, factors: Sequence[str] = ()) -> ShownDesign:
     number = {name: place for place, name in enumerate(roles)}
     cell = at * len(roles) + np.array([number[name] for name in role[known]], dtype=np.int64)
     n = np.bincount(cell, minlength=len(there) * len(roles)).reshape(len(there), len(roles)).min(1)
-    kept = n >= (2 if (n >= 2).sum() >= LEAST_SAMPLES else 1)
+    # repetitions count where they leave most base samples, and else all that were shown once do
+    once, twice = int((n >= 1).sum()), int((n >= 2).sum())
+    kept = n >= (2 if twice >= max(LEAST_SAMPLES, once / 2) else 1)
     if kept.sum() < LEAST_SAMPLES:
         raise ReaderError(
             f"{one.name}: of {len(there)} base samples {int(kept.sum())} were shown with all rows ({_listed(roles)}); "

@@ -147,7 +147,7 @@ def bin_width(
     onsets = np.asarray(table[align], dtype=np.float64)
     times, offsets = ragged(list(spikes.values()))
     found = choose_bins(times, offsets, onsets[np.isfinite(onsets)], start, stop, numbers)
-    at_end = np.isin(found.n_bins, [numbers[0], numbers[-1]])
+    at_end = np.isin(found.n_bins, [min(numbers), max(numbers)])
     n_spikes = count_spikes(times, offsets, onsets[np.isfinite(onsets)] + start, onsets[np.isfinite(onsets)] + stop)
     told = "least estimated error of the rate (Shimazaki & Shinomoto 2007)"
     return xr.Dataset(

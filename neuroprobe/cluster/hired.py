@@ -42,9 +42,10 @@ def hired(job: Job, client: Client | None, workers: int | None, devices: Sequenc
     workers : int, optional
         How many are started on this machine, where there is no client.
     devices : sequence of str
-        As of `neuroprobe.cluster.crew.local_workers`.
+        As of `neuroprobe.cluster.workers.local_workers`.
     """
-    from neuroprobe.cluster.crew import Crew, local_workers
+    from neuroprobe.cluster.crew import Crew
+    from neuroprobe.cluster.workers import local_workers
 
     with (
         local_workers(workers or 1, devices) if client is None else nullcontext(client) as theirs,

@@ -22,6 +22,7 @@ from neuroprobe.protocol.subject import LayerSpec
 
 OUTPUT: Final = ""  # address of the network among its own modules
 TOP: Final = 5
+REDUNDANCY: Final = "redundancy"  # which is asked of a result, in Python
 # what remains where accuracies cannot be had, by the analysis that asks for them
 WITHOUT: Final = {"contrast": ", or leave accuracies out by `contrast: {accuracy: false}`"}
 
@@ -163,10 +164,11 @@ def output_classes(
         return list(declared)
     if len(distinct) == n_outputs and not _numbered_otherwise(distinct):
         return distinct
+    by = "`classes=[name, …]`" if analysis == REDUNDANCY else f"`{analysis}: {{classes: [name, …]}}`"
     listed = ", ".join(map(shown, distinct[:4])) + (", …" if len(distinct) > 4 else "")
     raise PlanError(
         f"accuracy: {len(distinct)} classes of images ({listed}) cannot be told from {n_outputs} outputs; list the "
-        f"class of each output by `{analysis}: {{classes: [name, …]}}`{without}"
+        f"class of each output by {by}{without}"
     )
 
 

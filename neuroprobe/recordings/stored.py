@@ -27,6 +27,7 @@ from neuroprobe.store import quiet_zarr, readable
 KIND: Final = "neuroprobe_kind"  # attribute of the root that tells a recording from a run's result
 RECORDING: Final = "recording"
 CHUNK_BYTES: Final = 8 << 20
+UNITS_OF_A_CHUNK: Final = 4096  # of what is in memory
 PACKAGES: Final = ("neuroprobe", "numpy", "xarray", "zarr")
 
 
@@ -137,8 +138,7 @@ def is_recording(path: Path) -> bool:
 
 
 def open_written(path: Path) -> xr.DataTree:
-    """Open a recording in our own formats: responses as dask arrays, or in memory of netCDF4 files; tables in memory,
-    attached to every node.
+    """Open a recording in our own formats: responses as dask arrays, tables in memory and attached to every node.
 
     A zarr store is read when it is used; of a netCDF4 file everything is read at once, and no file stays open, which
     HDF5 does not bear beside another library that brings its own.
@@ -160,12 +160,17 @@ def open_written(path: Path) -> xr.DataTree:
         for name, node in tree[names.RESPONSES].children.items():
             dataset = node.to_dataset(inherit=False)
             coords = _as_written(dataset.drop_vars(list(dataset.data_vars)).load()).coords
-            found = {str(key): v for key, v in dataset.data_vars.items()}
-            if engine == "zarr":
-                found = {key: v.chunk(v.encoding.get("preferred_chunks", {})) for key, v in found.items()}
-            bare = {key: xr.Variable(v.dims, v.data, v.attrs) for key, v in found.items()}
+            lazy = {str(key): v.chunk(_chunks_of(v.variable, engine)) for key, v in dataset.data_vars.items()}
+            bare = {key: xr.Variable(v.dims, v.data, v.attrs) for key, v in lazy.items()}
             nodes[f"/{names.RESPONSES}/{name}"] = xr.Dataset(bare, {**table.coords, **coords}, dataset.attrs)
     return xr.DataTree.from_dict(nodes)
+
+
+def _chunks_of(variable: xr.Variable, engine: str) -> dict[Any, int]:
+    """Chunks of a file; of what is in memory, parts of the units, which can be sent without the rest."""
+    if engine == "zarr" or variable.ndim < 2:
+        return dict(variable.encoding.get("preferred_chunks", {}))
+    return {variable.dims[1]: max(1, UNITS_OF_A_CHUNK // max(1, math.prod(variable.shape[2:])))}
 
 
 def _as_written(dataset: xr.Dataset) -> xr.Dataset:

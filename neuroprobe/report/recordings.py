@@ -135,7 +135,11 @@ def signal(one: View) -> Iterator[Part]:
         middle = decimal(float(np.median(known))) if len(known) else decimal(float("nan"))
         samples = f"{found.attrs['samples']:,} ({found.attrs['samples_left_out']:,} left out)"
         rows.append([node.path.strip("/"), samples, str(found.attrs["repetitions"]), middle])
-    yield Text(f"Indices are shares of the {_designs(one)[0].attrs[VARIANCE_OF]}.")
+    told: dict[str, list[str]] = {}
+    for node in _designs(one):
+        told.setdefault(str(node.attrs[VARIANCE_OF]), []).append(node.path.strip("/"))
+    for variance, nodes in told.items():
+        yield Text(f"Indices of {', '.join(nodes)} are shares of the {variance}.")
     caption = (
         "Base samples of which all rows were shown, how often each row was, and the median over units of the share of "
         "the variance of single trials that is no noise."
@@ -192,7 +196,7 @@ def _trials(tables: dict[str, xr.Dataset]) -> str:
 
 def _significant(name: str, found: xr.Dataset) -> Iterator[list[str]]:
     if name == DISCRIMINATION:
-        for place, label in enumerate(condition_names(found)[:MOST_LINES]):
+        for place, label in enumerate(condition_names(found)):
             question = f"tells {label} from {found.attrs['against']}"
             yield from _tested(
                 f"{name} ({', '.join(factors_of(found))})", question, found.isel({CONDITION: place}), "p_value"

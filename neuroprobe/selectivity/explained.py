@@ -22,7 +22,7 @@ from neuroprobe.analysis.selectivity_units import unit_of
 from neuroprobe.errors import ReaderError
 from neuroprobe.probe.decomposition import layer_maps, maps_under
 from neuroprobe.probe.lesion import lesioned
-from neuroprobe.probe.outcome import find_outcome
+from neuroprobe.probe.outcome import REDUNDANCY, find_outcome
 from neuroprobe.probe.receptive_field import ReceptiveField, receptive_fields
 from neuroprobe.selectivity.crops import within_images
 
@@ -161,9 +161,11 @@ def layer_redundancy(
         raise ReaderError(
             f"layer {layer!r} has no similarity of its units: run with `selectivity: {{similarity: true}}`"
         )
+    # channels count by their own numbers, in whatever order they were recorded
+    units = units[[names.SIMILARITY, names.MEAN]].sortby([names.CHANNEL, names.CHANNEL_2])
     network, images = rig.subject.network, rig.images
     tried = rig.subject.prepare(images.load(range(min(N_TRIED, len(images)))).to(rig.device))
-    outcome = find_outcome(network, tried, images.labels, classes, rig.subject.classes, "redundancy")
+    outcome = find_outcome(network, tried, images.labels, classes, rig.subject.classes, REDUNDANCY)
     n_shown = len(images) if n_images is None else min(n_images, len(images))
     chosen = np.linspace(0, len(images) - 1, n_shown).round().astype(np.int64)
 

@@ -93,7 +93,7 @@ def whole_indices(
     """Sobol indices of the whole variance of single trials, of one repetition or more; as `explainable_indices`.
 
     Noise is in the variance, and so in the total indices of all factors, and in the total interactions of all pairs;
-    in the second order of two factors too, where e and c are the same presentations.
+    in the first order of one factor, and in the second order of two, where rows are the same presentations.
     """
     return _indices(a, b, e, c, block, _within)
 
@@ -106,7 +106,8 @@ def _indices(
     mean_p, mean_q = p.mean(1), q.mean(1)
     variance = product(a - b, a - b) + sum(product(e[i] - c[i], e[i] - c[i]) for i in range(d))
     ratio = _Ratio(variance / (2 * (d + 1)), block)
-    first = [ratio.of(-0.5 * mean_p[i] * mean_q[i]) for i in range(d)]
+    # of one factor the rows of either product are the same presentations, whose noise is in products of means
+    first = [ratio.of(-0.5 * (product(p[i], q[i]) if d == 1 else mean_p[i] * mean_q[i])) for i in range(d)]
     total = [ratio.of(0.25 * (product(p[i], p[i]) + product(q[i], q[i]))) for i in range(d)]
     second, interaction = np.full((2, 2, d, d, n_units), np.nan)
     for i in range(d):

@@ -160,7 +160,7 @@ def test_blocks_of_a_protocol(three: tuple[PickFreezeExperiment, Simulated], tmp
     assert "hue" in text
     write_report(tmp_path / "out.zarr", tmp_path / "out.html")
     page = (tmp_path / "out.html").read_text()
-    assert "Indices are shares of the explainable variance" in page
+    assert "are shares of the explainable variance" in page
     assert "sobol/animal" in page
 
 

@@ -13,9 +13,10 @@ from distributed import Client, LocalCluster, Worker
 
 import neuroprobe as npr
 from cluster_runs import protocol
-from neuroprobe.cluster.crew import Crew, local_workers
+from neuroprobe.cluster.crew import Crew
 from neuroprobe.cluster.devices import RESOURCE, VISIBLE, device_names, identity, placed, require_own
 from neuroprobe.cluster.station import NAME, Job, Station
+from neuroprobe.cluster.workers import local_workers
 from neuroprobe.errors import PlanError
 from neuroprobe.journal import journal_entries, read_header
 

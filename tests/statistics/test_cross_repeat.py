@@ -107,6 +107,14 @@ def test_exact_indices_are_covered(rng: np.random.Generator) -> None:
     assert (plain - TOTAL[:, None]).max() > 0.2
 
 
+def test_of_one_factor_the_first_order_is_all_of_the_variance_and_no_noise(rng: np.random.Generator) -> None:
+    a, b = rng.normal(size=(2, 4000))
+    noisy = [shown(row, 2, 30, 1.0, rng) for row in (a, b)]
+    found = explainable_indices(noisy[0], noisy[1], noisy[1][None], noisy[0][None])
+    for estimate in (found.first_order, found.total_order):
+        np.testing.assert_allclose(estimate.value.mean(), 1, atol=0.02)
+
+
 def test_blocks_widen_errors_where_samples_go_together(rng: np.random.Generator) -> None:
     design = tuple(np.repeat(row, 4, axis=-1) for row in rows(50, rng))
     given = [shown(row, 2, 1, 1, rng) for row in design]
