@@ -15,7 +15,7 @@ import neuroprobe as npr
 from cluster_runs import protocol
 from neuroprobe.cluster.crew import Crew
 from neuroprobe.cluster.devices import RESOURCE, VISIBLE, device_names, identity, placed, require_own
-from neuroprobe.cluster.station import NAME, Job, Station
+from neuroprobe.cluster.station import Job, Station
 from neuroprobe.cluster.workers import local_workers
 from neuroprobe.errors import PlanError
 from neuroprobe.journal import journal_entries, read_header
@@ -126,8 +126,8 @@ def client() -> Iterator[Client]:
 
 def test_workers_without_the_resource_take_no_part(client: Client, tmp_path: Path) -> None:
     def has_station(dask_worker: Worker) -> tuple[bool, bool]:
-        station = dask_worker.plugins.get(NAME)
-        return RESOURCE in dask_worker.state.total_resources, isinstance(station, Station) and hasattr(station, "rigs")
+        stations = [one for one in dask_worker.plugins.values() if isinstance(one, Station)]
+        return RESOURCE in dask_worker.state.total_resources, any(hasattr(one, "rigs") for one in stations)
 
     given = npr.load_protocol(protocol(analyses=["sobol"], record={"batch": 64, "device": "cpu"}))
     one = npr.run(given, tmp_path / "one.zarr")
