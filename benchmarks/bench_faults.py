@@ -73,14 +73,18 @@ def kill_a_worker(client: Client, path: Path, moment: float, rng: np.random.Gene
 
 def kill_the_client(path: Path, moment: float, address: str) -> None:
     """Start a client, kill it after some seconds, and start it again; without an address it has its own workers."""
-    command = [sys.executable, "-W", "ignore", __file__, "--client", str(path), address]
-    first = subprocess.Popen(command)
+    first = subprocess.Popen(command_of(path, address))
     try:
         first.wait(moment)
     except subprocess.TimeoutExpired:
         first.kill()
         first.wait()
-    subprocess.run(command, check=True)
+    subprocess.run(command_of(path, address), check=True)
+
+
+def command_of(path: Path, address: str) -> list[str]:
+    """Return what starts a client of a run in a process of its own."""
+    return [sys.executable, "-W", "ignore", __file__, "--client", str(path), address]
 
 
 def tell(what: str, same: int, number: int, n_runs: int) -> None:
@@ -107,7 +111,7 @@ def main(n_runs: int) -> None:
         client.wait_for_workers(N_WORKERS)
         address, same = str(client.scheduler_info()["address"]), 0
         started = time.perf_counter()
-        call_client(Path(folder, "called.zarr"), address)
+        subprocess.run(command_of(Path(folder, "called.zarr"), address), check=True)
         calling = time.perf_counter() - started
         for number in range(1, n_runs + 1):
             path = Path(folder, f"client-{number}.zarr")
@@ -118,11 +122,6 @@ def main(n_runs: int) -> None:
             )
             same += digest(path) == whole
             tell("client", same, number, n_runs)
-
-
-def call_client(path: Path, address: str) -> None:
-    """Run in a process of its own."""
-    subprocess.run([sys.executable, "-W", "ignore", __file__, "--client", str(path), address], check=True)
 
 
 def be_client(path: str, address: str) -> None:

@@ -187,7 +187,6 @@ class Crew:
         function: Callable[..., Any],
         given: Iterable[tuple[Any, ...]],
         what: str = "part of a comparison",
-        patience: float = PATIENCE,
         held: Sized = (),
     ) -> Iterator[tuple[int, Any]]:
         """Call a function of its own arguments each time; give numbers of calls and what they return, as they end.
@@ -200,14 +199,12 @@ class Crew:
             Arguments, which are asked for when a worker is free.
         what : str
             For messages.
-        patience : float
-            Seconds after which a call hangs.
         held : sized
             What was returned and waits for earlier calls.
         """
         base = next(self._numbers)
         waiting = (Task(what, None, next(self._numbers), (function, *one)) for one in given)
-        self._expected = patience / HUNG
+        self._expected = PATIENCE / HUNG
         places: dict[int | None, int] = {}
 
         def submit() -> None:
